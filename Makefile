@@ -1,0 +1,57 @@
+# Every target does its own set-up in .venv and repeats none of it. Needs only make and Python 3.11 or newer.
+#
+#   make bench                            all algorithms on the built-in world: train, score, leaderboard
+#   make bench ARGS="my.yaml --seeds 5"   arguments for `zoo bench`
+#   make test                             all tests;  ARGS="plugins/ppo -k clip" for some of them
+#   make lint                             style and types
+#   make mutants                          break each line of every loss and see a test go red
+#   make venv | clean                     only the set-up | remove it, and the caches (never results)
+#
+# HF_HUB_OFFLINE=0 make bench ARGS=...    lets models and data sets come from the hub
+# PYTHON=python3.12 make ...              makes .venv with another Python
+
+PYTHON ?= python3
+PROJECTS := $(patsubst %/,%,$(dir $(wildcard plugins/*/pyproject.toml harness/pyproject.toml leaderboard/pyproject.toml)))
+INPUTS := constraints.txt $(addsuffix /pyproject.toml,. $(PROJECTS))
+PIP := .venv/bin/python -m pip --disable-pip-version-check install --constraint constraints.txt
+
+# Cells and tests run one thread each: several of them share the cores, and OpenMP threads that wait spin.
+OMP_NUM_THREADS ?= 1
+HF_HUB_OFFLINE ?= 1
+export OMP_NUM_THREADS HF_HUB_OFFLINE
+
+.PHONY: help bench test lint mutants venv install clean
+
+help:  # the comment at the top of this file
+	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
+
+bench: venv
+	.venv/bin/zoo bench $(ARGS)
+
+test: venv
+	.venv/bin/python -m pytest $(ARGS)
+
+lint: venv
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+
+mutants: venv
+	.venv/bin/python tests/mutation.py $(ARGS)
+
+# .venv/inputs holds what the last complete installation was made from; a new plugin folder changes it, too.
+venv:
+	@cksum $(INPUTS) | cmp -s - .venv/inputs || $(MAKE) --no-print-directory install
+
+install:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "'$(PYTHON)' is missing or older than Python 3.11. Install Python 3.11 or newer," \
+	       "or name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(PIP) torch hatchling editables
+	$(PIP) --quiet --no-build-isolation --editable '.[dev]' $(addprefix --editable ,$(PROJECTS))
+	@cksum $(INPUTS) > .venv/inputs
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
