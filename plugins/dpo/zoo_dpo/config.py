@@ -1,0 +1,21 @@
+"""Settings of DPO.
+
+β is that of Rafailov et al. 2023 (arXiv:2305.18290), section 6. The learning rate suits models of a few million
+parameters; it is hand-set until `zoo tune-defaults` chooses it.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class DPOConfig:
+    """Settings of DPO."""
+
+    batch_size: int = 32
+    """Preference pairs per update."""
+    learning_rate: float = 1e-4
+    """Peak step size of AdamW."""
+    beta: float = 0.1
+    """β of eq. 7: the strength of the pull towards the reference, per nat."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this L2 norm."""

@@ -1,0 +1,51 @@
+"""Settings of PPO.
+
+Defaults that do not depend on scale are those of Huang et al. 2024, "The N+ Implementation Details of RLHF with PPO"
+(arXiv:2403.17031). Learning rate and batch suit models of a few million parameters and are hand-set until
+`zoo tune-defaults` chooses them.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOConfig:
+    """Settings of PPO."""
+
+    batch_size: int = 32
+    """Responses sampled per update."""
+    minibatch_size: int = 16
+    """Responses per optimizer step; divides `batch_size`."""
+    epochs: int = 2
+    """Passes over each batch of responses."""
+    temperature: float = 1.0
+    """Sampling temperature of rollouts; all log-probabilities are taken at it."""
+    learning_rate: float = 3e-4
+    """Peak step size of AdamW, for policy and critic."""
+    clip_range: float = 0.2
+    """ε of eq. 7: how far the probability ratio may move from 1."""
+    value_clip_range: float = 0.2
+    """How far a value may move from its old estimate, in reward units."""
+    value_coefficient: float = 0.1
+    """Weight of the value loss (c₁ of eq. 9)."""
+    kl_coefficient: float = 0.05
+    """β: reward units lost per nat of divergence from the reference."""
+    kl_target: float | None = None
+    """Nats per response that β is steered to (Ziegler's controller); None leaves β as it is."""
+    kl_horizon: float = 10_000.0
+    """Responses over which β may roughly change by a factor e."""
+    missing_eos_score: float = -1.0
+    """Score of a response that did not end itself, in standard deviations of the reward on the start's samples."""
+    discount: float = 1.0
+    """γ. 1 because a response is short and only its end is scored."""
+    gae_lambda: float = 0.95
+    """λ of GAE: 0 is one-step TD, 1 is Monte Carlo."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this L2 norm."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size % self.minibatch_size:
+            raise ValueError(
+                f"minibatch_size={self.minibatch_size} must divide batch_size={self.batch_size}; a ragged last "
+                "minibatch would be weighted too heavily."
+            )

@@ -1,0 +1,26 @@
+"""Settings of the reward model.
+
+The learning rate suits models of a few million parameters; it is hand-set until `zoo tune-defaults` chooses it.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardModelConfig:
+    """Settings of the reward model."""
+
+    batch_size: int = 32
+    """Preference pairs per update."""
+    learning_rate: float = 5e-4
+    """Peak step size of AdamW."""
+    epochs: float | None = None
+    """Passes over the pairs; None goes on until the budget is spent."""
+    centering_coefficient: float = 0.01
+    """Weight of the penalty on scores far from 0, which the pairs alone leave undetermined."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this L2 norm."""
+
+    def __post_init__(self) -> None:
+        if self.epochs is not None and self.epochs <= 0:
+            raise ValueError(f"epochs={self.epochs} must be above 0, or left out to spend the whole budget.")

@@ -1,0 +1,49 @@
+"""The training loop of the reward model: each update moves the scores of chosen and rejected answers apart.
+
+The scorer is the policy it starts from with a scalar head; it reads prompt and response up to EOS, with the
+tokenizer of that policy, and is handed over as an ordinary sequence classifier.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import AdamW
+from transformers import PreTrainedModel
+
+from zoo_core.models import scorer_from
+from zoo_core.rollout import Responses
+from zoo_core.run import Run
+from zoo_core.schedule import set_learning_rate
+from zoo_reward_model.config import RewardModelConfig
+from zoo_reward_model.loss import bradley_terry_loss, centering_penalty
+
+
+def train(config: RewardModelConfig, run: Run) -> Iterator[dict[str, float]]:
+    """Train the scorer kept as "reward"; yield metrics once per update."""
+    scorer = run.keep("reward", scorer_from(run.policy, run.seed))
+    optimizer = run.keep("optimizer", AdamW(scorer.parameters(), weight_decay=0.0))
+    passes = config.epochs
+    most = None if passes is None else math.ceil(passes * run.preferences.epoch(config.batch_size))
+
+    for update in run.updates(most):
+        pairs = run.preferences.batch(update, config.batch_size)
+        chosen, rejected = scores(scorer, pairs.chosen), scores(scorer, pairs.rejected)
+        loss = bradley_terry_loss(chosen, rejected)
+        penalty = config.centering_coefficient * centering_penalty(chosen, rejected)
+
+        set_learning_rate(optimizer, config.learning_rate, run.progress)
+        optimizer.zero_grad()
+        torch.add(loss, penalty).backward()
+        clip_grad_norm_(scorer.parameters(), config.max_grad_norm)
+        optimizer.step()
+
+        yield {"loss": loss.item(), "accuracy": (chosen > rejected).float().mean().item()}
+
+
+def scores(scorer: PreTrainedModel, responses: Responses) -> Float[Tensor, " B"]:
+    """One score per response, read at its last token."""
+    return scorer(**responses.inputs).logits.squeeze(-1).float()  # type: ignore[no-any-return]

@@ -1,0 +1,24 @@
+"""Settings of supervised fine-tuning.
+
+The learning rate suits models of a few million parameters; it is hand-set until `zoo tune-defaults` chooses it.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class SFTConfig:
+    """Settings of supervised fine-tuning."""
+
+    batch_size: int = 32
+    """Demonstrations per update."""
+    learning_rate: float = 1e-3
+    """Peak step size of AdamW."""
+    epochs: float | None = None
+    """Passes over the demonstrations; None goes on until the budget is spent."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this L2 norm."""
+
+    def __post_init__(self) -> None:
+        if self.epochs is not None and self.epochs <= 0:
+            raise ValueError(f"epochs={self.epochs} must be above 0, or left out to spend the whole budget.")

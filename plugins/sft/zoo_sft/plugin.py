@@ -1,0 +1,20 @@
+"""Tells the zoo about supervised fine-tuning."""
+
+from zoo_core.hookspecs import hookimpl
+from zoo_core.records import Algorithm
+
+
+@hookimpl
+def zoo_algorithms() -> list[Algorithm]:
+    """Return supervised fine-tuning."""
+    return [
+        Algorithm(
+            name="sft",
+            summary="Supervised fine-tuning: imitate the demonstrations",
+            paper="2203.02155",
+            config="zoo_sft.config:SFTConfig",
+            train="zoo_sft.train:train",
+            learns_from=("demonstrations",),
+            stage={"epochs": 1.0},
+        )
+    ]

@@ -1,0 +1,54 @@
+"""The core's own answers to the hooks: local files and directories, hub ids, Python functions. Asked last."""
+
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo_core.errors import SpecError
+from zoo_core.hookspecs import Kind, hookimpl
+
+if TYPE_CHECKING:
+    from zoo_core.reward import Reward
+    from zoo_core.rollout import RolloutEngine
+
+
+@hookimpl(trylast=True)
+def zoo_load_model(ref: str) -> Path | None:
+    """A local directory or a hub id."""
+    from zoo_core.models import find_model
+
+    return find_model(ref)
+
+
+@hookimpl(trylast=True)
+def zoo_load_dataset(ref: str, kind: Kind, seed: int) -> Iterable[Mapping[str, object]] | None:
+    """A JSONL or Parquet file, a `save_to_disk` directory, or a hub id; it has no dev or test prompts of its own."""
+    from zoo_core.files import read_rows
+
+    return None if kind in ("dev_prompts", "test_prompts") else read_rows(ref)
+
+
+@hookimpl(trylast=True)
+def zoo_rollout_engine(name: str) -> "RolloutEngine | None":
+    """`cached`: plain PyTorch with a key-value cache."""
+    from zoo_core.rollout import sample_cached
+
+    return sample_cached if name == "cached" else None
+
+
+@hookimpl(trylast=True)
+def zoo_reward(ref: str) -> "Reward | None":
+    """A Python function `module:function`, or a directory or hub id of a scorer."""
+    from zoo_core.reward import Scorer
+
+    module, colon, name = ref.partition(":")
+    if colon and not Path(ref).exists() and all(part.isidentifier() for part in [*module.split("."), name]):
+        try:
+            function = getattr(import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise SpecError(f"the reward {ref!r} cannot be imported: {error}; it must name module:function") from None
+        if not callable(function):
+            raise SpecError(f"the reward {ref!r} is {type(function).__name__}, not a function of list[Sample]")
+        return function  # type: ignore[no-any-return]
+    return Scorer.load(ref)

@@ -1,0 +1,109 @@
+"""Between text and padded token batches: one place for templates, EOS, truncation and padding."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from zoo_core.data import Text
+from zoo_core.errors import DataError, ModelError
+from zoo_core.rollout import Prompts, Responses
+
+
+@dataclass
+class Encoder:
+    """Turns rows into batches: prompts padded on the left, responses on the right."""
+
+    tokenizer: PreTrainedTokenizerBase
+    prompt_tokens: int
+    """Longest prompt that is accepted."""
+    response_tokens: int
+    """Longest response; a longer one is cut, and then does not end with EOS."""
+    device: torch.device
+
+    def prompt(self, text: Text, where: str = "prompt") -> list[int]:
+        """Token ids of a prompt, template and BOS included; `DataError` if it is too long."""
+        ids = self._template(text, where) if not isinstance(text, str) else self._plain(text)
+        if len(ids) > self.prompt_tokens:
+            raise DataError(
+                f"{where}: the prompt has {len(ids)} tokens, more than prompt_tokens={self.prompt_tokens}. Shorten it, raise "
+                "prompt_tokens (prompt and response must fit the model's context), or set long_prompts: drop."
+            )
+        return ids
+
+    def fits(self, text: Text, where: str) -> bool:
+        """Whether a prompt is short enough."""
+        ids = self._template(text, where) if not isinstance(text, str) else self._plain(text)
+        return len(ids) <= self.prompt_tokens
+
+    def response(self, prompt: Text, completion: Text, where: str = "row") -> list[int]:
+        """Token ids of a response: EOS at its end once, unless it was cut at `response_tokens`."""
+        eos: int = self.tokenizer.eos_token_id
+        if isinstance(prompt, str) or isinstance(completion, str):
+            ids = self.tokenizer(str(completion), add_special_tokens=False)["input_ids"]
+        else:
+            start = self._template(prompt, where)
+            whole = self._apply([*prompt, *completion], False)
+            if whole[: len(start)] != start:
+                raise ModelError(
+                    f"{where}: the chat template renders the prompt differently once an answer follows, so the answer's tokens "
+                    "cannot be told from the prompt's. Use a template whose generation prompt is the answer's beginning."
+                )
+            ids = whole[len(start) :]
+        ids = [*ids[: ids.index(eos)], eos] if eos in ids else [*ids, eos]
+        return ids[: self.response_tokens]
+
+    def prompts(self, texts: Sequence[Text]) -> Prompts:
+        """Pad prompts on the left to the longest of them."""
+        ids = [self.prompt(text) for text in texts]
+        width = max(map(len, ids))
+        tokens = torch.full((len(ids), width), self.tokenizer.pad_token_id)
+        attention = torch.zeros_like(tokens, dtype=torch.bool)
+        for row, one in enumerate(ids):
+            tokens[row, width - len(one) :] = torch.tensor(one)
+            attention[row, width - len(one) :] = True
+        return Prompts(tokens.to(self.device), attention.to(self.device), tuple(texts))
+
+    def responses(self, pairs: Sequence[tuple[Text, Text]]) -> Responses:
+        """Join prompts (padded on the left) and their responses (padded on the right)."""
+        prompts = self.prompts([prompt for prompt, _ in pairs])
+        ids = [self.response(prompt, completion) for prompt, completion in pairs]
+        width = max(map(len, ids))
+        tokens = torch.full((len(ids), width), self.tokenizer.pad_token_id)
+        mask = torch.zeros_like(tokens, dtype=torch.bool)
+        for row, one in enumerate(ids):
+            tokens[row, : len(one)] = torch.tensor(one)
+            mask[row, : len(one)] = True
+        return Responses.join(prompts, tokens.to(self.device), mask.to(self.device))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of a response, special tokens left out."""
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
+        return text
+
+    def _plain(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text)["input_ids"] if text else []
+        if ids and ids[-1] == self.tokenizer.eos_token_id:
+            ids = ids[:-1]  # a tokenizer that closes every text would end the prompt before the answer
+        if ids:
+            return ids
+        # The first response token must be predicted from something.
+        start = self.tokenizer.bos_token_id
+        return [self.tokenizer.eos_token_id if start is None else start]
+
+    def _template(self, messages: Text, where: str) -> list[int]:
+        if self.tokenizer.chat_template is None:
+            raise ModelError(
+                f"{where}: this is a conversation, but the model's tokenizer has no chat template to write it with. Add a "
+                "chat_template.jinja to the model directory, or give the rows as plain text."
+            )
+        return self._apply(messages, True)
+
+    def _apply(self, messages: Text, answer_follows: bool) -> list[int]:
+        # As text first: the return type of apply_chat_template(tokenize=True) has changed between releases.
+        text = self.tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=answer_follows
+        )
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids

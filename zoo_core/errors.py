@@ -1,0 +1,52 @@
+"""What can go wrong by a user's hand. The command line prints the message and exits with 2.
+
+ZooError
+├── SpecError       a bench spec or a setting says something that cannot be done
+├── DataError       a data set cannot be read, or a row of it is wrong
+├── ModelError      a model, tokenizer or scorer cannot be loaded or does not fit
+├── BudgetError     the budget is too small, or the meter found it broken
+├── PluginError     a plugin cannot be used
+└── StorageError    a result cannot be written or read
+
+Every message says what is wrong (with the value), where, and what to do about it. Anything that is not a
+`ZooError` is a bug of ours or of a plugin and keeps its traceback.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class ZooError(Exception):
+    """A mistake that the user can mend; the message says how."""
+
+
+class SpecError(ZooError):
+    """A bench spec or a setting says something that cannot be done."""
+
+
+class DataError(ZooError):
+    """A data set cannot be read, or a row of it is wrong."""
+
+
+class ModelError(ZooError):
+    """A model, tokenizer or scorer cannot be loaded or does not fit."""
+
+
+class BudgetError(ZooError):
+    """The budget is too small, or the meter found it broken."""
+
+
+class PluginError(ZooError):
+    """A plugin cannot be used."""
+
+
+class StorageError(ZooError):
+    """A result cannot be written or read."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return "Did you mean 'x'? Known: ..." for a name that is not among the known ones."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    return f"{hint}Known: {', '.join(names) or 'none'}."

@@ -1,0 +1,79 @@
+"""Batches of a data set: a pure function of (seed, stage, update), the same for every algorithm."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+
+from zoo_core.data import DataRow, Demonstration, Preference
+from zoo_core.encoding import Encoder
+from zoo_core.ledger import Ledger
+from zoo_core.rollout import Prompts, Responses
+
+
+class Pairs(NamedTuple):
+    """Two responses to each prompt."""
+
+    chosen: Responses
+    rejected: Responses
+
+
+@dataclass(frozen=True)
+class _Feed:
+    rows: Sequence[DataRow]
+    encoder: Encoder
+    ledger: Ledger
+    kind: str
+    seed: int
+
+    def __len__(self) -> int:
+        """Rows in the data set."""
+        return len(self.rows)
+
+    def epoch(self, size: int) -> int:
+        """Updates that one pass over the data takes, at `size` rows an update."""
+        return -(-len(self.rows) // size)
+
+    def take(self, update: int, size: int) -> list[DataRow]:
+        """Return the rows of an update: shuffled passes over the data, one behind the other."""
+        taken = []
+        for draw in range(update * size, (update + 1) * size):
+            epoch, place = divmod(draw, len(self.rows))
+            taken.append(self.rows[_order(self.seed, epoch, len(self.rows))[place]])
+        self.ledger.see(self.kind, (row.where for row in taken))
+        return taken
+
+
+class PromptFeed(_Feed):
+    """Prompts without answers."""
+
+    def batch(self, update: int, size: int) -> Prompts:
+        """Return `size` prompts."""
+        return self.encoder.prompts([row.prompt for row in self.take(update, size)])
+
+
+class DemonstrationFeed(_Feed):
+    """Prompts with the answer to imitate."""
+
+    def batch(self, update: int, size: int) -> Responses:
+        """Return `size` demonstrations."""
+        rows = self.take(update, size)
+        return self.encoder.responses([(row.prompt, row.completion) for row in rows if isinstance(row, Demonstration)])
+
+
+class PreferenceFeed(_Feed):
+    """Prompts with two answers."""
+
+    def batch(self, update: int, size: int) -> Pairs:
+        """Return `size` pairs."""
+        rows = [row for row in self.take(update, size) if isinstance(row, Preference)]
+        chosen = self.encoder.responses([(row.prompt, row.chosen) for row in rows])
+        return Pairs(chosen, self.encoder.responses([(row.prompt, row.rejected) for row in rows]))
+
+
+@lru_cache(maxsize=64)
+def _order(seed: int, epoch: int, size: int) -> list[int]:
+    generator = torch.Generator().manual_seed((seed + 0x9E3779B97F4A7C15 * epoch) % 2**63)
+    return torch.randperm(size, generator=generator).tolist()  # type: ignore[no-any-return]

@@ -1,0 +1,47 @@
+"""Pure tensor functions shared by the plugins. No models, no devices, no state.
+
+Shapes: B sequences, T response tokens, V vocabulary entries. A mask is boolean and true on the tokens that count.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def token_logprobs(
+    logits: Float[Tensor, "B T V"], tokens: Int[Tensor, "B T"], temperature: float = 1.0
+) -> Float[Tensor, "B T"]:
+    """Log-probability of each token under the logits that predicted it: log softmax(z/τ)[y].
+
+    In float32 whatever the dtype of the logits.
+    """
+    scaled = logits.float() / temperature
+    chosen = scaled.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+    return chosen - scaled.logsumexp(dim=-1)
+
+
+def masked_mean(values: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, ""]:
+    """Mean over the true entries of the mask (token-level, not sequence-level); 0 if there is none."""
+    return values.masked_fill(~mask, 0.0).sum() / mask.sum().clamp(min=1)
+
+
+def masked_sum(values: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, " B"]:
+    """Sum over the true entries of each row."""
+    return values.masked_fill(~mask, 0.0).sum(dim=1)
+
+
+def masked_whiten(values: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+    """Shift and scale to mean 0 and (population) variance 1 over the mask; 0 elsewhere."""
+    mean = masked_mean(values, mask)
+    variance = masked_mean((values - mean) ** 2, mask)
+    return ((values - mean) / (variance + 1e-8).sqrt()).masked_fill(~mask, 0.0)
+
+
+def minibatches(
+    size: int, minibatch_size: int, generator: torch.Generator
+) -> Iterator[Int[Tensor, " M"]]:
+    """Yield the row indices of one shuffled pass over `size` rows."""
+    order = torch.randperm(size, generator=generator, device=generator.device)
+    yield from order.split(minibatch_size)

@@ -1,0 +1,101 @@
+"""The hooks a plugin may implement: project name `zoo`, entry-point group `zoo`.
+
+A plugin is a module that an entry point of group `zoo` names; its functions marked with `hookimpl` are its hooks. It
+implements the ones it needs. These docstrings are the reference. No hook may import torch when it is *called to
+list* (`zoo_algorithms`, `zoo_tasks`, `zoo_commands`, `zoo_executors`): records name code by path.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pluggy import HookimplMarker, HookspecMarker
+
+from zoo_core.records import Algorithm, Command, Executor, Task
+
+if TYPE_CHECKING:
+    from zoo_core.reward import Reward
+    from zoo_core.rollout import RolloutEngine
+
+__all__ = ["Kind", "hookimpl"]
+
+hookspec = HookspecMarker("zoo")
+hookimpl = HookimplMarker("zoo")
+
+Kind = Literal["demonstrations", "preferences", "prompts", "dev_prompts", "test_prompts"]
+"""What a data set is wanted for. `dev_prompts` and `test_prompts` are asked for by the scorer only."""
+
+
+@hookspec
+def zoo_algorithms() -> list[Algorithm]:  # type: ignore[empty-body]
+    """Return the algorithms this plugin provides."""
+
+
+@hookspec
+def zoo_tasks() -> list[Task]:  # type: ignore[empty-body]
+    """Return the lm-eval tasks this plugin provides."""
+
+
+@hookspec
+def zoo_commands() -> list[Command]:  # type: ignore[empty-body]
+    """Return the subcommands of `zoo` this plugin provides."""
+
+
+@hookspec
+def zoo_executors() -> list[Executor]:  # type: ignore[empty-body]
+    """Return the places this plugin can run the jobs of a bench.
+
+    An executor is a function `run(jobs, finished, workers)`: `jobs` are `zoo_harness.jobs.Job`s in an order in which
+    every job stands after those it needs, and `finished(job, result)` is called in the calling process once per job.
+    """
+
+
+@hookspec(firstresult=True)
+def zoo_load_model(ref: str) -> Path | None:
+    """Return a local directory holding the model that `ref` names, or None if the reference is not this plugin's.
+
+    The directory is an ordinary Hugging Face one (config.json, safetensors weights, tokenizer files) of a causal
+    language model or a scorer; the core checks and loads it. `ref` is what the user wrote: `tinytown:base`,
+    a path, a hub id. Raise `ModelError` for a reference that is yours and wrong.
+    """
+
+
+@hookspec(firstresult=True)
+def zoo_load_dataset(ref: str, kind: Kind, seed: int) -> Iterable[Mapping[str, object]] | None:
+    """Return rows in TRL's data set types, or None if the reference is not this plugin's.
+
+    demonstrations: {"prompt", "completion"}; preferences: {"prompt", "chosen", "rejected"}; the prompt kinds:
+    {"prompt"}. Each value is a string, or a list of {"role", "content"} (conversational). `seed` is the seed of the
+    cell: a simulated world draws its annotators' labels and its subsets by it; a file ignores it. A plugin that has
+    no `dev_prompts` or `test_prompts` of its own returns None for them, and the harness splits by prompt.
+    """
+
+
+@hookspec(firstresult=True)
+def zoo_rollout_engine(name: str) -> "RolloutEngine | None":
+    """Return the engine of that name, or None. An engine samples responses: see `zoo_core.rollout.RolloutEngine`."""
+
+
+@hookspec(firstresult=True)
+def zoo_reward(ref: str) -> "Reward | None":
+    """Return the reward that `ref` names, or None if the reference is not this plugin's.
+
+    A reward is a callable `list[Sample] -> list[float]` **on text** (see `zoo_core.reward.Reward`): a rule, a scorer
+    with any tokenizer, a judge. It may have an attribute `best: float`, the highest score any response can get, and a
+    method `parts(samples) -> dict[str, list[float]]`, the scores it is made of.
+    """
+
+
+@hookspec
+def zoo_run_started(cell: Mapping[str, object]) -> None:
+    """Observe that a cell begins. `cell` is its plan: algorithm, seed, settings, budget."""
+
+
+@hookspec
+def zoo_run_updated(cell: Mapping[str, object], update: int, metrics: Mapping[str, float]) -> None:
+    """Observe one update of a running cell and the metrics it yielded."""
+
+
+@hookspec
+def zoo_run_finished(cell: Mapping[str, object], result: Mapping[str, object]) -> None:
+    """Observe that a cell ended. `result` holds its status and ledger."""

@@ -1,0 +1,100 @@
+"""The ledger: everything a run cost. It is part of every checkpoint, so no unit is lost or counted twice."""
+
+import resource
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from zoo_core.meter import Meter
+
+LABELLED = ("demonstrations", "preferences")
+
+
+@dataclass
+class Ledger:
+    """Costs of one run, from its start to now."""
+
+    meter: Meter = field(default_factory=Meter)
+    rows: dict[str, set[str]] = field(default_factory=dict)
+    """Rows of each data set that were seen, by where they stand."""
+    generated_tokens: int = 0
+    """Response tokens sampled, EOS included, padding not."""
+    reward_queries: int = 0
+    """Responses scored."""
+    judge_calls: int = 0
+    """Verdicts asked of a judge."""
+    optimizer_steps: int = 0
+    updates: int = 0
+    wall_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    audit_charged: int = 0
+    """FLOPs the meter charged on audited updates ..."""
+    audit_counted: int = 0
+    """... and what really ran there."""
+    flags: list[str] = field(default_factory=list)
+    """What a reader of the board should know about this run."""
+
+    @property
+    def flops(self) -> int:
+        """FLOPs of every model, role and phase."""
+        return self.meter.total
+
+    def flag(self, text: str) -> None:
+        """Note something once."""
+        if text not in self.flags:
+            self.flags.append(text)
+
+    def see(self, kind: str, wheres: Iterable[str]) -> None:
+        """Count rows of a data set as used."""
+        self.rows.setdefault(kind, set()).update(wheres)
+
+    def note_memory(self) -> None:
+        """Raise the peak: on CUDA what its allocator held, on the CPU the process's resident memory."""
+        if torch.cuda.is_available():
+            peak = torch.cuda.max_memory_allocated()
+        else:
+            unit = 1 if sys.platform == "darwin" else 1024
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        self.peak_memory_bytes = max(self.peak_memory_bytes, peak)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        state = {name: value for name, value in vars(self).items() if name not in ("meter", "rows")}
+        state["flags"] = list(self.flags)
+        state["cells"] = {"/".join(cell): flops for cell, flops in self.meter.cells.items()}
+        state["rows"] = {kind: sorted(rows) for kind, rows in self.rows.items()}
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over a checkpoint's ledger in place of what was counted since the process began."""
+        for name, value in state.items():
+            if name not in ("cells", "rows", "peak_memory_bytes"):
+                setattr(self, name, list(value) if name == "flags" else value)
+        self.peak_memory_bytes = max(self.peak_memory_bytes, state["peak_memory_bytes"])
+        self.rows = {kind: set(rows) for kind, rows in state["rows"].items()}
+        self.meter.cells.clear()
+        for cell, flops in state["cells"].items():
+            role, phase = cell.rsplit("/", 1)
+            self.meter.cells[role, phase] = flops
+
+    def report(self) -> dict[str, Any]:
+        """Return the figures of a record; `flops_by_role_phase` sums to `flops`."""
+        cells = sorted(("/".join(cell), flops) for cell, flops in self.meter.cells.items())
+        return {
+            "flops": self.flops,
+            "flops_by_role_phase": dict(cells),
+            "audit_ratio": self.audit_charged / self.audit_counted if self.audit_counted else None,
+            "rows": {kind: sorted(rows) for kind, rows in self.rows.items()},
+            "judge_calls": self.judge_calls,
+            "generated_tokens": self.generated_tokens,
+            "reward_queries": self.reward_queries,
+            "optimizer_steps": self.optimizer_steps,
+            "updates": self.updates,
+            "wall_seconds": self.wall_seconds,
+            "peak_memory_bytes": self.peak_memory_bytes,
+            "models_resident": len(self.meter.roles),
+            "flags": list(self.flags),
+        }

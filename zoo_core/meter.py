@@ -1,0 +1,151 @@
+"""The meter: model FLOPs, counted where they are computed, by role and phase.
+
+Every multiplication and addition of a Linear layer and of attention counts, padding included, forward when it runs and
+backward when *that* runs. So shared trunks, response-only logits, value heads, frozen layers, gradient checkpointing
+and LoRA come out right without the meter knowing of them. Cheap operations (norms, softmax, embeddings, optimizers)
+are left out, as PyTorch's own FLOP counter does.
+
+    Linear     forward 2·tokens·in·out; backward the same once for the input and once for the weight, if they need it
+    attention  forward 4·B·H·Tq·Tk·D; backward 2.5 times that (flash attention computes the scores again)
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AttentionInterface
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.pytorch_utils import Conv1D
+
+METER_VERSION = 1
+"""Raised when what is counted changes; boards of different versions are not merged."""
+
+Cells = dict[tuple[str, str], int]
+
+
+class Meter:
+    """Adds up FLOPs by (role, phase). A role is what a model is for; a phase is what it is being used for."""
+
+    def __init__(self) -> None:
+        self.cells: Cells = {}
+        self.in_loop = False
+        """Whether a training loop is inside an update; outside, compute is the phase "prepare"."""
+        self._phase: str | None = None
+        self._modules: dict[str, nn.Module] = {}
+
+    @property
+    def total(self) -> int:
+        """FLOPs so far."""
+        return sum(self.cells.values())
+
+    @property
+    def roles(self) -> list[str]:
+        """Roles of the models attached so far."""
+        return list(self._modules)
+
+    def attach(self, module: nn.Module, role: str) -> None:
+        """Count what a model computes, under this role; attaching it again renames it."""
+        self._modules[role] = module
+        for part in module.modules():
+            if type(part) in METERED:
+                part.__class__ = METERED[type(part)]
+            if not isinstance(part, (nn.ModuleList, nn.ModuleDict, nn.Sequential)):
+                part._zoo = (self, role)  # type: ignore[assignment]  # read by the metered layers and by attention
+
+    def attach_again(self) -> None:
+        """Find layers added to attached models since (LoRA)."""
+        for role, module in self._modules.items():
+            self.attach(module, role)
+
+    def charge(self, role: str, flops: int) -> None:
+        """Add FLOPs in the current phase."""
+        cell = role, self._phase or self._usual_phase()
+        self.cells[cell] = self.cells.get(cell, 0) + flops
+
+    @contextlib.contextmanager
+    def during(self, phase: str) -> Iterator[None]:
+        """Book everything computed inside under a phase: "sample", "score"."""
+        before, self._phase = self._phase, phase
+        try:
+            yield
+        finally:
+            self._phase = before
+
+    def _usual_phase(self) -> str:
+        if not self.in_loop:
+            return "prepare"
+        return "train" if torch.is_grad_enabled() else "score"
+
+    def _charge_backward(self, role: str, flops: int) -> Callable[[Any], None]:
+        phase = self._phase or ("train" if self.in_loop else "prepare")
+
+        def on_backward(_: Any) -> None:
+            self.cells[role, phase] = self.cells.get((role, phase), 0) + flops
+
+        return on_backward
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Meter":
+        # A copied model goes on charging the meter of the original.
+        return self
+
+
+def _count_linear(layer: nn.Module, x: Tensor, weight: Tensor, out: Tensor, width: int) -> None:
+    meter, role = layer._zoo  # type: ignore[misc]
+    flops = 2 * x.numel() * width
+    meter.charge(role, flops)
+    if out.grad_fn is not None:
+        times = int(x.requires_grad) + int(weight.requires_grad)
+        out.grad_fn.register_prehook(meter._charge_backward(role, times * flops))
+
+
+class MeteredLinear(nn.Linear):
+    """A Linear layer that charges the meter it is attached to."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Multiply, add and charge."""
+        out = F.linear(input, self.weight, self.bias)
+        _count_linear(self, input, self.weight, out, self.out_features)
+        return out
+
+
+class MeteredConv1D(Conv1D):
+    """GPT-2's name for a Linear layer with a transposed weight."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply, add and charge."""
+        out: Tensor = super().forward(x)
+        _count_linear(self, x, self.weight, out, self.nf)
+        return out
+
+
+METERED: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: MeteredLinear, Conv1D: MeteredConv1D}
+
+
+def _metered_attention(attention: Callable[..., Any]) -> Callable[..., Any]:
+    def count(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Any:
+        result = attention(module, query, key, value, *args, **kwargs)
+        attached = getattr(module, "_zoo", None)
+        if attached is not None:
+            meter, role = attached
+            batch, heads, queries, width = query.shape
+            flops = 2 * batch * heads * queries * key.shape[2] * (width + value.shape[3])
+            meter.charge(role, flops)
+            if result[0].grad_fn is not None:
+                result[0].grad_fn.register_prehook(meter._charge_backward(role, flops * 5 // 2))
+        return result
+
+    count.counts_flops = True  # type: ignore[attr-defined]
+    return count
+
+
+def _wrap_attention() -> None:
+    for name in ("sdpa", "flash_attention_2", "flash_attention_3"):
+        attention = ALL_ATTENTION_FUNCTIONS.get(name)
+        if attention is not None and not hasattr(attention, "counts_flops"):
+            AttentionInterface.register(name, _metered_attention(attention))
+
+
+_wrap_attention()

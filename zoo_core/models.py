@@ -1,0 +1,183 @@
+"""Loading models: safetensors only, no remote code, dropout off, scaled-dot-product attention, placed by accelerate."""
+
+import hashlib
+import json
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from safetensors import safe_open
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+
+from zoo_core.errors import ModelError
+from zoo_core.files import HUB_ID
+from zoo_core.plugins import plugins
+
+logging.disable_progress_bar()
+SAFE = {"trust_remote_code": False, "local_files_only": True}
+
+
+@cache
+def accelerator() -> Accelerator:
+    """Return this process's accelerator: the only way to a device."""
+    return Accelerator()
+
+
+def resolve(ref: str) -> Path:
+    """Return the local directory of the model that `ref` names; `ModelError` says why there is none."""
+    path = plugins().first("zoo_load_model", ref=ref)
+    if path is None:
+        raise ModelError(
+            f"{ref!r} is neither a local directory, a hub id (org/name) nor a model of an installed plugin. "
+            "`zoo plugins` lists the plugins."
+        )
+    check_directory(Path(path))
+    return Path(path)
+
+
+def find_model(ref: str) -> Path | None:
+    """Return the directory of a local model or of a hub id's snapshot; None if `ref` can be neither."""
+    path = Path(ref).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise ModelError(f"{ref}: a model must be a directory (config.json, model.safetensors, tokenizer.json).")
+    if ref.startswith((".", "/", "~")):
+        raise ModelError(f"{ref}: there is no such directory (looked in {Path.cwd()}).")
+    if not HUB_ID.fullmatch(ref):
+        return None
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(ref, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]))
+    except (OSError, ValueError) as error:
+        offline = os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0")
+        why = "HF_HUB_OFFLINE is set and it is not in the local cache" if offline else str(error).splitlines()[0]
+        raise ModelError(
+            f"{ref}: no such directory here, and as a hub model it could not be loaded: {why}. "
+            "Download it once while online, or give a local directory."
+        ) from None
+
+
+def check_directory(path: Path) -> None:
+    """Raise `ModelError` unless the directory holds a config and safetensors weights."""
+    if not (path / "config.json").is_file():
+        raise ModelError(f"{path}: has no config.json, so it is not a Hugging Face model directory.")
+    if any(path.glob("*.safetensors")):
+        return
+    pickles = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in path.glob(pattern))
+    if pickles:
+        raise ModelError(
+            f"{path}: has pickled weights only ({', '.join(pickles)}), which can run code when they are read. Convert "
+            "them on a machine you trust: model.save_pretrained(directory, safe_serialization=True)."
+        )
+    raise ModelError(f"{path}: has no *.safetensors weights.")
+
+
+def load_policy(path: Path) -> PreTrainedModel:
+    """Load a causal language model, on this process's device, ready to train without dropout."""
+    return _load(AutoModelForCausalLM, path)
+
+
+def load_scorer(path: Path) -> PreTrainedModel:
+    """Load a sequence classifier with one output, in evaluation mode."""
+    model = _load(AutoModelForSequenceClassification, path)
+    if model.config.num_labels != 1:
+        raise ModelError(f"{path}: a scorer must have one output, this one has {model.config.num_labels}.")
+    return model.eval().requires_grad_(False)
+
+
+def scorer_from(policy: PreTrainedModel, seed: int) -> PreTrainedModel:
+    """Return a scorer on a copy of a policy's body, with a new head ~ N(0, 1/√(d+1)) without bias.
+
+    The initialisation of Ziegler et al. 2019 (arXiv:1909.08593), section 2.1.
+    """
+    config = type(policy.config).from_dict({**policy.config.to_dict(), "id2label": {0: "score"}, "label2id": {"score": 0}})
+    scorer: PreTrainedModel = AutoModelForSequenceClassification.from_config(config, attn_implementation="sdpa")
+    scorer.base_model.load_state_dict(policy.base_model.state_dict())
+    head = scorer.get_parameter("score.weight")
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        head.copy_(torch.randn(head.shape, generator=generator) / (head.shape[1] + 1) ** 0.5)
+    return _without_dropout(accelerator().prepare_model(scorer, evaluation_mode=True))
+
+
+def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a policy; it must have an EOS token and another one for padding."""
+    tokenizer = _load_tokenizer(path)
+    for name in ("eos", "pad"):
+        if getattr(tokenizer, f"{name}_token_id") is None:
+            raise ModelError(
+                f"{path}: the tokenizer has no {name.upper()} token, so "
+                + ("no response could ever end." if name == "eos" else "batches cannot be padded.")
+                + f' Set it once and save: tokenizer.{name}_token = "<|{name}|>"; tokenizer.save_pretrained(directory).'
+            )
+    if tokenizer.pad_token_id == tokenizer.eos_token_id:
+        raise ModelError(
+            f"{path}: the tokenizer pads with its EOS token ({tokenizer.eos_token!r}), so a masked pad would mask the end "
+            "of a response and models would never learn to stop. Set another one: tokenizer.pad_token = an unused "
+            "token; tokenizer.save_pretrained(directory)."
+        )
+    return tokenizer
+
+
+def load_scorer_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a scorer, which needs a pad token only."""
+    tokenizer = _load_tokenizer(path)
+    if tokenizer.pad_token_id is None:
+        raise ModelError(f"{path}: the scorer's tokenizer has no pad token; set tokenizer.pad_token and save it.")
+    return tokenizer
+
+
+def weights_sha256(path: Path) -> str:
+    """SHA-256 over the names, shapes, types and values of a directory's weights, however they are sharded."""
+    digest = hashlib.sha256()
+    where: dict[str, Path] = {}
+    for file in sorted(path.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:  # type: ignore[no-untyped-call]
+            where.update(dict.fromkeys(tensors.keys(), file))
+    for name in sorted(where):
+        with safe_open(where[name], framework="pt") as tensors:  # type: ignore[no-untyped-call]
+            tensor = tensors.get_tensor(name).contiguous()
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _load(auto: Any, path: Path) -> PreTrainedModel:
+    check_directory(path)
+    architectures = json.loads((path / "config.json").read_text()).get("architectures") or ["?"]
+    try:
+        model = auto.from_pretrained(path, use_safetensors=True, attn_implementation="sdpa", dtype=torch.float32, **SAFE)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelError(f"{path}: the model ({architectures[0]}) cannot be loaded: {error}") from None
+    return _without_dropout(accelerator().prepare_model(model, evaluation_mode=True))
+
+
+def _load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(path, **SAFE)  # type: ignore[no-any-return]
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{path}: the tokenizer cannot be loaded: {error}") from None
+
+
+def _without_dropout(model: PreTrainedModel) -> PreTrainedModel:
+    # p = 0 and not eval(): with dropout the probability ratio of an unchanged policy would not be 1.
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name in ("attention_dropout", "dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+    return model

@@ -1,0 +1,186 @@
+"""Finding the installed plugins, each on its own, so that a broken one never takes the others down."""
+
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from pluggy import PluginManager
+
+from zoo_core import builtin, hookspecs
+from zoo_core.errors import PluginError, SpecError, ZooError, did_you_mean
+from zoo_core.records import API_VERSION, Algorithm, Command, Executor, Task
+
+GROUP = "zoo"
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+@dataclass
+class Plugin:
+    """One entry point of the group `zoo`, and what became of it."""
+
+    name: str
+    distribution: str
+    version: str
+    module: str
+    status: str = "ok"
+    """"ok", "broken", "conflict", "incompatible" or "blocked"."""
+    reason: str = ""
+    """Why it is not "ok", in one line."""
+    hooks: list[str] = field(default_factory=list)
+    provides: list[str] = field(default_factory=list)
+    """Names of its algorithms, tasks, commands and executors."""
+
+
+class Plugins:
+    """The loaded plugins and what they provide, by name in alphabetical order."""
+
+    def __init__(self, found: Collection[EntryPoint], block: Collection[str] = ()) -> None:
+        self.manager = PluginManager("zoo")
+        self.manager.add_hookspecs(hookspecs)
+        self.manager.register(builtin, name="zoo-core")
+        self.plugins: list[Plugin] = []
+        self.algorithms: dict[str, Algorithm] = {}
+        self.tasks: dict[str, Task] = {}
+        self.commands: dict[str, Command] = {}
+        self.executors: dict[str, Executor] = {}
+        self._owner: dict[tuple[str, str], Plugin] = {}
+        for entry in sorted(found, key=lambda entry: (entry.name, _distribution(entry))):
+            self._load(entry, block)
+        for table in ("algorithms", "tasks", "commands", "executors"):
+            setattr(self, table, dict(sorted(getattr(self, table).items())))
+
+    def _load(self, entry: EntryPoint, block: Collection[str]) -> None:
+        plugin = Plugin(entry.name, _distribution(entry), _version(entry), entry.value)
+        self.plugins.append(plugin)
+        if entry.name in block:
+            plugin.status, plugin.reason = "blocked", "not wanted in this process"
+            return
+        other = self.manager.get_plugin(entry.name)
+        if other is not None:
+            plugin.status = "conflict"
+            plugin.reason = f"another distribution also provides a plugin named {entry.name!r}; uninstall one of them"
+            return
+        try:
+            module = entry.load()
+            self.manager.register(module, name=entry.name)
+            self.manager.check_pending()
+            plugin.hooks = sorted(caller.name for caller in self.manager.get_hookcallers(module) or ())
+            self._collect(plugin)
+        except (Exception, SystemExit) as error:  # quarantine is what this loader is for
+            if self.manager.has_plugin(entry.name):
+                self.manager.unregister(name=entry.name)
+            self._forget(plugin)
+            plugin.status = error.status if isinstance(error, _Rejected) else "broken"
+            plugin.reason = str(error) if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
+            plugin.reason = " ".join(plugin.reason.split())
+
+    def _collect(self, plugin: Plugin) -> None:
+        for hook, table, kind in (
+            ("zoo_algorithms", self.algorithms, Algorithm),
+            ("zoo_tasks", self.tasks, Task),
+            ("zoo_commands", self.commands, Command),
+            ("zoo_executors", self.executors, Executor),
+        ):
+            for implementation in getattr(self.manager.hook, hook).get_hookimpls():
+                if implementation.plugin_name == plugin.name:
+                    for record in implementation.function():
+                        self._add(plugin, hook, table, kind, record)
+
+    def _add(self, plugin: Plugin, hook: str, table: dict[str, Any], kind: type, record: Any) -> None:
+        if not isinstance(record, kind):
+            raise PluginError(f"{hook} must return {kind.__name__} records, it returned {record!r}")
+        if not NAME.fullmatch(record.name):  # type: ignore[attr-defined]
+            raise PluginError(f"{hook}: the name {record.name!r} must be lower case, digits, '-' or '_'")  # type: ignore[attr-defined]
+        name: str = record.name  # type: ignore[attr-defined]
+        if name in table:
+            owner = self._owner[hook, name]
+            raise _Rejected("conflict", f"{name!r} is also provided by {owner.distribution}; uninstall one of them")
+        if isinstance(record, Algorithm) and record.api_version != API_VERSION:
+            raise _Rejected(
+                "incompatible",
+                f"{name!r} was written for plugin API {record.api_version}, this core speaks {API_VERSION}; "
+                f"install a release of {plugin.distribution} for it",
+            )
+        table[name] = record
+        self._owner[hook, name] = plugin
+        plugin.provides.append(name)
+
+    def _forget(self, plugin: Plugin) -> None:
+        for key in [key for key, owner in self._owner.items() if owner is plugin]:
+            del self._owner[key]
+            table: dict[str, Any] = getattr(self, key[0].removeprefix("zoo_"))
+            table.pop(key[1], None)
+        plugin.provides.clear()
+
+    def owner(self, hook: str, name: str) -> Plugin:
+        """The plugin that provides a record, for example `owner("zoo_algorithms", "ppo")`."""
+        return self._owner[hook, name]
+
+    def algorithm(self, name: str) -> Algorithm:
+        """The installed algorithm of that name; `SpecError` if there is none."""
+        if name not in self.algorithms:
+            raise SpecError(
+                f"no installed plugin provides the algorithm {name!r}. {did_you_mean(name, self.algorithms)} "
+                "To add one, pip install its plugin; `zoo plugins` shows those that could not be loaded."
+            )
+        return self.algorithms[name]
+
+    def first(self, hook: str, **arguments: object) -> Any:
+        """The first answer that is not None of the plugins implementing a hook, the core's own last."""
+        for plugin, function in self._implementations(hook, arguments):
+            try:
+                answer = function()
+            except ZooError:
+                raise
+            except Exception as error:  # named, so that the user knows whom to tell
+                raise PluginError(f"plugin {plugin!r} failed in {hook}({arguments}): {error!r}") from error
+            if answer is not None:
+                return answer
+        return None
+
+    def observe(self, hook: str, **arguments: object) -> list[str]:
+        """Call every observer; return one line for each that failed, so that none can stop a run."""
+        failures = []
+        for plugin, function in self._implementations(hook, arguments):
+            try:
+                function()
+            except Exception as error:
+                failures.append(f"observer {plugin!r} failed in {hook}: {error!r}")
+        return failures
+
+    def _implementations(
+        self, hook: str, arguments: dict[str, object]
+    ) -> Iterator[tuple[str, Callable[[], Any]]]:
+        implementations = getattr(self.manager.hook, hook).get_hookimpls()
+        for one in reversed(implementations):  # pluggy keeps them in reverse order of calling
+            given = {name: arguments[name] for name in one.argnames}
+            yield one.plugin_name, lambda one=one, given=given: one.function(**given)  # type: ignore[misc]
+
+
+class _Rejected(PluginError):
+    def __init__(self, status: str, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def load(block: Collection[str] = ()) -> Plugins:
+    """Load the installed plugins, but for the entry points named in `block`."""
+    unique = {(entry.name, _distribution(entry)): entry for entry in reversed(entry_points(group=GROUP))}
+    return Plugins(list(unique.values()), block)
+
+
+@cache
+def plugins() -> Plugins:
+    """Return the installed plugins, loaded once per process."""
+    return load()
+
+
+def _distribution(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else "?"
+
+
+def _version(entry: EntryPoint) -> str:
+    return entry.dist.version if entry.dist else "?"

@@ -1,0 +1,106 @@
+"""Rewards: functions of text, so that a scorer of any architecture and tokenizer serves any policy."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from zoo_core.data import Text
+from zoo_core.errors import ModelError
+from zoo_core.plugins import plugins
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A prompt and one response to it, as text."""
+
+    prompt: Text
+    response: str
+    ended: bool
+    """Whether the policy ended the response itself; False if it was cut at the longest length."""
+
+
+Reward = Callable[[Sequence[Sample]], Sequence[float]]
+"""One score per sample; higher is better."""
+
+CALIBRATION = "calibration.json"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Mean and standard deviation of a reward on samples of `start`; algorithms see scores in these units."""
+
+    mean: float
+    deviation: float
+
+    def save(self, directory: Path) -> None:
+        """Write it beside the scorer it belongs to."""
+        (directory / CALIBRATION).write_text(json.dumps({"mean": self.mean, "deviation": self.deviation}))
+
+    @classmethod
+    def load(cls, directory: Path) -> "Calibration":
+        """Read it back."""
+        return cls(**json.loads((directory / CALIBRATION).read_text()))
+
+
+def load_reward(ref: str) -> Reward:
+    """Return the reward that `ref` names: of a plugin, a scorer's directory or hub id, or module:function."""
+    reward: Reward = plugins().first("zoo_reward", ref=ref)
+    return reward
+
+
+class Scorer:
+    """A sequence classifier with one output, reading text with its own tokenizer and template."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int = 64) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.batch_size = batch_size
+        positions = getattr(model.config, "max_position_embeddings", None) or 512
+        self.longest = min(positions, tokenizer.model_max_length)
+
+    @classmethod
+    def load(cls, ref: str) -> "Scorer":
+        """Load it from a directory or hub id."""
+        from zoo_core.models import load_scorer, load_scorer_tokenizer, resolve
+
+        path = resolve(ref)
+        return cls(load_scorer(path), load_scorer_tokenizer(path))
+
+    @torch.no_grad()
+    def __call__(self, samples: Sequence[Sample]) -> list[float]:
+        scores: list[float] = []
+        for start in range(0, len(samples), self.batch_size):
+            ids = [self.encode(sample) for sample in samples[start : start + self.batch_size]]
+            batch = self.tokenizer.pad({"input_ids": ids}, padding_side="right", return_tensors="pt")
+            logits = self.model(**batch.to(self.model.device)).logits
+            scores += logits.squeeze(-1).float().tolist()
+        return scores
+
+    def encode(self, sample: Sample) -> list[int]:
+        """Token ids of prompt and response together, ended by EOS where the tokenizer has one.
+
+        A conversation is written with the scorer's own chat template; a scorer without one judges the answer alone. Of a
+        text that is too long for the scorer the end is kept.
+        """
+        if isinstance(sample.prompt, str):
+            ids = self._plain(sample.prompt + sample.response)
+        elif self.tokenizer.chat_template is None:
+            ids = self._plain(sample.response)
+        else:
+            answer = {"role": "assistant", "content": sample.response}
+            text = self.tokenizer.apply_chat_template([*sample.prompt, answer], tokenize=False)
+            ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        eos = self.tokenizer.eos_token_id
+        if eos is not None and (not ids or ids[-1] != eos):
+            ids = [*ids, eos]
+        return ids[-self.longest :]
+
+    def _plain(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, truncation=True, max_length=self.longest)["input_ids"]
+        if not ids and self.tokenizer.eos_token_id is None:
+            raise ModelError("the scorer's tokenizer turns an empty text into no tokens at all and has no EOS token.")
+        return ids

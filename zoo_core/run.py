@@ -1,0 +1,385 @@
+"""What the harness hands to a training loop: models, data, reward, sampling, budget and memory of all of it.
+
+    def train(config, run):
+        optimizer = run.keep("optimizer", AdamW(run.policy.parameters()))
+        for update in run.updates():
+            batch = run.demonstrations.batch(update, config.batch_size)
+            ...
+            yield {"loss": loss.item()}
+
+Resume. Everything kept, the policy and the ledger are restored *together, when `updates()` starts*, never when `keep` is
+called: code outside loops runs again after a crash in the same world as the first time (a critic is built from the
+initial policy, a reference copied from it), loop bodies are skipped. A resumed run ends in the same bits as an
+undisturbed one.
+"""
+
+import copy
+import hashlib
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from zoo_core import checkpoint
+from zoo_core.audit import ExactCounter
+from zoo_core.budget import Line
+from zoo_core.data import DataRow
+from zoo_core.encoding import Encoder
+from zoo_core.errors import BudgetError, PluginError
+from zoo_core.feeds import DemonstrationFeed, PreferenceFeed, PromptFeed
+from zoo_core.ledger import Ledger
+from zoo_core.models import accelerator
+from zoo_core.reward import Calibration, Reward, Sample
+from zoo_core.rollout import Prompts, RolloutEngine, Rollout, response_mask, sample_cached
+
+Kept = TypeVar("Kept")
+
+AUDITED = 1 / 64
+"""Share of updates that are audited beside the first of every stage; which ones is drawn, and not announced."""
+
+
+@dataclass
+class Session:
+    """What all stages of one run share. Made by the harness; a training loop has no need of it."""
+
+    policy: PreTrainedModel
+    encoder: Encoder
+    seed: int
+    budget: float
+    """FLOPs this run may spend itself; infinite for a stage recipe of fixed length."""
+    rows: Mapping[str, Sequence[DataRow]] = field(default_factory=dict)
+    """The data sets that the algorithm's record lists, by name."""
+    reward: Reward | None = None
+    calibration: Calibration | None = None
+    engine: RolloutEngine = sample_cached
+    directory: Path | None = None
+    """Where checkpoints go; None keeps none."""
+    checkpoint_seconds: float = 20.0
+    at_boundary: Callable[["Session"], None] | None = None
+    """Called between updates, when policy and ledger agree."""
+    ledger: Ledger = field(default_factory=Ledger)
+    kept: dict[str, Any] = field(default_factory=dict)
+    unclaimed: dict[str, Any] = field(default_factory=dict)
+    """State of a checkpoint whose object has not been kept again yet."""
+    clock: float = field(default_factory=time.monotonic)
+
+    def tick(self) -> None:
+        """Bring wall-clock and peak memory of the ledger up to date."""
+        now = time.monotonic()
+        self.ledger.wall_seconds += now - self.clock
+        self.clock = now
+        self.ledger.note_memory()
+
+    def snapshot(self, stage: str, update: int, line: Line) -> dict[str, Any]:
+        """Return the state of everything kept, and the ledger, at one moment."""
+        self.tick()
+        return {
+            "stage": stage,
+            "update": update,
+            "line": line.state(),
+            "kept": {**self.unclaimed, **{name: _state(thing) for name, thing in self.kept.items()}},
+            "ledger": self.ledger.state_dict(),
+        }
+
+    def adopt(self, snapshot: Mapping[str, Any]) -> None:
+        """Go back, or forward, to that moment."""
+        self.unclaimed = dict(snapshot["kept"])
+        for name, thing in self.kept.items():
+            if name in self.unclaimed:
+                _restore(thing, self.unclaimed.pop(name))
+        self.ledger.load_state_dict(snapshot["ledger"])
+        self.clock = time.monotonic()
+
+    def path(self, name: str) -> Path | None:
+        """Where a checkpoint of that name stands."""
+        return self.directory / f"{name}.safetensors" if self.directory else None
+
+
+class Run:
+    """A training run, or one stage of it."""
+
+    def __init__(self, session: Session, name: str = "", line: Line | None = None) -> None:
+        self._session = session
+        self._name = name
+        self._line = line or Line(0, session.budget)
+        self._update = -1
+        self._most: int | None = None
+        self._draws = 0
+        self._entered = False
+        if not name:
+            session.ledger.meter.attach(session.policy, "policy")
+            session.kept["policy"] = session.policy
+            if isinstance(getattr(session.reward, "model", None), nn.Module):
+                session.ledger.meter.attach(session.reward.model, "reward")  # type: ignore[union-attr]
+        seed_everything(session.seed, name, "start")
+
+    @property
+    def policy(self) -> PreTrainedModel:
+        """The causal language model, trained in place. Leave it whole at every `yield`."""
+        return self._session.policy
+
+    @property
+    def seed(self) -> int:
+        """The cell's seed."""
+        return self._session.seed
+
+    @property
+    def progress(self) -> float:
+        """How far this stage is, 0 to 1, by its share of the budget or by its count of updates. Schedules use it."""
+        by_count = max(self._update, 0) / self._most if self._most else 0.0
+        return max(by_count, self._line.progress(self._session.ledger.flops))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the policy is."""
+        return self._session.encoder.device
+
+    @property
+    def prompts(self) -> PromptFeed:
+        """Prompts to answer: `run.prompts.batch(update, size)`."""
+        return PromptFeed(self._rows("prompts"), *self._feeding("prompts"))
+
+    @property
+    def demonstrations(self) -> DemonstrationFeed:
+        """Prompts with answers to imitate."""
+        return DemonstrationFeed(self._rows("demonstrations"), *self._feeding("demonstrations"))
+
+    @property
+    def preferences(self) -> PreferenceFeed:
+        """Prompts with a chosen and a rejected answer."""
+        return PreferenceFeed(self._rows("preferences"), *self._feeding("preferences"))
+
+    def reward(self, samples: Sequence[Sample]) -> Float[Tensor, " B"]:
+        """Score texts; mean 0 and standard deviation 1 on samples of the checkpoint that runs start from."""
+        session = self._session
+        if session.reward is None or session.calibration is None:
+            raise PluginError("run.reward: this algorithm's record does not list 'reward' under learns_from.")
+        with session.ledger.meter.during("score"), torch.no_grad():
+            scores = torch.tensor(list(session.reward(samples)), dtype=torch.float32, device=self.device)
+        session.ledger.reward_queries += len(samples)
+        return (scores - session.calibration.mean) / session.calibration.deviation
+
+    def sample(self, prompts: Prompts, temperature: float = 1.0) -> Rollout:
+        """Sample one response per prompt from the policy; temperature 0 is greedy."""
+        session, tokenizer = self._session, self._session.encoder.tokenizer
+        self._draws += 1
+        with session.ledger.meter.during("sample"):
+            tokens, logprobs = session.engine(
+                self.policy,
+                prompts,
+                response_tokens=session.encoder.response_tokens,
+                temperature=temperature,
+                eos=tokenizer.eos_token_id,
+                pad=tokenizer.pad_token_id,
+                generator=self.rng(self._update, f"sample {self._draws}"),
+            )
+        rollout = finish_rollout(prompts, tokens, logprobs, session.encoder)
+        session.ledger.generated_tokens += int(rollout.mask.sum())
+        return rollout
+
+    def rng(self, update: int, purpose: str) -> torch.Generator:
+        """Return a generator that depends on seed, stage, update and purpose only, so that resuming repeats its numbers."""
+        return torch.Generator(self.device).manual_seed(derive(self.seed, self._name, update, purpose))
+
+    def reference(self) -> PreTrainedModel:
+        """Return a frozen copy of the policy as it is at this stage's start. To be called before the loop."""
+        if self._entered:
+            raise PluginError("run.reference() must be called before the loop: inside it the policy has already moved.")
+        frozen = copy.deepcopy(self.policy).eval().requires_grad_(False)
+        self._session.ledger.meter.attach(frozen, "reference")
+        return frozen
+
+    def keep(self, name: str, thing: Kept) -> Kept:
+        """Register something that training changes, so that checkpoints hold it; return it.
+
+        Modules (placed on the device and metered under this name), optimizers and anything else with
+        `state_dict`, tensors, and dicts and lists of numbers, texts and tensors that are changed in place.
+        """
+        qualified = f"{self._name}/{name}" if self._name else name
+        if qualified in self._session.kept:
+            raise PluginError(f"run.keep: something is already kept under {qualified!r}; choose another name.")
+        if isinstance(thing, nn.Module):
+            accelerator().prepare_model(thing, evaluation_mode=True)
+            self._session.ledger.meter.attach(thing, name)
+        if isinstance(thing, torch.optim.Optimizer):
+            thing.register_step_post_hook(self._count_step)
+        self._session.kept[qualified] = thing
+        if self._entered and qualified in self._session.unclaimed:
+            _restore(thing, self._session.unclaimed.pop(qualified))
+        return thing
+
+    def stage(self, name: str, share: float | None = None) -> Self:
+        """Return a run for a part of the budget, with its own counter, progress, names and reference.
+
+        `share` is a part of this run's whole line; None is all that is left of it.
+        """
+        spent = self._session.ledger.flops
+        whole = self._line.end - self._line.start
+        end = self._line.end if share is None else min(self._line.end, spent + share * whole)
+        return type(self)(self._session, f"{self._name}/{name}" if self._name else name, Line(spent, end))
+
+    def updates(self, most: int | None = None) -> Iterator[int]:
+        """Count updates, from 0 or from where a checkpoint left off, until the budget (or `most`) is reached.
+
+        Checkpoints are taken here, when the next update is asked for. A stage that is finished yields nothing: its
+        end is loaded.
+        """
+        session, line = self._session, self._line
+        if self._entered:
+            raise PluginError("run.updates() can be entered once; use run.stage(name) for a second loop.")
+        if most is None and line.end == float("inf"):
+            raise PluginError("a stage recipe must bound its updates: run.updates(most=...).")
+        self._entered, self._most = True, most
+        end = session.path(f"end-{self._name or 'run'}")
+        if end and end.exists():
+            session.adopt(checkpoint.load(end))
+            seed_everything(self.seed, self._name, "end")
+            return
+        first = self._resume()
+        session.ledger.meter.attach_again()
+        saved = time.monotonic()
+        for update in self._count(first):
+            yield update
+            session.ledger.updates += 1
+            if session.at_boundary:
+                session.at_boundary(session)
+            now = session.path("now")
+            if now and time.monotonic() - saved >= session.checkpoint_seconds:
+                checkpoint.save(now, session.snapshot(self._name, update + 1, line))
+                saved = time.monotonic()
+        if end:
+            checkpoint.save(end, session.snapshot(self._name, self._update + 1, line))
+        session.tick()
+        seed_everything(self.seed, self._name, "end")
+
+    def _resume(self) -> int:
+        """Adopt the latest checkpoint if it is of this stage; return the update to go on with."""
+        now = self._session.path("now")
+        if not now or not now.exists():
+            return 0
+        state = checkpoint.load(now)
+        if state["stage"] != self._name:
+            return 0
+        self._session.adopt(state)
+        self._line.restore(state["line"])
+        return int(state["update"])
+
+    def _count(self, first: int) -> Iterator[int]:
+        """Yield the updates that fit; undo one that passes the line all the same."""
+        ledger, line = self._session.ledger, self._line
+        update = first
+        while (self._most is None or update < self._most) and line.allows(ledger.flops):
+            undo = copy.deepcopy(self._session.snapshot(self._name, update, line)) if line.is_near(ledger.flops) else None
+            before = ledger.flops
+            self._update, self._draws = update, 0
+            seed_everything(self.seed, self._name, update)
+            ledger.meter.in_loop = True
+            try:
+                yield from self._audited(update)
+            finally:
+                ledger.meter.in_loop = False
+            if ledger.flops > line.end:
+                self._discard(undo, ledger.flops - before, update)
+                return
+            line.costs.append(ledger.flops - before)
+            update += 1
+        if not line.costs and not update:
+            raise BudgetError(self._too_small(max(line.costs, default=0)))
+
+    def _discard(self, undo: dict[str, Any] | None, cost: int, update: int) -> None:
+        if undo is None:
+            self._session.ledger.flag("overspent: an update cost more than four times the dearest of the eight before it")
+            return
+        self._session.adopt(undo)
+        self._update = update - 1
+        if update == 0:
+            raise BudgetError(self._too_small(cost))
+        self._session.ledger.flag("the last update was discarded: it would have passed the budget")
+
+    def _too_small(self, cost: int) -> str:
+        left = self._line.end - self._line.start
+        stage = f" of stage {self._name!r}" if self._name else ""
+        return (
+            f"the budget is too small for one update{stage}: {left:.3g} FLOPs are left for it and one update costs "
+            f"{cost:.3g}. Raise the budget, or lower batch_size or response_tokens."
+        )
+
+    def _audited(self, update: int) -> Iterator[int]:
+        drawn = random.Random(derive(self.seed, self._name, update, "audit")).random() < AUDITED
+        if not (drawn or update == 0):
+            yield update
+            return
+        ledger = self._session.ledger
+        before = ledger.flops
+        with ExactCounter() as counter:
+            yield update
+        ledger.audit_charged += ledger.flops - before
+        ledger.audit_counted += counter.total
+
+    def _count_step(self, *_: object) -> None:
+        self._session.ledger.optimizer_steps += 1
+
+    def _rows(self, kind: str) -> Sequence[DataRow]:
+        if kind not in self._session.rows:
+            raise PluginError(f"run.{kind}: this algorithm's record does not list {kind!r} under learns_from.")
+        return self._session.rows[kind]
+
+    def _feeding(self, kind: str) -> tuple[Encoder, Ledger, str, int]:
+        return self._session.encoder, self._session.ledger, kind, derive(self.seed, self._name, kind)
+
+
+def finish_rollout(prompts: Prompts, tokens: Tensor, logprobs: Tensor, encoder: Encoder) -> Rollout:
+    """Turn sampled tokens into a rollout: mask, texts, and whether each ended."""
+    from zoo_core.rollout import Responses
+
+    eos = encoder.tokenizer.eos_token_id
+    mask = response_mask(tokens, eos)
+    joined = Responses.join(prompts, tokens, mask)
+    ended = ((tokens == eos) & mask).any(1)
+    texts = [encoder.decode(row[kept].tolist()) for row, kept in zip(tokens, mask, strict=True)]
+    samples = [
+        Sample(prompt, text, bool(stop)) for prompt, text, stop in zip(prompts.texts, texts, ended.tolist(), strict=True)
+    ]
+    return Rollout(joined.tokens, joined.attention, joined.prompt_length, mask, logprobs, ended, samples)
+
+
+def derive(*words: object) -> int:
+    """Return a 63-bit seed that depends on the words and on nothing else."""
+    return int.from_bytes(hashlib.sha256(repr(words).encode()).digest()[:8]) >> 1
+
+
+def seed_everything(seed: int, stage: str, moment: int | str) -> None:
+    """Seed the global generators, so that dropout, initialisation and `generate` resume too."""
+    value = derive(seed, stage, moment)
+    random.seed(value)
+    np.random.seed(value % 2**32)
+    torch.manual_seed(value)
+
+
+def _state(thing: Any) -> Any:
+    return thing.state_dict() if hasattr(thing, "state_dict") else thing
+
+
+def _restore(thing: Any, state: Any) -> None:
+    if hasattr(thing, "load_state_dict"):
+        thing.load_state_dict(state)
+    elif isinstance(thing, dict):
+        thing.clear()
+        thing.update(state)
+    elif isinstance(thing, list):
+        thing[:] = state
+    elif isinstance(thing, Tensor):
+        with torch.no_grad():
+            thing.copy_(state)
+    else:
+        raise PluginError(
+            f"run.keep cannot restore a {type(thing).__name__}; keep modules, optimizers, tensors, dicts or lists."
+        )
