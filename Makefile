@@ -29,7 +29,7 @@ bench: venv
 	.venv/bin/zoo bench $(ARGS)
 
 test: venv
-	.venv/bin/python -m pytest $(ARGS)
+	.venv/bin/pytest $(ARGS)
 
 lint: venv
 	.venv/bin/ruff check

@@ -1,0 +1,92 @@
+"""The set-up that every make target shares, tried with a stand-in for Python that only takes notes."""
+
+import os
+import shutil
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROJECTS = ["plugins/*/pyproject.toml", "harness/pyproject.toml", "leaderboard/pyproject.toml"]
+PYTHON = """#!/bin/sh
+echo "$@" >> "$CALLS"
+case "$*" in
+    *"-m venv .venv"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python && cp "$0" .venv/bin/pytest ;;
+    *"$FAILING"*) exit 1 ;;
+esac
+"""
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Return a copy of what the Makefile reads, beside a stand-in for Python."""
+    for pattern in ["Makefile", "constraints.txt", "pyproject.toml", *PROJECTS]:
+        for path in ROOT.glob(pattern):
+            copy = tmp_path / path.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
+    (tmp_path / "python").write_text(PYTHON)
+    (tmp_path / "python").chmod(0o755)
+    return tmp_path
+
+
+def make(tree, *targets, python="./python", failing="nothing fails"):
+    """Run make; return its exit status, what it said, and the calls of Python."""
+    calls = tree / "calls"
+    calls.write_text("")
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    environment = inherited | {"CALLS": str(calls), "FAILING": failing, "PYTHON": python}
+    done = subprocess.run(["make", *targets], cwd=tree, env=environment, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr, calls.read_text().splitlines()
+
+
+def test_the_first_call_installs_every_distribution_under_constraints_and_torch_first(tree):
+    status, said, calls = make(tree, "venv")
+    assert status == 0, said
+    installs = [call for call in calls if " install " in call]
+    assert all("--constraint constraints.txt" in call for call in installs)
+    assert "torch" in installs[0].split()
+    folders = {str(path.parent.relative_to(tree)) for glob in PROJECTS for path in tree.glob(glob)}
+    words = installs[1].split()
+    editable = {after for word, after in pairwise(words) if word == "--editable"}
+    assert editable == folders | {".[dev]"}
+
+
+def test_the_second_call_does_nothing(tree):
+    make(tree, "venv")
+    assert make(tree, "venv") == (0, "", [])
+
+
+@pytest.mark.parametrize("changed", ["constraints.txt", "pyproject.toml", "plugins/mine/pyproject.toml"])
+def test_a_changed_or_added_input_installs_again(tree, changed):
+    make(tree, "venv")
+    path = tree / changed
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a") as file:
+        file.write("# changed\n")
+    _, _, calls = make(tree, "venv")
+    assert any(" install " in call for call in calls)
+    assert any("--editable plugins/mine" in call for call in calls) == (
+        changed == "plugins/mine/pyproject.toml"
+    )
+
+
+def test_an_installation_that_failed_is_not_taken_for_a_finished_one(tree):
+    assert make(tree, "venv", failing="--editable")[0] != 0
+    _, _, calls = make(tree, "venv")
+    assert any("--editable" in call for call in calls)
+
+
+def test_an_old_or_missing_python_is_refused_in_plain_words(tree):
+    for python, failing in [("./python", "sys.version_info"), ("./no-such-python", "")]:
+        status, said, _ = make(tree, "venv", python=python, failing=failing)
+        assert status != 0
+        assert f"'{python}' is missing or older than Python 3.11" in said
+        assert not (tree / ".venv").exists()
+
+
+def test_arguments_reach_pytest(tree):
+    _, _, calls = make(tree, "test", "ARGS=plugins/ppo -k clip")
+    assert calls[-1] == "plugins/ppo -k clip"

@@ -1,0 +1,201 @@
+"""Every distribution has the same shape, so that knowing one is knowing all; dependencies point one way."""
+
+import ast
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from jaxtyping import TypeCheckError
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from zoo_core.functional import masked_mean
+
+ROOT = Path(__file__).parents[1]
+PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
+DISTRIBUTIONS = [ROOT, *PLUGINS, ROOT / "harness", ROOT / "leaderboard"]
+LINES = {"plugin.py": 40, "config.py": 100, "loss.py": 160, "train.py": 140}
+"""The most lines a file of an algorithm may have; raising one is a visible diff."""
+HEADINGS = ["Paper", "Equations", "Departures", "Settings", "Metrics", "Result"]
+MOST_BYTES = 8 * 1024**2
+
+
+def name_of(folder: Path) -> str:
+    return "core" if folder == ROOT else folder.name
+
+
+def package_of(folder: Path) -> Path:
+    return folder / f"zoo_{name_of(folder).replace('-', '_')}"
+
+
+def project_of(folder: Path) -> dict:
+    return tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+
+
+def requirements_of(folder: Path) -> list[Requirement]:
+    project = project_of(folder)
+    extras = project.get("optional-dependencies", {}).values()
+    return [Requirement(text) for group in (project["dependencies"], *extras) for text in group]
+
+
+def declared_distributions(folder: Path) -> list[Path]:
+    """Return the distributions of this repository among the dependencies of one of them."""
+    names = {canonicalize_name(requirement.name) for requirement in requirements_of(folder)}
+    return [path for path in DISTRIBUTIONS if f"zoo-{name_of(path)}" in names]
+
+
+def sources_of(folder: Path) -> Iterator[tuple[Path, ast.Module]]:
+    for path in sorted(package_of(folder).rglob("*.py")):
+        yield path.relative_to(ROOT), ast.parse(path.read_text())
+
+
+def zoo_imports(tree: ast.Module) -> set[str]:
+    """Return the packages zoo_* that a module imports anywhere in it, inside functions as well."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module)
+    return {top for name in names if (top := name.partition(".")[0]).startswith("zoo_")}
+
+
+def provides_algorithms(folder: Path) -> bool:
+    plugin = package_of(folder) / "plugin.py"
+    return plugin.exists() and "def zoo_algorithms(" in plugin.read_text()
+
+
+def undocumented_fields(tree: ast.Module) -> list[str]:
+    """Return the fields of a module's classes that no docstring follows."""
+    return [
+        f"{owner.name}.{field.target.id}"
+        for owner in ast.walk(tree)
+        if isinstance(owner, ast.ClassDef)
+        for field, text in pairwise([*owner.body, None])
+        if isinstance(field, ast.AnnAssign)
+        and not (isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and text.value.value)
+    ]
+
+
+ALGORITHMS = [folder for folder in PLUGINS if provides_algorithms(folder)]
+
+each_distribution = pytest.mark.parametrize("folder", DISTRIBUTIONS, ids=name_of)
+each_plugin = pytest.mark.parametrize("folder", PLUGINS, ids=name_of)
+each_algorithm = pytest.mark.parametrize("folder", ALGORITHMS, ids=name_of)
+
+
+@each_distribution
+def test_a_folder_is_a_distribution_is_a_package(folder):
+    project = project_of(folder)
+    assert project["name"] == f"zoo-{name_of(folder)}"
+    assert (project["requires-python"], project["license"]) == (">=3.11", "Apache-2.0")
+    assert (package_of(folder) / "__init__.py").is_file()
+
+
+@each_distribution
+def test_a_changelog_tells_of_the_current_version(folder):
+    changelog = (package_of(folder) if folder == ROOT else folder) / "CHANGELOG.md"
+    version = re.escape(project_of(folder)["version"])
+    assert re.search(rf"^## \[?({version}|unreleased)", changelog.read_text(), re.MULTILINE | re.IGNORECASE)
+
+
+@each_plugin
+def test_a_plugin_registers_one_module_under_its_own_name(folder):
+    assert project_of(folder)["entry-points"] == {"zoo": {folder.name: f"{package_of(folder).name}.plugin"}}
+    assert (package_of(folder) / "plugin.py").is_file()
+
+
+@each_plugin
+def test_a_plugin_has_a_readme_and_tests(folder):
+    assert (folder / "README.md").read_text().startswith("# ")
+    assert list(folder.glob("tests/test_*.py"))
+
+
+@each_algorithm
+def test_an_algorithm_is_four_short_files(folder):
+    for file, most in LINES.items():
+        lines = len((package_of(folder) / file).read_text().splitlines())
+        assert lines <= most, f"{file} has {lines} lines, {most} allowed; split it or argue for more"
+
+
+@each_algorithm
+def test_the_readme_of_an_algorithm_answers_the_same_questions_in_the_same_order(folder):
+    found = re.findall(r"^## (.+)$", (folder / "README.md").read_text(), re.MULTILINE)
+    assert [heading for heading in found if heading in HEADINGS] == HEADINGS
+
+
+@each_algorithm
+def test_every_setting_of_an_algorithm_is_documented(folder):
+    assert undocumented_fields(ast.parse((package_of(folder) / "config.py").read_text())) == []
+
+
+@each_algorithm
+def test_pyprojects_of_algorithms_differ_in_names_and_dependencies_only(folder):
+    def shape(path: Path) -> dict:
+        data = tomllib.loads((path / "pyproject.toml").read_text())
+        project = data.pop("project")
+        data["tool"]["hatch"]["build"]["targets"]["wheel"].pop("packages")
+        return data | {"keys": list(project), "same": [project["requires-python"], project["license"]]}
+
+    assert shape(folder) == shape(ALGORITHMS[0])
+
+
+@each_distribution
+def test_imports_point_one_way(folder):
+    """Core <- leaderboard <- harness; core <- plugin <- a plugin that names it in its dependencies."""
+    declared = {f"zoo_{name_of(path).replace('-', '_')}" for path in declared_distributions(folder)}
+    for path, tree in sources_of(folder):
+        assert zoo_imports(tree) <= {package_of(folder).name} | declared, path
+
+
+@each_distribution
+def test_dependencies_point_one_way(folder):
+    allowed = {"core": set(), "leaderboard": {"core"}, "harness": {"core", "leaderboard"}}
+    others = {"core"} | {path.name for path in PLUGINS}
+    assert {name_of(path) for path in declared_distributions(folder)} <= allowed.get(name_of(folder), others)
+
+
+@pytest.mark.parametrize("folder", [ROOT, ROOT / "harness", ROOT / "leaderboard"], ids=name_of)
+def test_only_plugins_know_the_name_of_an_algorithm(folder):
+    algorithms = {path.name for path in ALGORITHMS}
+    for path, tree in sources_of(folder):
+        strings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+        assert not strings & algorithms, path
+
+
+def test_every_dependency_is_pinned_to_a_version_that_satisfies_it():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = [Requirement(line) for line in lines if not line.startswith("#")]
+    pins = {canonicalize_name(pin.name): pin for pin in pinned}
+    for folder in DISTRIBUTIONS:
+        for requirement in requirements_of(folder):
+            name = canonicalize_name(requirement.name)
+            if not name.startswith("zoo-"):
+                (exact,) = pins[name].specifier
+                assert exact.operator == "==", name
+                assert requirement.specifier.contains(exact.version), f"{requirement} is pinned to {exact}"
+
+
+def test_shapes_are_enforced_while_testing_in_every_package():
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    options = dict(option.split("=") for option in tools["pytest"]["ini_options"]["addopts"] if "=" in option)
+    wanted = {package_of(folder).name for folder in DISTRIBUTIONS}
+    assert wanted | {"beartype.beartype"} == set(options["--jaxtyping-packages"].split(","))
+
+
+def test_a_wrong_shape_is_refused_even_where_it_would_broadcast():
+    with pytest.raises(TypeCheckError):
+        masked_mean(torch.ones(2, 3), torch.ones(2, 1, dtype=torch.bool))
+
+
+def test_no_file_is_too_big_to_review_or_to_clone():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout: nothing says which files belong to the repository")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    files = [ROOT / name for name in listed.stdout.split("\0") if name]
+    assert [path for path in files if path.is_file() and path.stat().st_size > MOST_BYTES] == []
