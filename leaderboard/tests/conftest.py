@@ -1,0 +1,100 @@
+"""Hand-made plans and records."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Make = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def make_bench() -> Make:
+    def make(**changes: Any) -> dict[str, Any]:
+        bench = {
+            "schema_version": 1,
+            "bench_id": "b0",
+            "name": "test bench",
+            "preset": "quick",
+            "spec": {},
+            "flops_budget": 1e12,
+            "seeds": 3,
+            "base": {"ref": "world:base", "sha256": "ab" * 32, "parameters": 800_000},
+            "tasks": ["facts"],
+            "algorithms": [],
+            "command": "zoo bench --preset quick",
+        }
+        return bench | changes
+
+    return make
+
+
+@pytest.fixture
+def make_record() -> Make:
+    """Return a record; keyword arguments replace keys of the record or of its scores."""
+
+    def make(row: str, seed: int = 0, *, facts: float | None = None, **changes: Any) -> dict[str, Any]:
+        scores = {
+            "gold": 0.5,
+            "gold_best": 1.0,
+            "proxy": 0.1,
+            "kl_start": 2.0,
+            "kl_start_per_token": 0.1,
+            "win_start": 0.6,
+            "length": 20.0,
+            "ended": 0.9,
+            "distinct": 0.5,
+            "temperature": 0.5,
+            "by_temperature": {"0": {"gold": 0.4, "proxy": 0.1, "length": 19.0, "ended": 1.0}},
+            "tasks": {},
+            "parts": {"tone": 0.9},
+        }
+        if facts is not None:
+            scores["tasks"] = {"facts": {"score": facts, "stderr": 0.02, "chance": 0.25, "n": 200}}
+        scores |= {key: changes.pop(key) for key in list(changes) if key in scores}
+        reference = row in ("base", "start")
+        record = {
+            "schema_version": 1,
+            "bench_id": "b0",
+            "cell_id": f"{row}-{seed}",
+            "row": row,
+            "kind": "reference" if reference else "algorithm",
+            "algorithm": {"base": None, "start": "tune"}.get(row, row),
+            "plugin": None if reference else f"zoo-{row}",
+            "plugin_version": None if reference else "0.1.0",
+            "paper": None if reference else "2203.02155",
+            "settings": {},
+            "tuning": None if reference else "default",
+            "learns_from": [] if reference else ["prompts", "reward"],
+            "starts_from": None if reference else "base",
+            "seed": seed,
+            "attempt": 1,
+            "status": "ok",
+            "error": None,
+            "flags": [],
+            "stages": [],
+            "flops_budget": 1e12,
+            "flops_used": 0.99e12,
+            "flops_by_role_phase": {"policy/train": 0.6e12, "policy/sample": 0.39e12},
+            "audit_ratio": 1.0,
+            "labels": {"demonstrations": 2000, "preferences": 500},
+            "judge_calls": 0,
+            "generated_tokens": 100_000,
+            "reward_queries": 5000,
+            "optimizer_steps": 100,
+            "updates": 100,
+            "wall_seconds": 60.0,
+            "peak_memory_bytes": 700_000_000,
+            "models_resident": 4,
+            "weights_sha256": "cd" * 32,
+            "scores": scores,
+            "items": [{"prompt": "say hi", "response": "hi", "gold": 0.5, "proxy": 0.1, "gold_start": 0.2}],
+            "curve": [],
+            "environment": {"torch": "2.13.0"},
+        }
+        record |= changes
+        if record["status"] == "failed":
+            record |= {"scores": None, "weights_sha256": None, "items": []}
+        return record
+
+    return make

@@ -1,0 +1,122 @@
+"""From a plan and its records to the board: a plain dict that every output is rendered from."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from zoo_leaderboard.cells import START, Cell, cells, choose_headline, sft_row
+from zoo_leaderboard.ranks import (
+    SEEDS_TO_PUBLISH,
+    SEEDS_TO_RANK,
+    Range,
+    compare,
+    minimum_detectable_difference,
+    ranges,
+)
+from zoo_leaderboard.rows import build_row, planned_row
+from zoo_leaderboard.schema import SCHEMA_VERSION, Bench, Record
+from zoo_leaderboard.verdicts import BLOCKS
+
+RANKED = BLOCKS[:2]
+
+
+def build(bench: Bench, records: Sequence[Record]) -> dict[str, Any]:
+    """Return the board of a bench; a pure function of the plan and the records, in any order.
+
+    Rows are grouped by status and ordered by headline (by proxy where there is none); `pairs` compares
+    the ranked rows of every block.
+    """
+    known = sorted(cells(records), key=lambda cell: (cell.record["row"], cell.record["seed"]))
+    rows = _rows(bench, known)
+    values = {row["row"]: _headlines(row["row"], known) for row in rows if row["status"] in RANKED}
+    if not any(values.values()):
+        values = {}
+    pairs = compare(values, test=bench["seeds"] >= SEEDS_TO_RANK)
+    ranking = bench["seeds"] >= SEEDS_TO_RANK and bool(values)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        **{name: bench[name] for name in ("bench_id", "name", "preset", "seeds", "base", "command", "tasks")},
+        "budget": bench["flops_budget"],
+        "headline": choose_headline(records),
+        "sft_row": sft_row(records),
+        "conditional_notes": list(_notes(bench, records, rows)),
+        "rows": _with_ranks(rows, pairs) if ranking else rows,
+        "pairs": pairs,
+        "minimum_detectable_difference": minimum_detectable_difference(values),
+    }
+
+
+def _rows(bench: Bench, known: Iterable[Cell]) -> list[dict[str, Any]]:
+    by_row: dict[str, list[Cell]] = {}
+    for cell in known:
+        by_row.setdefault(cell.record["row"], []).append(cell)
+    starts = {cell.record["seed"]: cell for cell in by_row.get(START, [])}
+    rows = [build_row(bench, group, starts) for group in by_row.values()]
+    rows += [planned_row(bench, plan) for plan in bench["algorithms"] if plan["row"] not in by_row]
+    rows = _with_worst_case(rows)
+    return sorted(rows, key=_order)
+
+
+def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Sort by block, then by headline, then by proxy (the only order without a judge), then by name."""
+    means = [row[name]["mean"] for name in ("headline", "proxy")]
+    return BLOCKS.index(row["status"]), *((mean is None, -(mean or 0.0)) for mean in means), row["row"]
+
+
+def _headlines(row: str, known: Iterable[Cell]) -> dict[int, float]:
+    mine = (cell for cell in known if cell.record["row"] == row and cell.record["status"] == "ok")
+    return {cell.record["seed"]: cell.headline for cell in mine if cell.headline is not None}
+
+
+def _with_ranks(rows: Sequence[dict[str, Any]], pairs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    found: dict[str, Range] = {}
+    for status in RANKED:
+        block = [row["row"] for row in rows if row["status"] == status and row["headline"]["n"]]
+        found |= ranges(block, pairs)
+    unranked = Range(None, None)
+    return [row | found.get(row["row"], unranked)._asdict() for row in rows]
+
+
+def _with_worst_case(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add `headline_worst_case`: a failed seed counts as that seed's worst algorithm; null if none failed."""
+    worst: dict[int, float] = {}
+    for row in rows:
+        for seed in row["by_seed"]:
+            if row["kind"] == "algorithm" and seed["headline"] is not None:
+                worst[seed["seed"]] = min(seed["headline"], worst.get(seed["seed"], seed["headline"]))
+    return [row | {"headline_worst_case": _worst_case(row, worst)} for row in rows]
+
+
+def _worst_case(row: Mapping[str, Any], worst: Mapping[int, float]) -> float | None:
+    values = [
+        worst.get(seed["seed"]) if seed["status"] == "failed" else seed["headline"] for seed in row["by_seed"]
+    ]
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if row["errors"] and len(known) == len(values) else None
+
+
+def _notes(bench: Bench, records: Sequence[Record], rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield what a reader has to know before reading a number."""
+    seeds = bench["seeds"]
+    if choose_headline(records) is None:
+        yield "No independent judge was given: rows are ordered by the training proxy, and not ranked."
+    if seeds < SEEDS_TO_RANK:
+        yield f"Means and intervals only: {_count(seeds, 'seed')}; ranks need {SEEDS_TO_RANK}."
+    elif seeds < SEEDS_TO_PUBLISH:
+        yield f"{_count(seeds, 'seed')}; {SEEDS_TO_PUBLISH} to publish."
+    if unfinished := [row["row"] for row in rows if row["status"] == "unfinished"]:
+        yield f"Unfinished, not ranked: {', '.join(unfinished)}. Run the same command again to go on."
+    started = {record["seed"] for record in records if record["row"] == START and record["scores"]}
+    if missing := sorted({record["seed"] for record in records} - started):
+        yield f"No score of `{START}` at seed {', '.join(map(str, missing))}: no differences to it there."
+    yield from _environment_notes(records)
+
+
+def _environment_notes(records: Sequence[Record]) -> Iterator[str]:
+    for name in sorted({key for record in records for key in record["environment"]}):
+        values = sorted({str(record["environment"].get(name)) for record in records})
+        if len(values) > 1:
+            yield f"Cells ran under different {name} ({', '.join(values)}): weight hashes are not comparable."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,163 @@
+"""A board as a terminal table, as Markdown, as CSV and as one HTML page."""
+
+import csv as csv_format
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.console import JustifyMethod
+from rich.table import Table
+from rich.text import Text
+
+from zoo_leaderboard.columns import NONE, columns, facts, interval, number, plain
+from zoo_leaderboard.page import page
+
+__all__ = ["csv", "markdown", "page", "table"]
+
+_MARKS = re.compile(r"([\\`*|~\[\]])")
+
+
+def table(board: Mapping[str, Any]) -> Table:
+    """Return the board as a terminal table of at most 120 columns; notes are below the title, blocks apart."""
+    lines = [f"{plain(board['name'])} · {facts(board)}", *map(plain, board["conditional_notes"])]
+    title = Text("\n".join(lines))
+    shown = Table(title=title, title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)
+    shown.padding = (0, 0, 0, 1)
+    chosen = columns(board)
+    for column in chosen:
+        side: JustifyMethod = "left" if column.left else "right"
+        shown.add_column(Text(column.title), justify=side, overflow="fold", no_wrap=not column.left)
+    for _, rows in groupby(board["rows"], key=lambda row: row["status"]):
+        for row in rows:
+            shown.add_row(*(Text(column.cell(row)) for column in chosen))
+        shown.add_section()
+    return shown
+
+
+def markdown(board: Mapping[str, Any]) -> str:
+    """Return the board as GitHub Markdown: notes, ranks, tasks, costs, separated pairs and failures."""
+    chosen = columns(board)
+    sections = [
+        f"# {_escape(board['name'])}",
+        _escape(facts(board)),
+        "\n".join(f"> **Note.** {_escape(note)}  " for note in board["conditional_notes"]),
+        _grid([column.title for column in chosen], ([c.cell(row) for c in chosen] for row in board["rows"])),
+        _tasks(board),
+        _costs(board),
+        _pairs(board),
+        _failures(board),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _escape(text: object) -> str:
+    """Return text that Markdown shows as it is: no markup, no HTML, one line."""
+    escaped = _MARKS.sub(r"\\\1", plain(text))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _grid(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [titles, ["---"] * len(titles), *([_escape(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _tasks(board: Mapping[str, Any]) -> str:
+    names = sorted({name for row in board["rows"] for name in row["tasks"]})
+    if not names:
+        return ""
+    titles = ["Row", *(title for name in names for title in (_escape(name), "Δ start"))]
+    return "## Tasks\n\n" + _grid(titles, (_task_cells(row, names) for row in board["rows"]))
+
+
+def _task_cells(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    cells = [row["row"]]
+    for name in names:
+        task = row["tasks"].get(name)
+        cells += [interval(task), number(task["delta_start"]["mean"], signed=True)] if task else [NONE, NONE]
+    return cells
+
+
+def _costs(board: Mapping[str, Any]) -> str:
+    titles = ["Row", "FLOPs", "Stages", "Updates", "Tokens sampled", "Judge calls", "Labels", "Seconds", "MB"]
+    return "## Costs\n\n" + _grid(titles, (_cost_cells(row) for row in board["rows"]))
+
+
+def _cost_cells(row: Mapping[str, Any]) -> list[str]:
+    shares = [stage["share"] for stage in row["stages"] if stage["share"] is not None]
+    labels = ", ".join(f"{count:g} {name}" for name, count in row["labels"].items() if count)
+    memory = row["peak_memory_bytes"]
+    return [
+        row["row"],
+        NONE if row["flops_used"] is None else f"{row['flops_used']:.3g}",
+        f"{sum(shares):.0%}" if shares else NONE,
+        *(number(row[name], digits=0) for name in ("updates", "generated_tokens", "judge_calls")),
+        labels or NONE,
+        number(row["wall_seconds"], digits=0),
+        NONE if memory is None else number(memory / 1e6, digits=0),
+    ]
+
+
+def _pairs(board: Mapping[str, Any]) -> str:
+    separated = [pair for pair in board["pairs"] if pair["separated"]]
+    if not separated:
+        return ""
+    rows = (
+        [p["a"], p["b"], interval(p | {"mean": p["difference"]}), f"{p['p_adjusted']:.2g}"] for p in separated
+    )
+    return "## Separated pairs\n\n" + _grid(["Above", "Below", "Difference", "p (Holm)"], rows)
+
+
+def _failures(board: Mapping[str, Any]) -> str:
+    rows = [[row["row"], error["seed"], error["error"]] for row in board["rows"] for error in row["errors"]]
+    return "## Failures\n\n" + _grid(["Row", "Seed", "Error"], rows) if rows else ""
+
+
+def csv(board: Mapping[str, Any]) -> str:
+    """Return the board as CSV: one line a row, numbers in full; a ' before what a spreadsheet would run."""
+    rows = [dict(_flat(row)) for row in board["rows"]]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = io.StringIO()
+    writer = csv_format.writer(lines, lineterminator="\n")
+    writer.writerow([_harmless(name) for name in names])
+    writer.writerows([_harmless(row.get(name)) for name in names] for row in rows)
+    return lines.getvalue()
+
+
+_LEAVE_OUT = ("samples", "by_seed", "curve", "by_temperature")
+_QUANTITY = {"mean", "low", "high", "n"}
+
+
+def _flat(row: Mapping[str, Any]) -> Iterable[tuple[str, object]]:
+    """Yield a row's values by column name, most telling first; nested names are joined by dots."""
+    first = ("rank_low", "rank_high", "row", "status", "headline")
+    for name in (*first, *sorted(row.keys() - set(first) - set(_LEAVE_OUT))):
+        yield from _cells(name, row[name])
+
+
+def _cells(name: str, value: object) -> Iterable[tuple[str, object]]:
+    if isinstance(value, Mapping):
+        for key in ("mean", "low", "high", "n") if value.keys() >= _QUANTITY else sorted(value):
+            yield from _cells(name if key == "mean" else f"{name}.{key}", value[key])
+        if "delta_start" in value:
+            yield from _cells(f"{name}.delta_start", value["delta_start"])
+    elif isinstance(value, list):
+        yield name, "; ".join(_words(part) for part in value)
+    else:
+        yield name, value
+
+
+def _words(part: object) -> str:
+    if isinstance(part, Mapping):
+        return " ".join(f"{key}={value}" for key, value in sorted(part.items()))
+    return "" if part is None else str(part)
+
+
+def _harmless(value: object) -> object:
+    """Return a cell that a spreadsheet takes as text or number, never as a formula."""
+    if value is None or isinstance(value, (int, float)):
+        return value
+    text = str(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

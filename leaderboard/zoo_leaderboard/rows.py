@@ -1,0 +1,156 @@
+"""One row of the board out of the cells of its seeds."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from zoo_leaderboard.cells import Cell, ScoreName, score, task_score
+from zoo_leaderboard.schema import Bench, Planned, Record
+from zoo_leaderboard.statistics import Number, finite, summarize
+from zoo_leaderboard.verdicts import flags, status
+
+SAMPLES = 8
+"""Answers kept for reading, of the first finished seed."""
+
+_SCORES: tuple[ScoreName, ...] = ("gold", "proxy", "kl_start", "win_start", "length", "ended", "distinct")
+_COSTS = (
+    "flops_budget", "flops_used", "judge_calls", "generated_tokens", "reward_queries", "optimizer_steps",
+    "updates", "wall_seconds",
+)  # fmt: skip
+_PEAKS = ("peak_memory_bytes", "models_resident")
+_ABOUT = (
+    "algorithm", "kind", "plugin", "plugin_version", "paper", "settings", "tuning", "learns_from",
+    "starts_from",
+)  # fmt: skip
+
+
+def build_row(bench: Bench, cells: Sequence[Cell], starts: Mapping[int, Cell]) -> dict[str, Any]:
+    """Return the row made of `cells` (by seed, at least one); `starts` holds the cells of `start` by seed.
+
+    Scores are means over finished seeds with t-intervals; costs are means (peaks: the
+    highest) over finished seeds, or over the failed ones where none finished.
+    """
+    finished = [cell for cell in cells if cell.record["status"] == "ok"]
+    records = [cell.record for cell in cells]
+    measured = [cell.record for cell in finished or cells]
+    tax = summarize(cell.capability_delta_start for cell in finished)
+    first: Mapping[str, Any] = records[0]
+    row = {name: first[name] for name in _ABOUT}
+    row |= _scores(finished, starts) | _costs(measured)
+    row |= {
+        "row": records[0]["row"],
+        "seeds_ok": len(finished),
+        "seeds_total": max(bench["seeds"], len(cells)),
+        "rank_low": None,
+        "rank_high": None,
+        "seeds": [record["seed"] for record in records],
+        "temperature": [score(record, "temperature") for record in records],
+        "weights_sha256": [record["weights_sha256"] for record in records],
+        "by_seed": [_seed(cell) for cell in cells],
+        "flags": flags(records),
+        "errors": [
+            {"seed": record["seed"], "error": record["error"] or "no reason given"}
+            for record in records
+            if record["status"] == "failed"
+        ],
+        "samples": [dict(item) for item in finished[0].record["items"][:SAMPLES]] if finished else [],
+        "capability": summarize(cell.capability for cell in finished),
+        "capability_delta_start": tax,
+    }
+    return row | {"status": status(row, len(cells))}
+
+
+def planned_row(bench: Bench, plan: Planned) -> dict[str, Any]:
+    """Return the row of an algorithm of the plan of which no cell has ended."""
+    nothing: dict[str, Any] = dict.fromkeys(_ABOUT)
+    empty = _scores([], {}) | _costs([])
+    empty |= {name: summarize([]) for name in ("capability", "capability_delta_start")}
+    lists = ("seeds", "temperature", "weights_sha256", "by_seed", "flags", "errors", "samples")
+    row = nothing | empty | {name: [] for name in lists} | dict(plan)
+    row |= {"kind": "algorithm", "learns_from": [], "seeds_ok": 0, "seeds_total": bench["seeds"]}
+    return row | {"rank_low": None, "rank_high": None, "status": "unfinished"}
+
+
+def _scores(cells: Sequence[Cell], starts: Mapping[int, Cell]) -> dict[str, Any]:
+    found: dict[str, Any] = {name: summarize(score(cell.record, name) for cell in cells) for name in _SCORES}
+    for name in ("headline", "gold_delta_start", "gold_delta_sft"):
+        found[name] = summarize(getattr(cell, name) for cell in cells)
+    scores = [cell.record["scores"] for cell in cells if cell.record["scores"]]
+    tasks = sorted({name for one in scores for name in one["tasks"]})
+    found["tasks"] = {name: _task(name, cells, starts) for name in tasks}
+    found["parts"] = _by_key([one["parts"] for one in scores], summarize)
+    found["by_temperature"] = {
+        tau: _by_key([one["by_temperature"].get(tau, {}) for one in scores], summarize)
+        for tau in sorted({tau for one in scores for tau in one["by_temperature"]})
+    }
+    return found | {"curve": _curve([cell.record for cell in cells])}
+
+
+def _task(name: str, cells: Sequence[Cell], starts: Mapping[int, Cell]) -> dict[str, Any]:
+    deltas = [cell.task_delta(name, starts.get(cell.record["seed"])) for cell in cells]
+    tasks = [cell.record["scores"]["tasks"].get(name) for cell in cells if cell.record["scores"]]
+    chances = [task["chance"] for task in tasks if task]
+    return {
+        **summarize(task_score(cell.record, name) for cell in cells),
+        "delta_start": summarize(deltas),
+        "chance": chances[0] if chances else None,
+    }
+
+
+def _curve(records: Sequence[Record]) -> list[dict[str, Any]]:
+    points: list[Mapping[str, Any]] = [point for record in records for point in record["curve"]]
+    names = ("flops", "gold", "proxy", "kl_start", "length")
+    return [
+        {"fraction": fraction}
+        | {name: mean(point[name] for point in points if point["fraction"] == fraction) for name in names}
+        for fraction in sorted({point["fraction"] for point in points})
+    ]
+
+
+def _seed(cell: Cell) -> dict[str, Any]:
+    record: Mapping[str, Any] = cell.record
+    row = {name: record[name] for name in ("seed", "status", "attempt", "cell_id")}
+    row |= {name: score(cell.record, name) for name in _SCORES}
+    names = ("headline", "gold_delta_start", "gold_delta_sft", "capability_delta_start")
+    return row | {name: getattr(cell, name) for name in names}
+
+
+def _costs(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {name: mean(record[name] for record in records) for name in _COSTS}
+    for name in _PEAKS:
+        peaks = [finite(record[name]) for record in records]
+        found[name] = max((peak for peak in peaks if peak is not None), default=None)
+    audits = [ratio for record in records if (ratio := finite(record["audit_ratio"])) is not None]
+    found["audit_ratio"] = max(audits, key=lambda ratio: abs(ratio - 1), default=None)
+    found["labels"] = _by_key([record["labels"] for record in records], mean)
+    found["flops_by_role_phase"] = _by_key([record["flops_by_role_phase"] for record in records], total)
+    return found | {"stages": _stages(records, found["flops_budget"])}
+
+
+def _stages(records: Sequence[Mapping[str, Any]], budget: float | None) -> list[dict[str, Any]]:
+    """Return each stage with its mean cost and its share of the budget, in the order in which they ran."""
+    stages = [stage for record in records for stage in record["stages"]]
+    rows = []
+    for name in dict.fromkeys(stage["name"] for stage in stages):
+        flops = mean(stage["flops"] for stage in stages if stage["name"] == name)
+        seconds = mean(stage["seconds"] for stage in stages if stage["name"] == name)
+        share = flops / budget if flops is not None and budget else None
+        rows.append({"name": name, "flops": flops, "seconds": seconds, "share": share})
+    return rows
+
+
+def _by_key(
+    mappings: Sequence[Mapping[str, Number | None]], combine: Callable[[Iterable[Number | None]], Any]
+) -> dict[str, Any]:
+    """Combine the values of several mappings key by key; a key that one of them lacks is None there."""
+    keys = sorted({key for one in mappings for key in one})
+    return {key: combine([one.get(key) for one in mappings]) for key in keys}
+
+
+def mean(values: Iterable[Number | None]) -> float | None:
+    """Return the mean of the values that are there, or None."""
+    return summarize(values)["mean"]
+
+
+def total(values: Iterable[Number | None]) -> float | None:
+    """Return the mean over all seeds of a cost that a seed without the key did not have."""
+    return mean([value or 0.0 for value in values])

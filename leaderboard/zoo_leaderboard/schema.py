@@ -1,0 +1,147 @@
+"""What a bench leaves on disk: the plan (`bench.json`) and one record per cell (`records/*.json`).
+
+Keys beyond these are allowed and kept. Any measured number may be null: it was not or could not be measured.
+Units: FLOPs, seconds, bytes, tokens, nats; shares and scores are fractions.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict
+
+SCHEMA_VERSION = 1
+"""Version of the files read and of the board written; files of another version are refused."""
+
+Kind = Literal["algorithm", "reference"]
+
+
+class Base(TypedDict):
+    """The base model that every row starts from."""
+
+    ref: str
+    sha256: str | None
+    parameters: int | None
+
+
+class Planned(TypedDict):
+    """One row that the bench set out to fill."""
+
+    row: str
+    algorithm: str | None
+    settings: dict[str, Any]
+
+
+@with_config(ConfigDict(strict=True, extra="allow"))
+class Bench(TypedDict):
+    """The plan of a bench."""
+
+    schema_version: Literal[1]
+    bench_id: str
+    name: str
+    preset: str | None
+    spec: dict[str, Any]
+    flops_budget: float
+    seeds: Annotated[int, Field(ge=1)]
+    base: Base
+    tasks: list[Any]
+    algorithms: list[Planned]
+    command: str | None
+
+
+class TaskScore(TypedDict):
+    """The score of one lm-eval task; `chance` is that of blind guessing, on a scale that ends at 1."""
+
+    score: float | None
+    stderr: float | None
+    chance: Annotated[float, Field(lt=1)] | None
+    n: int | None
+
+
+class Scores(TypedDict):
+    """What the scorer found for the final weights, at the row's own best temperature."""
+
+    gold: float | None
+    gold_best: float | None
+    proxy: float | None
+    kl_start: float | None
+    kl_start_per_token: float | None
+    win_start: float | None
+    length: float | None
+    ended: float | None
+    distinct: float | None
+    temperature: float | None
+    by_temperature: dict[str, dict[str, float | None]]
+    tasks: dict[str, TaskScore]
+    parts: dict[str, float | None]
+
+
+class Stage(TypedDict):
+    """One stage that was charged to a row before its own training."""
+
+    name: str
+    flops: float | None
+    seconds: float | None
+
+
+class Item(TypedDict):
+    """One test prompt with the row's answer."""
+
+    prompt: str
+    response: str
+    gold: float | None
+    proxy: float | None
+    gold_start: float | None
+
+
+class Point(TypedDict):
+    """One point of an unfinished run: a diagnostic, never compared with finished runs."""
+
+    fraction: float
+    flops: float | None
+    gold: float | None
+    proxy: float | None
+    kl_start: float | None
+    length: float | None
+
+
+@with_config(ConfigDict(strict=True, extra="allow"))
+class Record(TypedDict):
+    """What one cell (a row and a seed) ended with."""
+
+    schema_version: Literal[1]
+    bench_id: str
+    cell_id: str
+    row: str
+    kind: Kind
+    algorithm: str | None
+    plugin: str | None
+    plugin_version: str | None
+    paper: str | None
+    settings: dict[str, Any]
+    tuning: str | None
+    learns_from: list[str]
+    starts_from: str | None
+    seed: int
+    attempt: int
+    status: Literal["ok", "failed"]
+    error: str | None
+    flags: list[str]
+    stages: list[Stage]
+    flops_budget: float | None
+    flops_used: float | None
+    flops_by_role_phase: dict[str, float | None]
+    audit_ratio: float | None
+    labels: dict[str, float | None]
+    judge_calls: float | None
+    generated_tokens: float | None
+    reward_queries: float | None
+    optimizer_steps: float | None
+    updates: float | None
+    wall_seconds: float | None
+    peak_memory_bytes: float | None
+    models_resident: float | None
+    weights_sha256: str | None
+    scores: Scores | None
+    items: list[Item]
+    curve: list[Point]
+    environment: dict[str, Any]
