@@ -1,0 +1,1 @@
+"""DPO: fit preferences with the policy itself as the reward model."""

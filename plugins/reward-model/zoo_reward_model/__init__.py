@@ -1,0 +1,1 @@
+"""Reward model: learn a scorer from which of two responses people preferred."""

@@ -1,0 +1,1 @@
+"""Supervised fine-tuning: imitate demonstrations token by token."""
