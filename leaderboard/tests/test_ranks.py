@@ -13,7 +13,7 @@ def by_seed(values: list[float]) -> dict[int, float]:
 
 def test_three_clear_levels_have_three_ranks_and_working_shown() -> None:
     # a - b = 1 + (.1, -.1, 0, .1, -.1): mean 1, sd .1, error .044721, t 22.36, 4 df: p = 2.4e-5.
-    # b - c = 1 + (-.1, .1, 0, .1, -.1): the same. a - c = 2 + (0, 0, 0, .2, -.2): sd .1414, t = 31.6, p = 6e-6.
+    # b - c = 1 + (-.1, .1, 0, .1, -.1): the same. a - c = 2 + (0, 0, 0, .2, -.2): sd .1414, t 31.6, p 6e-6.
     # Holm: a-c first, 3 * 6e-6 = 1.8e-5; then 2 * 2.4e-5 = 4.7e-5; then max of that and 2.4e-5.
     values = {
         "a": by_seed([2.0, 2.0, 2.0, 2.2, 1.8]),
@@ -81,20 +81,18 @@ def test_the_detectable_difference_is_that_of_the_pair_of_median_spread() -> Non
     assert minimum_detectable_difference({}) is None
 
 
-BOARDS, ROWS, SEEDS = 300, 8, 10
+ROWS, SEEDS = 8, 10
 
 
-def boards_with_a_separation(spread: np.ndarray, lead: float = 0.0) -> tuple[int, int]:
+def boards_with_a_separation(boards: int, spread: np.ndarray, lead: float = 0.0) -> tuple[int, int]:
     """Return the boards with any separation, and those with row 0 apart from all; a seed moves all rows."""
     rng = np.random.default_rng(7)
-    shared = rng.normal(size=(BOARDS, 1, SEEDS))
-    scores = shared + spread[:, None] * rng.normal(size=(BOARDS, ROWS, SEEDS))
+    shared = rng.normal(size=(boards, 1, SEEDS))
+    scores = shared + spread[:, None] * rng.normal(size=(boards, ROWS, SEEDS))
     scores[:, 0] += lead
-    boards = [
-        compare({str(i): by_seed(list(row)) for i, row in enumerate(board)}, test=True) for board in scores
-    ]
-    first = [[pair["separated"] for pair in board if pair["a"] == "0"] for board in boards]
-    return sum(any(pair["separated"] for pair in board) for board in boards), sum(
+    tested = [compare({str(i): by_seed(list(row)) for i, row in enumerate(one)}, test=True) for one in scores]
+    first = [[pair["separated"] for pair in board if pair["a"] == "0"] for board in tested]
+    return sum(any(pair["separated"] for pair in board) for board in tested), sum(
         len(row) == ROWS - 1 and all(row) for row in first
     )
 
@@ -103,12 +101,12 @@ def boards_with_a_separation(spread: np.ndarray, lead: float = 0.0) -> tuple[int
 def test_equal_algorithms_are_separated_on_at_most_one_board_in_twenty(spread: np.ndarray) -> None:
     # At an error rate of 5 % the count is binomial(300, .05): mean 15, sd 3.8. 3 sd above is 26.3; a board
     # without any correction would have a separation on about 160 of 300.
-    limit = BOARDS * 0.05 + 3 * math.sqrt(BOARDS * 0.05 * 0.95)
-    separated, _ = boards_with_a_separation(spread)
+    limit = 300 * 0.05 + 3 * math.sqrt(300 * 0.05 * 0.95)
+    separated, _ = boards_with_a_separation(300, spread)
     assert separated <= limit
 
 
 def test_a_lead_of_five_deviations_is_found_on_nearly_every_board() -> None:
     # difference sd sqrt(2): 5/sqrt(2)*sqrt(10) = 11.2 standard errors against a first critical value of 4.4.
-    _, led = boards_with_a_separation(np.ones(ROWS), lead=5.0)
-    assert led >= 0.98 * BOARDS
+    _, led = boards_with_a_separation(100, np.ones(ROWS), lead=5.0)
+    assert led >= 98

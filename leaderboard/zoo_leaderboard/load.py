@@ -1,7 +1,7 @@
 """Read what a bench left in a directory, and refuse what cannot be trusted."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,11 +22,11 @@ def load(directory: str | Path) -> tuple[Bench, list[Record]]:
     version, for a record of another bench, and for two records of one cell.
     """
     root = Path(directory)
-    bench = _check(_BENCH, _read(root / "bench.json"), root / "bench.json")
+    bench = _check(_BENCH.validate_python, _read(root / "bench.json"), root / "bench.json")
     paths = sorted((root / "records").glob("*.json"))
     if not paths:
         raise StorageError(f"{root / 'records'} holds no record: no cell has ended. Run `zoo bench` first.")
-    records = [_check(_RECORD, _read(path), path) for path in paths]
+    records = [_check(_RECORD.validate_python, _read(path), path) for path in paths]
     _check_together(bench, records, paths)
     return bench, sorted(records, key=lambda record: (record["row"], record["seed"]))
 
@@ -45,7 +45,7 @@ def _read(path: Path) -> object:
         ) from error
 
 
-def _check(schema: TypeAdapter[_T], value: object, path: Path) -> _T:
+def _check(validate: Callable[[object], _T], value: object, path: Path) -> _T:
     found = value.get("schema_version") if isinstance(value, dict) else None
     if isinstance(value, dict) and found != SCHEMA_VERSION:
         raise StorageError(
@@ -53,7 +53,7 @@ def _check(schema: TypeAdapter[_T], value: object, path: Path) -> _T:
             "Use the version of zoo-leaderboard that the bench was run with."
         )
     try:
-        return schema.validate_python(value)
+        return validate(value)
     except ValidationError as error:
         raise StorageError(f"{path}: {_first(error)} Delete the file and run `zoo bench` again.") from error
 

@@ -21,7 +21,7 @@ _MARKS = re.compile(r"([\\`*|~\[\]])")
 
 
 def table(board: Mapping[str, Any]) -> Table:
-    """Return the board as a terminal table of at most 120 columns; notes are below the title, blocks apart."""
+    """Return the board as a terminal table of at most 120 columns; notes under the title, blocks apart."""
     lines = [f"{plain(board['name'])} · {facts(board)}", *map(plain, board["conditional_notes"])]
     title = Text("\n".join(lines))
     shown = Table(title=title, title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)

@@ -1,0 +1,238 @@
+"""Laws of the board: what is paired with what, what is ranked, what is said."""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from zoo_leaderboard.board import build
+
+Make = Callable[..., dict[str, Any]]
+Fill = Callable[..., list[dict[str, Any]]]
+
+
+def row_of(board: dict[str, Any], name: str) -> dict[str, Any]:
+    (row,) = [row for row in board["rows"] if row["row"] == name]
+    return row
+
+
+@pytest.fixture
+def fill(make_record: Make) -> Fill:
+    """Return records of `start` (gold .5) and of each row given by its golds, one a seed."""
+
+    def records(seeds: int, **golds: Sequence[float]) -> list[dict[str, Any]]:
+        made = [make_record("start", seed, kl_start=0.0, win_start=None) for seed in range(seeds)]
+        pairs = ((row, seed, gold) for row, all_ in golds.items() for seed, gold in enumerate(all_))
+        return made + [make_record(row, seed, gold=gold) for row, seed, gold in pairs]
+
+    return records
+
+
+def test_the_golden_board_of_two_seeds(make_bench: Make, make_record: Make) -> None:
+    # seed 0: start .5, best 1, so headroom .5: x (.7) gains .2/.5 = .4, tune (.6) .1/.5 = .2.
+    # seed 1: start .6, best 1, so headroom .4: x (.7) gains .1/.4 = .25, tune (.6) 0/.4 = 0.
+    # x: mean .325, sd .15/sqrt(2), error .075, t(.975; 1 df) 12.7062: half-width .952965.
+    golds = {"start": (0.5, 0.6), "x": (0.7, 0.7), "tune": (0.6, 0.6)}
+    records = [make_record(row, i, gold=gold) for row, pair in golds.items() for i, gold in enumerate(pair)]
+    board = build(make_bench(seeds=2), records)
+    assert (board["headline"], board["sft_row"], board["budget"]) == ("headroom", "tune", 1e12)
+    assert [row["row"] for row in board["rows"]] == ["x", "tune", "start"]
+    x = row_of(board, "x")
+    assert x["headline"]["mean"] == pytest.approx(0.325)
+    assert x["headline"]["low"] == pytest.approx(0.325 - 0.952965, abs=1e-6)
+    assert x["headline"]["high"] == pytest.approx(0.325 + 0.952965, abs=1e-6)
+    assert x["gold_delta_start"]["mean"] == pytest.approx((0.2 + 0.1) / 2)
+    assert x["gold_delta_sft"]["mean"] == pytest.approx((0.1 + 0.1) / 2)
+    assert row_of(board, "start")["headline"]["mean"] == 0
+    # paired differences .4 - .2 and .25 - 0: mean .225
+    (pair,) = board["pairs"]
+    assert (pair["a"], pair["b"], pair["n"]) == ("x", "tune", 2)
+    assert pair["difference"] == pytest.approx(0.225)
+    assert (x["rank_low"], x["rank_high"], pair["p_adjusted"]) == (None, None, None)
+    assert board["conditional_notes"] == ["Means and intervals only: 2 seeds; ranks need 5."]
+    assert x["by_seed"][1]["headline"] == pytest.approx(0.25)
+
+
+def test_the_order_of_the_records_changes_nothing(make_bench: Make, fill: Fill) -> None:
+    records = fill(5, a=[0.7, 0.8, 0.7, 0.7, 0.9], b=[0.6, 0.5, 0.6, 0.6, 0.7])
+    shuffled = random.Random(0).sample(records, len(records))
+    assert build(make_bench(seeds=5), shuffled) == build(make_bench(seeds=5), records)
+
+
+def test_five_seeds_rank_and_ten_need_no_note(make_bench: Make, fill: Fill) -> None:
+    golds = {
+        "a": [0.9, 0.91, 0.89, 0.9, 0.9],
+        "b": [0.6, 0.61, 0.6, 0.59, 0.6],
+        "c": [0.61, 0.6, 0.6, 0.6, 0.6],
+    }
+    board = build(make_bench(seeds=5), fill(5, **golds))
+    ranks = {row["row"]: (row["rank_low"], row["rank_high"]) for row in board["rows"]}
+    assert ranks == {"a": (1, 1), "b": (2, 3), "c": (2, 3), "start": (None, None)}
+    assert board["conditional_notes"] == ["5 seeds; 10 to publish."]
+    ten = build(make_bench(seeds=10), fill(10, **{row: values * 2 for row, values in golds.items()}))
+    assert ten["conditional_notes"] == []
+
+
+def test_one_seed_has_no_interval_no_rank_and_says_so(make_bench: Make, fill: Fill) -> None:
+    board = build(make_bench(seeds=1), fill(1, a=[0.7]))
+    assert row_of(board, "a")["headline"] == {"mean": pytest.approx(0.4), "low": None, "high": None, "n": 1}
+    assert board["conditional_notes"] == ["Means and intervals only: 1 seed; ranks need 5."]
+    assert board["minimum_detectable_difference"] is None
+
+
+def test_without_an_oracle_the_win_rate_ranks(make_bench: Make, make_record: Make) -> None:
+    records = [make_record("start", 0, gold_best=None), make_record("a", 0, gold_best=None, win_start=0.7)]
+    board = build(make_bench(seeds=1), records)
+    assert board["headline"] == "win_start"
+    assert row_of(board, "a")["headline"]["mean"] == 0.7
+
+
+def test_without_a_judge_rows_stand_by_proxy_unranked_under_a_note(
+    make_bench: Make, make_record: Make
+) -> None:
+    proxies = {"start": 0.0, "low": 0.1, "high": 0.9}
+    records = [make_record(row, s, gold=None, proxy=proxies[row]) for row in proxies for s in range(5)]
+    board = build(make_bench(seeds=5), records)
+    assert [row["row"] for row in board["rows"]] == ["high", "low", "start"]
+    assert board["headline"] is None
+    assert board["pairs"] == []
+    assert {row["rank_low"] for row in board["rows"]} == {None}
+    assert board["conditional_notes"][0].startswith("No independent judge was given")
+
+
+def test_a_failed_seed_is_never_imputed(make_bench: Make, make_record: Make, fill: Fill) -> None:
+    records = fill(5, a=[0.7, 0.7, 0.7, 0.8], b=[0.6] * 5)
+    records.append(make_record("a", 4, status="failed", error="loss is NaN"))
+    a = row_of(build(make_bench(seeds=5), records), "a")
+    # (.2 * 3 + .3) / 4 / .5 = .45 over four seeds
+    assert a["headline"]["n"] == 4
+    assert a["headline"]["mean"] == pytest.approx(0.45)
+    assert (a["status"], a["rank_low"]) == ("unreliable", None)
+    assert a["errors"] == [{"seed": 4, "error": "loss is NaN"}]
+    assert (a["seeds_ok"], a["seeds_total"]) == (4, 5)
+    assert a["temperature"] == [0.5, 0.5, 0.5, 0.5, None]
+    # the failed seed counted as the worst row of that seed, b: (.4 * 3 + .6 + .2) / 5
+    assert a["headline_worst_case"] == pytest.approx(2.0 / 5)
+
+
+def test_one_failure_in_ten_is_borne_and_two_are_not(make_bench: Make, make_record: Make, fill: Fill) -> None:
+    golds = {"a": [0.7] * 9, "b": [0.6] * 8, "c": [0.65] * 10}
+    records = fill(10, **golds)
+    records += [make_record(row, s, status="failed") for row, s in (("a", 9), ("b", 8), ("b", 9))]
+    board = build(make_bench(seeds=10), records)
+    assert row_of(board, "a")["status"] == "ok"
+    assert (row_of(board, "a")["rank_low"], row_of(board, "c")["rank_high"]) == (1, 2)
+    assert row_of(board, "b")["status"] == "unreliable"
+    assert {pair["n"] for pair in board["pairs"]} == {9}
+
+
+def test_a_row_that_always_failed_is_listed_with_its_error(
+    make_bench: Make, make_record: Make, fill: Fill
+) -> None:
+    records = fill(2, a=[0.7, 0.7])
+    records += [make_record("z", seed, status="failed", error="out of memory") for seed in (0, 1)]
+    z = row_of(build(make_bench(seeds=2), records), "z")
+    assert (z["status"], z["seeds_ok"], z["headline"]["mean"]) == ("failed", 0, None)
+    assert [one["error"] for one in z["errors"]] == ["out of memory"] * 2
+    assert z["flops_used"] == pytest.approx(0.99e12)
+
+
+def test_missing_cells_are_unfinished_and_planned_rows_are_shown(make_bench: Make, fill: Fill) -> None:
+    plan = [{"row": "later", "algorithm": "later", "settings": {"beta": 0.1}}]
+    records = fill(3, a=[0.7, 0.7], b=[0.6] * 3)
+    board = build(make_bench(seeds=3, algorithms=plan), records)
+    assert row_of(board, "a")["status"] == row_of(board, "later")["status"] == "unfinished"
+    assert row_of(board, "later")["settings"] == {"beta": 0.1}
+    assert row_of(board, "later").keys() == row_of(board, "a").keys()
+    assert any(note.startswith("Unfinished, not ranked: a, later.") for note in board["conditional_notes"])
+
+
+@pytest.mark.parametrize(("facts", "status"), [(0.57, "ok"), (0.586, "ok"), (0.55, "pays tax")])
+def test_capability_lost_beyond_two_points_pays_tax(
+    make_bench: Make, make_record: Make, facts: float, status: str
+) -> None:
+    # chance .25: .6 is .466667 of the way; .57 -> .426667, 4 points lower but with a wide interval;
+    # .586 -> .448, 1.9 points lower and certain; .55 -> .4, 6.7 points lower and certain.
+    spread = [0.06, -0.06, 0.03, -0.03, 0.0] if facts == 0.57 else [0.0] * 5
+    records = [make_record("start", s, facts=0.6) for s in range(5)]
+    records += [make_record("a", s, facts=facts + spread[s], gold=0.8) for s in range(5)]
+    row = row_of(build(make_bench(seeds=5), records), "a")
+    assert row["status"] == status
+    assert row["capability_delta_start"]["mean"] == pytest.approx((facts - 0.6) / 0.75)
+    assert row["tasks"]["facts"]["delta_start"]["mean"] == pytest.approx(facts - 0.6)
+
+
+def test_rows_that_pay_tax_rank_among_themselves_below_the_others(
+    make_bench: Make, make_record: Make
+) -> None:
+    golds = {"start": 0.5, "taxed": 0.9, "fine": 0.6}
+    facts = {"taxed": 0.4}
+    records = [make_record(r, s, gold=golds[r], facts=facts.get(r, 0.6)) for r in golds for s in range(5)]
+    board = build(make_bench(seeds=5), records)
+    assert [row["row"] for row in board["rows"]] == ["fine", "taxed", "start"]
+    assert [(row["rank_low"], row["rank_high"]) for row in board["rows"][:2]] == [(1, 1), (1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "flags"),
+    [
+        ({"audit_ratio": 0.979}, ["unmetered compute"]),
+        ({"audit_ratio": 1.021}, ["unmetered compute"]),
+        ({"audit_ratio": 0.981}, []),
+        ({"flops_used": 1.001e12}, ["over budget"]),
+        ({"flops_used": 1e12}, []),
+        ({"flops_used": 0.94e12}, ["budget under-used"]),
+        ({"flops_used": 0.94e12, "flags": ["stopped early: dev loss"]}, ["stopped early: dev loss"]),
+        ({"flops_used": 0.95e12}, []),
+        ({"kl_start": -0.1}, ["negative KL"]),
+        ({"audit_ratio": None, "flops_used": None}, []),
+        ({"flags": ["update discarded"]}, ["update discarded"]),
+    ],
+)
+def test_flags_say_what_the_ledger_shows(
+    make_bench: Make, make_record: Make, changes: dict[str, Any], flags: list[str]
+) -> None:
+    records = [make_record("start"), make_record("a", 0), make_record("a", 1, **changes)]
+    assert row_of(build(make_bench(seeds=2), records), "a")["flags"] == flags
+
+
+def test_seeds_of_two_plugin_versions_are_flagged(make_bench: Make, make_record: Make) -> None:
+    records = [make_record("start"), make_record("a", 0), make_record("a", 1, plugin_version="0.2.0")]
+    assert row_of(build(make_bench(seeds=2), records), "a")["flags"] == ["seeds of different plugin versions"]
+
+
+def test_costs_are_means_and_peaks_over_finished_seeds(make_bench: Make, make_record: Make) -> None:
+    stage = {"name": "tune", "flops": 2e11, "seconds": 5.0}
+    one = make_record("a", 0, wall_seconds=10.0, peak_memory_bytes=5, audit_ratio=0.99, stages=[stage])
+    two = make_record("a", 1, wall_seconds=30.0, peak_memory_bytes=9, audit_ratio=1.001, stages=[stage])
+    one["flops_by_role_phase"], two["flops_by_role_phase"] = {"policy/train": 4.0}, {"critic/train": 2.0}
+    a = row_of(build(make_bench(seeds=2), [make_record("start"), one, two]), "a")
+    assert (a["wall_seconds"], a["peak_memory_bytes"], a["audit_ratio"]) == (20.0, 9.0, 0.99)
+    # the parts of a mean sum to the mean of the sums: (4 + 2) / 2 = 2 + 1
+    assert a["flops_by_role_phase"] == {"critic/train": 1.0, "policy/train": 2.0}
+    assert a["stages"] == [{"name": "tune", "flops": 2e11, "seconds": 5.0, "share": pytest.approx(0.2)}]
+
+
+def test_a_variant_of_the_competitor_is_not_taken_for_it(make_bench: Make, make_record: Make) -> None:
+    records = [make_record("start"), make_record("tune", gold=0.6), make_record("a", gold=0.9)]
+    records.append(make_record("tune lr=1", gold=0.8, algorithm="tune"))
+    board = build(make_bench(seeds=1), records)
+    assert board["sft_row"] == "tune"
+    assert row_of(board, "a")["gold_delta_sft"]["mean"] == pytest.approx(0.3)
+
+
+def test_without_a_start_there_is_no_headline_and_a_note(make_bench: Make, make_record: Make) -> None:
+    board = build(make_bench(seeds=1), [make_record("a")])
+    assert row_of(board, "a")["headline"]["mean"] is None
+    assert "No score of `start` at seed 0: no differences to it there." in board["conditional_notes"]
+
+
+def test_no_headroom_is_no_headline(make_bench: Make, make_record: Make) -> None:
+    board = build(make_bench(seeds=1), [make_record("start", gold=1.0), make_record("a", gold=1.0)])
+    assert row_of(board, "a")["headline"]["n"] == 0
+
+
+def test_cells_of_two_machines_are_noted(make_bench: Make, make_record: Make) -> None:
+    records = [make_record("start"), make_record("a", environment={"torch": "2.14.0"})]
+    notes = build(make_bench(seeds=1), records)["conditional_notes"]
+    assert "Cells ran under different torch (2.13.0, 2.14.0): weight hashes are not comparable." in notes
