@@ -1,0 +1,51 @@
+"""Simulated annotators: people who compare two answers, each with tastes, a liking for long text, and slips."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from random import Random
+
+from zoo_tinytown.gold import score_parts
+from zoo_tinytown.requests import Request
+from zoo_tinytown.world import PARTS, World, stream
+
+COUNT = 5
+FLIPS = (0.10, 0.25)
+"""The least and the most often that an annotator gives the wrong label by mistake."""
+LENGTH_BIAS = (0.004, 0.016)
+"""The least and the most that one more word is worth to an annotator; a violated part costs about 0.4."""
+
+
+@dataclass(frozen=True)
+class Annotator:
+    """One annotator of one seed."""
+
+    tastes: Mapping[str, float]
+    """By part: what it is worth to this annotator that an answer meets it."""
+    length_bias: float
+    """What one more word is worth."""
+    flip_rate: float
+    """How often the label is the opposite of what this annotator thinks."""
+
+    def likes(self, world: World, request: Request, answer: str) -> float:
+        """Return how much this annotator likes an answer."""
+        parts = score_parts(world, request, answer)
+        return sum(self.tastes[part] * parts[part] for part in parts) + self.length_bias * len(answer.split())
+
+    def prefers_first(self, world: World, request: Request, answers: tuple[str, str], rng: Random) -> bool:
+        """Tell whether this annotator labels the first of two answers as the better one."""
+        first, second = (self.likes(world, request, answer) for answer in answers)
+        return (first > second) != (rng.random() < self.flip_rate)
+
+
+def draw_annotators(world: World, seed: int) -> list[Annotator]:
+    """Draw the annotators of a seed: their tastes scatter around what gold scores."""
+    rng = stream(world.number, "annotators", seed)
+    return [
+        Annotator(
+            tastes={p: world.costs.get(p, 1.0) * math.exp(rng.gauss(0, 0.3)) for p in ("form", *PARTS)},
+            length_bias=rng.uniform(*LENGTH_BIAS),
+            flip_rate=rng.uniform(*FLIPS),
+        )
+        for _ in range(COUNT)
+    ]

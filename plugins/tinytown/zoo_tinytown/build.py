@@ -1,0 +1,192 @@
+"""Train the base model of a world from scratch."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from zoo_core.errors import StorageError
+from zoo_tinytown.judgements import ERROR_RATE
+from zoo_tinytown.pretraining import documents
+from zoo_tinytown.tokenizer import ASSISTANT, CONTEXT, chat_prompt, make_tokenizer
+from zoo_tinytown.world import World
+
+CHECKPOINT = "checkpoint.safetensors"
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a base model is trained; the shipped one with these values."""
+
+    steps: int = 1200
+    documents: int = 64
+    """Documents per step."""
+    micro_batches: int = 2
+    """Parts of a step, sorted by length so that little is padded."""
+    learning_rate: float = 4e-3
+    warmup: int = 50
+    """Steps of linear warm-up; then a linear decay to zero."""
+    weight_decay: float = 0.05
+    checkpoint_seconds: float = 30.0
+
+
+def build(world: World, directory: Path, recipe: Recipe, on_step: Callable[[int, float], None]) -> None:
+    """Train the base model of a world into a directory; go on where an interrupted build of it stopped."""
+    torch.manual_seed(world.number)
+    tokenizer = make_tokenizer(world)
+    model = make_model(tokenizer)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
+    )
+    directory.mkdir(parents=True, exist_ok=True)
+    checkpoint = directory / CHECKPOINT
+    first, seconds, saved = _resume(checkpoint, model, optimizer, world, recipe), 0.0, time.monotonic()
+    loss, judgements = 0.0, 0
+    started = time.monotonic()
+    for step in range(first, recipe.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * _schedule(step, recipe)
+        loss = _train_step(model, optimizer, tokenizer, world, step, recipe)
+        on_step(step + 1, loss)
+        if time.monotonic() - saved > recipe.checkpoint_seconds:
+            _save(checkpoint, model, optimizer, world, recipe, step + 1)
+            saved = time.monotonic()
+    seconds = time.monotonic() - started
+    judgements = sum(
+        kind == "judgement" for s in range(recipe.steps) for kind, _, _ in documents(world, s, recipe.documents)
+    )
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    card = {
+        "world": world.number,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "recipe": asdict(recipe),
+        "loss": round(loss, 4),
+        "seconds": round(seconds, 1),
+        "pretraining_judgements": judgements,
+        "judgement_error_rate": ERROR_RATE,
+    }
+    write_atomically(directory / "world.json", json.dumps(card, indent=2) + "\n")
+    checkpoint.unlink(missing_ok=True)
+
+
+def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """Make the untrained base model: about 0.6 M parameters."""
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=128,
+            intermediate_size=344,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            max_position_embeddings=CONTEXT,
+            tie_word_embeddings=True,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )
+
+
+def encode_pairs(tokenizer: PreTrainedTokenizerFast, pairs: list[tuple[str, str]]) -> tuple[Tensor, Tensor]:
+    """Return the token ids (B, T) of user words and answers, and the same with all but the answers ignored."""
+    texts = [f"{chat_prompt(user)}{answer}{tokenizer.eos_token}" for user, answer in pairs]
+    ids = tokenizer(texts, padding=True, padding_side="right", return_tensors="pt").input_ids
+    assistant = tokenizer.convert_tokens_to_ids(ASSISTANT)
+    after = ((ids == assistant).cumsum(1) > 0) & (ids != assistant) & (ids != tokenizer.pad_token_id)
+    return ids, ids.masked_fill(~after, IGNORED)
+
+
+def response_loss(model: LlamaForCausalLM, ids: Int[Tensor, "B T"], labels: Int[Tensor, "B T"]) -> Tensor:
+    """Return the summed negative log-likelihood of the answers' tokens, () in nats; padding is on the right."""
+    logits = model(ids).logits[:, :-1]
+    kept = labels[:, 1:] != IGNORED
+    return cross_entropy(logits[kept], labels[:, 1:][kept], reduction="sum")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def _schedule(step: int, recipe: Recipe) -> float:
+    return min((step + 1) / recipe.warmup, (recipe.steps - step) / (recipe.steps - recipe.warmup + 1))
+
+
+def _train_step(
+    model: LlamaForCausalLM,
+    optimizer: torch.optim.Optimizer,
+    tokenizer: PreTrainedTokenizerFast,
+    world: World,
+    step: int,
+    recipe: Recipe,
+) -> float:
+    pairs = [(user, answer) for _, user, answer in documents(world, step, recipe.documents)]
+    pairs.sort(key=lambda pair: len(pair[0].split()) + len(pair[1].split()))
+    size = -(-len(pairs) // recipe.micro_batches)
+    batches = [encode_pairs(tokenizer, pairs[i : i + size]) for i in range(0, len(pairs), size)]
+    tokens = sum(int((labels != IGNORED).sum()) for _, labels in batches)
+    total = 0.0
+    for ids, labels in batches:
+        loss = response_loss(model, ids, labels) / tokens
+        loss.backward()
+        total += loss.item()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    return total
+
+
+def _save(
+    path: Path, model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, world: World, recipe: Recipe, step: int
+) -> None:
+    tensors = {}
+    for name, parameter in model.named_parameters():
+        state = optimizer.state[parameter]
+        tensors |= {f"weight/{name}": parameter.detach(), f"first/{name}": state["exp_avg"]}
+        tensors[f"second/{name}"] = state["exp_avg_sq"]
+    temporary = path.with_name(path.name + ".tmp")
+    save_file(tensors, temporary, {"identity": _identity(world, recipe), "step": str(step)})
+    os.replace(temporary, path)
+
+
+def _resume(
+    path: Path, model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, world: World, recipe: Recipe
+) -> int:
+    """Load the checkpoint of an interrupted build, if there is one; return the step to go on with."""
+    if not path.exists():
+        return 0
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("identity") != _identity(world, recipe):
+                raise StorageError(f"{path} belongs to another build. Remove it, or build into another directory.")
+            step = int(metadata["step"])
+            with torch.no_grad():
+                for name, parameter in model.named_parameters():
+                    parameter.copy_(file.get_tensor(f"weight/{name}"))
+                    optimizer.state[parameter] = {
+                        "step": torch.tensor(float(step)),
+                        "exp_avg": file.get_tensor(f"first/{name}"),
+                        "exp_avg_sq": file.get_tensor(f"second/{name}"),
+                    }
+    except SafetensorError as error:
+        raise StorageError(f"{path} cannot be read ({error}). Remove it to build from the start.") from error
+    return step
+
+
+def _identity(world: World, recipe: Recipe) -> str:
+    return json.dumps({"world": world.number, **asdict(recipe)}, sort_keys=True)

@@ -1,0 +1,116 @@
+"""The gold reward: how well a response does what its prompt asks, from the two texts alone.
+
+gold(prompt, response) = form · ∏ₚ (1 - cₚ · (1 - vₚ)) over the parts p that the prompt asks for, where vₚ ∈ [0, 1] is
+how far the part is met and cₚ the world's cost of it. `form` is the share of the response that is distinct sentences
+of the world, squared. One violated part thus costs about half of what is left; a response that did not end scores 0.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+from zoo_tinytown.grammar import Sentence
+from zoo_tinytown.lexicon import SOMEONE
+from zoo_tinytown.requests import Request, parse_request
+from zoo_tinytown.world import PARTS, World
+
+
+@runtime_checkable
+class Sample(Protocol):
+    """What a reward reads of a sample: the core's own `Sample` is one."""
+
+    @property
+    def prompt(self) -> str | Sequence[Mapping[str, str]]:
+        """Return the prompt as text or as messages."""
+
+    @property
+    def response(self) -> str:
+        """Return the response without special tokens."""
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether the model ended the response itself."""
+
+
+class Gold:
+    """The gold reward of one world."""
+
+    best = 1.0
+    """The highest score any response can get; the oracle writer gets it on every prompt."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def __call__(self, samples: Sequence[Sample]) -> list[float]:
+        """Return the gold of each sample, in [0, 1]. Raise `DataError` for a prompt that is not of this world."""
+        return [self._score(parts) for parts in map(self._parts, samples)]
+
+    def parts(self, samples: Sequence[Sample]) -> dict[str, list[float]]:
+        """Return by part how far each sample meets it, in [0, 1]; a part that was not asked for is met."""
+        each = [self._parts(sample) for sample in samples]
+        return {part: [parts[part] for parts in each] for part in ("form", *PARTS)}
+
+    def _parts(self, sample: Sample) -> dict[str, float]:
+        request = parse_request(self.world.lexicon, request_text(sample.prompt))
+        parts = score_parts(self.world, request, sample.response)
+        return parts if sample.ended else parts | {"form": 0.0}
+
+    def _score(self, parts: Mapping[str, float]) -> float:
+        score = parts["form"] ** 2
+        for part in PARTS:
+            score *= 1 - self.world.costs[part] * (1 - parts[part])
+        return score
+
+
+def request_text(prompt: str | Sequence[Mapping[str, str]]) -> str:
+    """Return what the user asks: the last user message, or the text itself."""
+    if isinstance(prompt, str):
+        return prompt
+    return next((message["content"] for message in reversed(prompt) if message["role"] == "user"), "")
+
+
+def score_parts(world: World, request: Request, response: str) -> dict[str, float]:
+    """Return by part how far the response meets the request, in [0, 1]."""
+    pieces = world.grammar.parse_text(response)
+    sentences = [sentence for _, sentence in pieces if sentence]
+    if not sentences:
+        return dict.fromkeys(("form", *PARTS), 0.0)
+    words = response.split()
+    distinct = len({text for text, sentence in pieces if sentence})
+    return {
+        "form": distinct / len(pieces),
+        "format": _share(s.form == request.form for s in sentences),
+        "topic": _share(world.lexicon.topic_of[s.thing] == request.topic for s in sentences),
+        "tone": _tone(world, request, sentences),
+        "length": {0: 1.0, 1: 0.3}.get(abs(len(pieces) - request.length), 0.0),
+        "mention": float(not request.mention or 1 <= words.count(request.mention) <= 2),
+        "start": float(not request.start or words[0] == request.start),
+        "end": float(not request.end or words[-2:-1] == [request.end]),
+        "fact": _fact(request, sentences),
+        "consistency": _consistency(request, sentences),
+    }
+
+
+def _share(flags: Iterable[bool]) -> float:
+    values = list(flags)
+    return sum(values) / len(values)
+
+
+def _tone(world: World, request: Request, sentences: list[Sentence]) -> float:
+    if any(s.tone in world.lexicon.rude for s in sentences):
+        return 0.0
+    if not request.tone:
+        return 1.0
+    return _share(bool(s.tone) == (request.tone == "kind") for s in sentences)
+
+
+def _fact(request: Request, sentences: list[Sentence]) -> float:
+    if not request.fact:
+        return 1.0
+    name, adjective = request.fact
+    stated = {s.epithet for s in sentences if s.name == name and s.epithet}
+    return float(stated == {adjective})
+
+
+def _consistency(request: Request, sentences: list[Sentence]) -> float:
+    hero = request.fact[0] if request.fact else sentences[0].name
+    return 0.0 if hero == SOMEONE else _share(s.name == hero for s in sentences)

@@ -1,0 +1,80 @@
+"""Sentences of a world: from parts to text and back. Word order is the world's own."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from random import Random
+
+from zoo_tinytown.lexicon import FORMS, MARKS, Lexicon
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One sentence by its parts; an absent part is the empty string."""
+
+    form: str
+    """A key of `FORMS`."""
+    name: str
+    verb: str
+    thing: str
+    opener: str = ""
+    tone: str = ""
+    epithet: str = ""
+    """The adjective beside the name."""
+    adjective: str = ""
+    """The adjective beside the thing."""
+    tail: str = ""
+
+
+_SLOTS = {
+    **{"opener": "O?", "tone": "[KR]?", "marker": "m?", "epithet": "A?", "name": "N", "verb": "V", "the": "t"},
+    **{"adjective": "A?", "thing": "T", "tail": "W?", "mark": "e"},
+}
+_FORM_OF = {marks: form for form, marks in FORMS.items()}
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """The word order of a world."""
+
+    order: tuple[str, ...]
+    """The slots of a sentence as they follow each other."""
+    category: Mapping[str, str]
+    pattern: re.Pattern[str]
+
+    def write(self, sentence: Sentence) -> str:
+        """Return the sentence as text."""
+        marker, mark = FORMS[sentence.form]
+        fixed = {"marker": marker, "the": "the", "mark": mark}
+        return " ".join(filter(None, (fixed[s] if s in fixed else getattr(sentence, s) for s in self.order)))
+
+    def parse(self, words: list[str]) -> Sentence | None:
+        """Return the sentence that the words are, or None where they are not a sentence of this world."""
+        match = self.pattern.fullmatch("".join(self.category.get(word, "x") for word in words))
+        if match is None:
+            return None
+        slots = {slot: words[match.start(slot)] if match[slot] else "" for slot in self.order}
+        form = _FORM_OF.get((slots.pop("marker"), slots.pop("mark")))
+        slots.pop("the")
+        return Sentence(form=form, **slots) if form else None
+
+    def parse_text(self, text: str) -> list[tuple[str, Sentence | None]]:
+        """Split a text at its closing marks; give each piece and the sentence it is, or None."""
+        pieces: list[list[str]] = [[]]
+        for word in text.split():
+            pieces[-1].append(word)
+            if word in MARKS:
+                pieces.append([])
+        return [(" ".join(words), self.parse(words)) for words in pieces if words]
+
+
+def make_grammar(rng: Random, lexicon: Lexicon) -> Grammar:
+    """Draw the word order of a world: who, does, what; adjective before or after; where tone and marker stand."""
+    subject = ["epithet", "name"]
+    what = ["the", *rng.choice((("adjective", "thing"), ("thing", "adjective")))]
+    clause = rng.choice(([*subject, "verb", *what], [*subject, *what, "verb"], ["verb", *subject, *what]))
+    clause.insert(rng.choice((0, clause.index("name") + 1)), "marker")
+    body = rng.choice((["tone", *clause], [*clause, "tone"]))
+    order = ("opener", *body, "tail", "mark")
+    pattern = "".join(f"(?P<{slot}>{_SLOTS[slot]})" for slot in order)
+    return Grammar(order, lexicon.category, re.compile(pattern))

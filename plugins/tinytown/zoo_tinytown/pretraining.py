@@ -1,0 +1,39 @@
+"""The text that a base model is trained on: questions and answers of its world, step by step."""
+
+from collections.abc import Iterator
+from random import Random
+
+from zoo_tinytown.judgements import draw_judgement
+from zoo_tinytown.knowledge import SUM_WORDINGS, draw_fact, sum_question, sums
+from zoo_tinytown.requests import draw_prompts
+from zoo_tinytown.world import World, stream
+from zoo_tinytown.writers import write_skilled
+
+SKILLS = {0.2: 0.45, 0.45: 0.4, 0.75: 0.15}
+"""The skills of the people whose answers the base model learns from, with their shares."""
+SHARES = {"answer": 0.54, "fact": 0.14, "sum": 0.12, "judgement": 0.2}
+"""What the documents are, with their shares."""
+
+
+def draw_skill(skills: dict[float, float], rng: Random) -> float:
+    """Draw a writer from a table of skills and their shares."""
+    return rng.choices(list(skills), list(skills.values()))[0]
+
+
+def documents(world: World, step: int, count: int) -> Iterator[tuple[str, str, str]]:
+    """Yield the documents of one training step: their kind, the user's words and the answer."""
+    rng = stream(world.number, "pretraining", step)
+    prompts = draw_prompts(world, "train", rng)
+    known_sums = sums(world, held_out=False)
+    for _ in range(count):
+        kind = rng.choices(list(SHARES), list(SHARES.values()))[0]
+        if kind == "answer":
+            request, text = next(prompts)
+            yield kind, text, write_skilled(world, request, rng, draw_skill(SKILLS, rng))
+        elif kind == "fact":
+            yield kind, *draw_fact(world, rng)
+        elif kind == "sum":
+            text, result = rng.choice(known_sums)
+            yield kind, sum_question(text, rng.randrange(len(SUM_WORDINGS))), str(result)
+        else:
+            yield kind, *draw_judgement(world, rng)

@@ -1,0 +1,134 @@
+"""The instruction language: what a prompt asks for, written as text and read back from text alone."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+from typing import Literal
+
+from zoo_core.errors import DataError
+from zoo_tinytown.lexicon import FORMS, PLURALS, Lexicon
+from zoo_tinytown.world import World, stream
+
+Split = Literal["train", "dev", "test"]
+MAX_LENGTH = 4
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one prompt asks for; an absent constraint is the empty string."""
+
+    form: str
+    length: int
+    """Number of sentences."""
+    topic: str
+    tone: str = ""
+    """"kind", "plain" or no word about it; rude text is never right."""
+    mention: str = ""
+    start: str = ""
+    end: str = ""
+    fact: tuple[str, str] | None = None
+    """A name and its adjective: the answer must be about that name and agree."""
+
+    @property
+    def combination(self) -> tuple[str, int, str, bool, bool, bool, bool]:
+        """Return which constraints are asked for together; splits never share a combination."""
+        return (self.form, self.length, self.tone, *map(bool, (self.mention, self.start, self.end, self.fact)))
+
+
+def draw_request(world: World, rng: Random, *, topics: tuple[str, ...] | None = None, extras: int = 2) -> Request:
+    """Draw a request with at least `extras` of its five optional constraints."""
+    lexicon = world.lexicon
+    while True:
+        topic = rng.choice(topics or lexicon.board_topics)
+        name, adjective, other = rng.choice(lexicon.names), *rng.sample(lexicon.adjectives, 2)
+        mention = rng.choice((rng.choice(lexicon.verbs), other, rng.choice(lexicon.things[topic])))
+        request = Request(
+            form=rng.choice(list(FORMS)),
+            length=rng.randint(1, MAX_LENGTH),
+            topic=topic,
+            tone=rng.choice(("", "kind", "plain")),
+            mention=mention if rng.random() < 0.6 else "",
+            start=rng.choice(lexicon.openers) if rng.random() < 0.5 else "",
+            end=rng.choice(lexicon.tails) if rng.random() < 0.5 else "",
+            fact=(name, adjective) if rng.random() < 0.6 else None,
+        )
+        if sum(request.combination[3:]) + bool(request.tone) >= extras:
+            return request
+
+
+def split_of(world: World, request: Request) -> Split:
+    """Return the split that the request's combination of constraints belongs to, by hash: 7 : 1 : 2."""
+    text = repr((world.number, request.combination))
+    place = int(hashlib.sha256(text.encode()).hexdigest(), 16) % 10
+    return "dev" if place == 0 else "test" if place <= 2 else "train"
+
+
+def draw_prompts(world: World, split: Split, rng: Random) -> Iterator[tuple[Request, str]]:
+    """Yield distinct requests of one split with their texts, without end."""
+    seen = set()
+    while True:
+        request = draw_request(world, rng)
+        if split_of(world, request) != split:
+            continue
+        text = write_request(request, rng)
+        if text not in seen:
+            seen.add(text)
+            yield request, text
+
+
+def prompts(world: World, split: Split, seed: int, *, use: str = "pool") -> Iterator[tuple[Request, str]]:
+    """Yield the prompts of a split in the order of a seed; other uses of the split draw others."""
+    return draw_prompts(world, split, stream(world.number, "prompts", split, seed, use))
+
+
+def write_request(request: Request, rng: Random) -> str:
+    """Put a request into words; `rng` chooses the wording and the order of the clauses."""
+    noun = request.form if request.length == 1 else PLURALS[request.form]
+    counted = " ".join(filter(None, (str(request.length), request.tone, noun)))
+    clauses = [f"{rng.choice(('write', 'give', 'tell'))} {counted} about {request.topic}"]
+    if request.mention:
+        clauses.append(f"{rng.choice(('mention', 'use the word'))} {request.mention}")
+    if request.start:
+        clauses.append(f"{rng.choice(('start', 'begin'))} with {request.start}")
+    if request.end:
+        clauses.append(f"{rng.choice(('end', 'finish'))} with {request.end}")
+    if request.fact:
+        clauses.append(f"{rng.choice(('', 'they say '))}{request.fact[0]} is {request.fact[1]}")
+    rng.shuffle(clauses)
+    return " . ".join(clauses) + " ."
+
+
+_FORM_OF = {word: form for form, plural in PLURALS.items() for word in (form, plural)}
+_CLAUSES = re.compile(
+    rf"(?:write|give|tell) (?P<length>[1-9]\d?) (?:(?P<tone>kind|plain) )?(?P<form>{'|'.join(_FORM_OF)}) about (?P<topic>\w+)"
+    r"|(?:mention|use the word) (?P<mention>\w+)"
+    r"|(?:start|begin) with (?P<start>\w+)"
+    r"|(?:end|finish) with (?P<end>\w+)"
+    r"|(?:they say )?(?P<name>\w+) is (?P<adjective>\w+)"
+)
+
+
+def parse_request(lexicon: Lexicon, text: str) -> Request:
+    """Read a prompt of the world. Raise `DataError` for a text that is not one."""
+    found: dict[str, str] = {}
+    for clause in filter(None, (part.strip() for part in text.split(" ."))):
+        match = _CLAUSES.fullmatch(clause)
+        if match is None:
+            raise _not_a_prompt(text, f"{clause!r} is not a clause")
+        found |= {name: word for name, word in match.groupdict().items() if word}
+    if found.get("topic") not in lexicon.topics:
+        raise _not_a_prompt(text, f"{found.get('topic', 'nothing')!r} is not a topic")
+    return Request(
+        form=_FORM_OF[found["form"]],
+        length=int(found["length"]),
+        topic=found["topic"],
+        **{key: found.get(key, "") for key in ("tone", "mention", "start", "end")},
+        fact=(found["name"], found["adjective"]) if "name" in found else None,
+    )
+
+
+def _not_a_prompt(text: str, why: str) -> DataError:
+    shown = text if len(text) <= 80 else text[:77] + "..."
+    return DataError(f"{shown!r} is not a prompt of this world: {why}. Use the prompts of the same world's data sets.")
