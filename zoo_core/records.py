@@ -44,11 +44,11 @@ class Algorithm:
 
     def load_config(self) -> type:
         """Import and return the settings class."""
-        return _import(self.config)  # type: ignore[no-any-return]
+        return load_path(self.config)  # type: ignore[no-any-return]
 
     def load_train(self) -> Any:
         """Import and return the training generator."""
-        return _import(self.train)
+        return load_path(self.train)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +93,7 @@ class Executor:
     """Options it understands, with their defaults."""
 
 
-def _import(path: str) -> Any:
+def load_path(path: str) -> Any:
+    """Import what "module:attribute" names."""
     module, _, name = path.partition(":")
     return getattr(import_module(module), name)

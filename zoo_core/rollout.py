@@ -5,7 +5,7 @@ Shapes: B rows, P prompt tokens (padded on the left), T response tokens (padded 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -72,7 +72,7 @@ class Responses:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def __getitem__(self, rows: Int[Tensor, " M"]) -> Self:
+    def __getitem__(self, rows: Int[Tensor, " M"]) -> "Responses":
         return replace(self, tokens=self.tokens[rows], attention=self.attention[rows], mask=self.mask[rows])
 
 
@@ -87,7 +87,7 @@ class Rollout(Responses):
     samples: Sequence[Sample]
     """The same as text, for rewards."""
 
-    def __getitem__(self, rows: Int[Tensor, " M"]) -> Self:
+    def __getitem__(self, rows: Int[Tensor, " M"]) -> "Rollout":
         return replace(
             self,
             tokens=self.tokens[rows],
@@ -99,6 +99,7 @@ class Rollout(Responses):
         )
 
 
+@runtime_checkable
 class RolloutEngine(Protocol):
     """Samples one response per prompt. Implemented by `sample_cached` and by plugins (`zoo_rollout_engine`)."""
 

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -114,6 +114,7 @@ class Run:
         self._most: int | None = None
         self._draws = 0
         self._entered = False
+        self._saved = 0.0
         if not name:
             session.ledger.meter.attach(session.policy, "policy")
             session.kept["policy"] = session.policy
@@ -136,6 +137,11 @@ class Run:
         """How far this stage is, 0 to 1, by its share of the budget or by its count of updates. Schedules use it."""
         by_count = max(self._update, 0) / self._most if self._most else 0.0
         return max(by_count, self._line.progress(self._session.ledger.flops))
+
+    @property
+    def most(self) -> int | None:
+        """Updates that this stage is bounded by, once its loop has begun; None if by the budget alone."""
+        return self._most
 
     @property
     def device(self) -> torch.device:
@@ -216,7 +222,7 @@ class Run:
             _restore(thing, self._session.unclaimed.pop(qualified))
         return thing
 
-    def stage(self, name: str, share: float | None = None) -> Self:
+    def stage(self, name: str, share: float | None = None) -> "Run":
         """Return a run for a part of the budget, with its own counter, progress, names and reference.
 
         `share` is a part of this run's whole line; None is all that is left of it.
@@ -245,16 +251,8 @@ class Run:
             return
         first = self._resume()
         session.ledger.meter.attach_again()
-        saved = time.monotonic()
-        for update in self._count(first):
-            yield update
-            session.ledger.updates += 1
-            if session.at_boundary:
-                session.at_boundary(session)
-            now = session.path("now")
-            if now and time.monotonic() - saved >= session.checkpoint_seconds:
-                checkpoint.save(now, session.snapshot(self._name, update + 1, line))
-                saved = time.monotonic()
+        self._saved = time.monotonic()
+        yield from self._count(first)
         if end:
             checkpoint.save(end, session.snapshot(self._name, self._update + 1, line))
         session.tick()
@@ -286,13 +284,24 @@ class Run:
                 yield from self._audited(update)
             finally:
                 ledger.meter.in_loop = False
+            ledger.updates += 1
             if ledger.flops > line.end:
                 self._discard(undo, ledger.flops - before, update)
                 return
             line.costs.append(ledger.flops - before)
             update += 1
+            self._boundary(update)
         if not line.costs and not update:
             raise BudgetError(self._too_small(max(line.costs, default=0)))
+
+    def _boundary(self, update: int) -> None:
+        """Take a checkpoint if it is time, once an update is audited, paid for and known to stand."""
+        session, now = self._session, self._session.path("now")
+        if session.at_boundary:
+            session.at_boundary(session)
+        if now and time.monotonic() - self._saved >= session.checkpoint_seconds:
+            checkpoint.save(now, session.snapshot(self._name, update, self._line))
+            self._saved = time.monotonic()
 
     def _discard(self, undo: dict[str, Any] | None, cost: int, update: int) -> None:
         if undo is None:

@@ -1,0 +1,1 @@
+"""The `zoo` command: bench, plan, train, eval, plugins, leaderboard."""

@@ -1,0 +1,297 @@
+"""The whole of `zoo bench`: probe, plan, jobs, records, board."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+
+from zoo_core.checkpoint import write_json
+from zoo_core.errors import SpecError, StorageError, ZooError, did_you_mean
+from zoo_core.plugins import plugins
+from zoo_core.records import Algorithm
+from zoo_harness import local
+from zoo_harness.jobs import Job, Outcome, identify, read_json
+from zoo_harness.plan import Pipeline, Plan, algorithm_plugins, budget_of, core_hash
+from zoo_harness.record import SCHEMA_VERSION, record_file, record_of
+from zoo_harness.spec import Entry, Spec
+from zoo_leaderboard.board import build
+from zoo_leaderboard.load import load
+from zoo_leaderboard.write import write
+
+SPARE_BYTES = 200 * 2**20
+"""Disk that is left free."""
+
+
+class Display(Protocol):
+    """What a bench tells about itself while it runs."""
+
+    def planned(self, plan: Plan, jobs: Sequence[Job]) -> None:
+        """The jobs are known."""
+
+    def watch(self, running: Sequence[Job]) -> None:
+        """Time goes by."""
+
+    def finished(self, job: Job, outcome: Outcome) -> None:
+        """A job ended."""
+
+
+@dataclass
+class Result:
+    """How a bench ended."""
+
+    board: dict[str, Any]
+    output: Path
+    failures: dict[str, Outcome] = field(default_factory=dict)
+    """By the title of the job."""
+
+
+def cache_folder() -> Path:
+    """Where stages are kept for all benches of this user: $ZOO_CACHE, or ~/.cache/rlhf-zoo."""
+    return Path(os.environ.get("ZOO_CACHE") or Path.home() / ".cache" / "rlhf-zoo") / "stages"
+
+
+def default_workers() -> int:
+    """One job for each core that nobody else is using."""
+    import torch
+
+    if torch.cuda.is_available():
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count() or 1
+    return max(1, cores)
+
+
+def make_plan(spec: Spec, output: Path | None, announce: Callable[[str], None] = lambda text: None) -> Plan:
+    """Look everything up, measure one update of each algorithm, and return the plan; nothing is trained."""
+    pipeline = Pipeline.of(spec)
+    folder = output or _free_folder(spec)
+    probe = _probe(pipeline, folder, announce)
+    known = read_json(folder / "bench.json")
+    budget = budget_of(spec, probe)
+    if known and spec.budget_seconds is not None and known["budget_words"] == spec.budget:
+        budget = float(known["flops_budget"])  # a time is converted once, for all cells and all continuations
+    plan = Plan(pipeline, probe, budget, folder.resolve(), cache_folder())
+    if known and known["bench_id"] != plan.identity:
+        if output is not None:
+            raise SpecError(_differs(output, known, plan))
+        return make_plan(spec, _next_folder(folder), announce)
+    return plan
+
+
+def run(plan: Plan, display: Display, workers: int | None, executor: str = "local", retry: bool = False) -> Result:
+    """Do every job that is not done, write records as rows are scored, and the board at the end."""
+    jobs = plan.jobs()
+    _check_disk(plan, jobs)
+    bench = bench_json(plan)
+    write_json(plan.output / "bench.json", bench)
+    _mark_failed(jobs, retry)
+    display.planned(plan, jobs)
+    result = Result({}, plan.output)
+    known_failures = [job for job in jobs if (read_json(job.failure_file) or {}).get("identity") == job.identity]
+
+    def finished(job: Job, outcome: Outcome) -> None:
+        if outcome.status != "ok":
+            result.failures[f"{job.title} seed {job.seed}"] = outcome
+        if job.kind == "score":
+            _write_record(plan, bench, jobs, job, outcome)
+        display.finished(job, outcome)
+
+    runner = executor_function(executor)
+    try:
+        runner(jobs, finished, workers or default_workers(), display.watch, known_failures)
+    finally:
+        if any((plan.output / "records").glob("*.json")):
+            result.board = build(*load(plan.output))
+            write(result.board, plan.output)
+    return result
+
+
+def bench_json(plan: Plan) -> dict[str, Any]:
+    """The plan as it is kept beside the records."""
+    spec = plan.spec
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "bench_id": plan.identity,
+        "name": spec.name,
+        "preset": spec.preset,
+        "spec": spec.model_dump(mode="json", exclude={"folder"}),
+        "budget_words": spec.budget,
+        "flops_budget": plan.budget,
+        "seeds": spec.seeds,
+        "base": plan.probe["base"],
+        "tasks": spec.tasks or [],
+        "algorithms": [
+            {"row": entry.row, "algorithm": entry.name, "settings": entry.settings} for entry, _ in plan.pipeline.rows
+        ],
+        "data": plan.probe["data"],
+        "environment": plan.probe["environment"],
+    }
+
+
+def executor_function(name: str) -> Callable[..., None]:
+    """Return the function that runs jobs: the local one, or that of a plugin."""
+    if name == "local":
+        return local.run
+    executors = plugins().executors
+    if name not in executors:
+        raise SpecError(f"there is no executor {name!r}. {did_you_mean(name, [*executors, 'local'])}")
+    module, _, function = executors[name].run.partition(":")
+    runner: Callable[..., None] = getattr(import_module(module), function)
+    return runner
+
+
+def _probe(pipeline: Pipeline, folder: Path, announce: Callable[[str], None]) -> dict[str, Any]:
+    """Run the probe in a process of its own, so that this one stays small and a wrong input cannot hurt it."""
+    spec = pipeline.spec.model_dump(mode="json")
+    versions = {plugin.name: plugin.version for plugin in plugins().plugins}
+    directory = folder / "probe"
+    job = Job(
+        kind="probe",
+        title="probe",
+        directory=directory.resolve(),
+        identity=identify("probe", spec, pipeline.measurements(), versions, core_hash(), _stamps(pipeline.spec)),
+        payload={"spec": spec, "kinds": pipeline.kinds, "measure": pipeline.measurements()},
+    )
+    found = job.result()
+    if found is None:
+        announce("checking the input and measuring one update of each algorithm")
+        outcomes: list[Outcome] = []
+        local.run([job], lambda _, outcome: outcomes.append(outcome), workers=1)
+        found = job.result()
+        if found is None:
+            outcome = outcomes[0]
+            if outcome.status == "user-error":
+                _remove_if_empty(directory, folder)
+                raise ZooError(outcome.error)
+            raise ZooError(f"the probe failed: {outcome.error}. Its log is {directory / 'log.txt'}.")
+    return found
+
+
+def _remove_if_empty(directory: Path, folder: Path) -> None:
+    """Leave nothing behind where a wrong input ended the bench before it began."""
+    shutil.rmtree(directory, ignore_errors=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _stamps(spec: Spec) -> list[tuple[str, int, int]]:
+    """Size and time of the local files a spec names, so that the probe is made again when one changes."""
+    stamps = []
+    for ref in (spec.base, spec.demonstrations, spec.preferences, spec.prompts, spec.reward, spec.gold):
+        path = Path(ref) if ref else None
+        if path and path.exists():
+            files = sorted(path.iterdir()) if path.is_dir() else [path]
+            stamps += [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+    return stamps
+
+
+def _free_folder(spec: Spec) -> Path:
+    return Path("zoo-runs") / spec.name
+
+
+def _next_folder(folder: Path) -> Path:
+    """`zoo-runs/quick` is taken by another bench: `zoo-runs/quick-2` and so on. Nothing is overwritten."""
+    stem, _, number = folder.name.rpartition("-")
+    if stem and number.isdigit():
+        return folder.with_name(f"{stem}-{int(number) + 1}")
+    return folder.with_name(f"{folder.name}-2")
+
+
+def _differs(output: Path, known: dict[str, Any], plan: Plan) -> str:
+    now = bench_json(plan)
+    keys = [key for key in ("spec", "flops_budget", "seeds", "base", "data", "environment") if known.get(key) != now[key]]
+    what = ", ".join(keys) or "the code of the core or of a plugin"
+    return f"{output}: holds another bench (different: {what}). Give another --output, or move that folder away."
+
+
+def _check_disk(plan: Plan, jobs: Sequence[Job]) -> None:
+    rows = {row["row"]: row["disk_bytes"] for row in plan.figures()["rows"]}
+    need = sum(rows.get(job.row, 0) for job in jobs if job.kind == "train" and job.row and job.result() is None)
+    plan.output.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(plan.output).free
+    if need + SPARE_BYTES > free:
+        raise StorageError(
+            f"{plan.output}: the bench needs about {need / 2**20:.0f} MiB on this disk and {free / 2**20:.0f} MiB are free. "
+            "Make room, or give --output on another disk. Nothing was started."
+        )
+
+
+def _mark_failed(jobs: Sequence[Job], retry: bool) -> None:
+    """Failed cells are shown as they are unless a retry was asked for."""
+    if retry:
+        for job in jobs:
+            job.failure_file.unlink(missing_ok=True)
+
+
+def _write_record(plan: Plan, bench: dict[str, Any], jobs: Sequence[Job], score: Job, outcome: Outcome) -> None:
+    by_identity = {job.identity: job for job in jobs}
+    entry, algorithm = _row_of(plan, score.row)
+    directory = score.payload["trained"]
+    trained = next((job for job in jobs if str(job.directory) == directory), None)
+    stages = [by_identity[need] for need in trained.needs] if trained and entry else []
+    record = record_of(bench, score, trained, stages, entry, algorithm, outcome)
+    write_json(record_file(plan.output, score.row, score.seed), record)
+
+
+def _row_of(plan: Plan, row: str) -> tuple[Entry | None, Algorithm | None]:
+    for entry, algorithm in plan.pipeline.rows:
+        if entry.row == row:
+            return entry, algorithm
+    return None, plan.pipeline.start if row == "start" else None
+
+
+def train_one(spec: Spec, seed: int, output: Path | None, display: Display) -> Path:
+    """Train the spec's one row with one seed, with the stages it stands on; return the model's directory."""
+    plan = make_plan(spec, output)
+    jobs = plan.jobs(scored=False)
+    cell = next(job for job in jobs if job.row and job.seed == seed)
+    wanted = [job for job in jobs if job.identity in cell.needs or job is cell]
+    needed = {need for job in wanted for need in job.needs}
+    wanted = [job for job in jobs if job in wanted or job.identity in needed]
+    display.planned(plan, wanted)
+    failures: list[Outcome] = []
+
+    def finished(job: Job, outcome: Outcome) -> None:
+        display.finished(job, outcome)
+        if outcome.status != "ok":
+            failures.append(outcome)
+
+    local.run(wanted, finished, default_workers(), display.watch)
+    if failures:
+        raise ZooError(f"{failures[0].error} The log is {cell.directory / 'log.txt'}.")
+    return cell.directory / "final"
+
+
+def score_one(spec: Spec, model: Path, seed: int) -> dict[str, Any]:
+    """Score a model directory in a process of its own; nothing is kept."""
+    with tempfile.TemporaryDirectory() as folder:
+        job = Job(
+            kind="score",
+            title="score",
+            row="model",
+            seed=seed,
+            directory=Path(folder),
+            identity="eval",
+            payload={
+                "spec": spec.model_copy(update={"reward": None}).model_dump(mode="json"),
+                "weights": str(model.resolve()),
+                "trained": None,
+                "start": None,
+                "start_result": None,
+                "reward_model": None,
+                "calibration": None,
+                "algorithm_plugins": algorithm_plugins(),
+            },
+        )
+        outcomes: list[Outcome] = []
+        local.run([job], lambda _, outcome: outcomes.append(outcome), workers=1)
+        result = job.result()
+        if result is None:
+            raise ZooError(outcomes[0].error)
+        scores: dict[str, Any] = result["scores"]
+        return scores

@@ -1,0 +1,314 @@
+"""The command line. Heavy modules are imported inside the commands, so that `--help` and listings are instant."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from zoo_core.errors import SpecError, ZooError
+
+if TYPE_CHECKING:
+    from zoo_harness.spec import Spec
+
+USER_ERROR = 2
+
+
+class _WithPluginCommands(TyperGroup):
+    """The built-in commands, and those that plugins provide; plugins are asked only when they are needed."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:
+            return own
+        from zoo_core.plugins import plugins
+        from zoo_core.records import load_path
+
+        record = plugins().commands.get(cmd_name)
+        return typer.main.get_command(load_path(record.app)) if record else None
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        from zoo_core.plugins import plugins
+
+        return [*super().list_commands(ctx), *plugins().commands]
+
+
+app = typer.Typer(
+    cls=_WithPluginCommands,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Compare alignment algorithms under one audited compute budget.",
+)
+plugins_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="The installed plugins.")
+app.add_typer(plugins_app, name="plugins")
+
+SpecFile = Annotated[Path | None, typer.Argument(metavar="[SPEC.yaml]", help="A spec; flags go over it.")]
+Preset = Annotated[str | None, typer.Option(help="smoke, quick (the default), board or full.")]
+Base = Annotated[str | None, typer.Option(help="Base model: tinytown:base, a directory, a hub id.")]
+Demonstrations = Annotated[str | None, typer.Option(help="Prompts with answers: a file, a directory, a hub id.")]
+Preferences = Annotated[str | None, typer.Option(help="Prompts with a chosen and a rejected answer.")]
+Prompts = Annotated[str | None, typer.Option(help="Prompts alone.")]
+Reward = Annotated[str | None, typer.Option(help="preferences (train one), a scorer, or module:function.")]
+Gold = Annotated[str | None, typer.Option(help="The hidden judge of the board.")]
+Algorithms = Annotated[str | None, typer.Option(help="Names with commas between them; left out, all installed.")]
+Budget = Annotated[str | None, typer.Option(help="FLOPs (2e13) or a time (90s).")]
+Seeds = Annotated[int | None, typer.Option(help="Seeds; each draws labels, stages, reward model, prompts.")]
+Tasks = Annotated[str | None, typer.Option(help="lm-eval tasks, with commas between them.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting (ppo.epochs=4) or any other key of the spec (limits.prompts=500). May be repeated.")]  # fmt: skip
+Output = Annotated[Path | None, typer.Option(help="Folder for results (default zoo-runs/NAME).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Jobs at once (default: one per core).")]
+
+
+@app.command()
+def bench(
+    spec: SpecFile = None,
+    preset: Preset = None,
+    base: Base = None,
+    demonstrations: Demonstrations = None,
+    preferences: Preferences = None,
+    prompts: Prompts = None,
+    reward: Reward = None,
+    gold: Gold = None,
+    algorithms: Algorithms = None,
+    budget: Budget = None,
+    seeds: Seeds = None,
+    tasks: Tasks = None,
+    settings: Settings = None,
+    output: Output = None,
+    workers: Workers = None,
+    executor: Annotated[str, typer.Option(help="Where jobs run.")] = "local",
+    retry: Annotated[bool, typer.Option("--retry", help="Try failed cells again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train every algorithm under one budget, score them, print the leaderboard.
+
+    Run again, the same command goes on where it was stopped.
+    """
+    from zoo_harness.bench import make_plan, run
+    from zoo_harness.live import LiveTable
+    from zoo_leaderboard.render import table
+
+    console = Console(stderr=as_json)
+    read = _spec(spec, preset, base, demonstrations, preferences, prompts, reward, gold, algorithms, budget, seeds, tasks, settings)  # fmt: skip
+    plan = make_plan(read, output, lambda text: console.print(f"{text} ...", markup=False, highlight=False))
+    with LiveTable(console) as display:
+        result = run(plan, display, workers, executor, retry)
+    if as_json:
+        sys.stdout.write(json.dumps(result.board, indent=1, sort_keys=True) + "\n")
+    elif result.board:
+        Console().print(table(result.board))
+        for note in result.board.get("conditional_notes", []):
+            console.print(f"note: {note}", markup=False, highlight=False)
+    console.print(f"results: {_shown(result.output)} (leaderboard.html, .md, .csv, .json)", markup=False, highlight=False)
+    for title, outcome in result.failures.items():
+        console.print(f"{title}: {outcome.status}: {outcome.error}", style="red", markup=False, highlight=False)
+    if result.failures:
+        user = any(outcome.status == "user-error" for outcome in result.failures.values())
+        raise typer.Exit(USER_ERROR if user else 1)
+
+
+@app.command()
+def plan(
+    spec: SpecFile = None,
+    preset: Preset = None,
+    base: Base = None,
+    demonstrations: Demonstrations = None,
+    preferences: Preferences = None,
+    prompts: Prompts = None,
+    reward: Reward = None,
+    gold: Gold = None,
+    algorithms: Algorithms = None,
+    budget: Budget = None,
+    seeds: Seeds = None,
+    tasks: Tasks = None,
+    settings: Settings = None,
+    output: Output = None,
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show FLOPs, updates, time, memory and disk of a bench before anything runs."""
+    from zoo_harness.bench import default_workers, make_plan
+    from zoo_harness.show import plan_table
+
+    read = _spec(spec, preset, base, demonstrations, preferences, prompts, reward, gold, algorithms, budget, seeds, tasks, settings)  # fmt: skip
+    figures = make_plan(read, output).figures()
+    figures["workers"] = workers or default_workers()
+    if as_json:
+        sys.stdout.write(json.dumps(figures, indent=1, sort_keys=True) + "\n")
+        return
+    console = Console()
+    console.print(plan_table(figures))
+    for warning in figures["warnings"]:
+        console.print(f"note: {warning}", markup=False, highlight=False)
+
+
+@app.command()
+def train(
+    algorithm: Annotated[str, typer.Argument(help="The algorithm to train.")],
+    spec: SpecFile = None,
+    preset: Preset = None,
+    base: Base = None,
+    demonstrations: Demonstrations = None,
+    preferences: Preferences = None,
+    prompts: Prompts = None,
+    reward: Reward = None,
+    budget: Budget = None,
+    seed: Annotated[int, typer.Option(min=0, help="The seed to train.")] = 0,
+    settings: Settings = None,
+    output: Output = None,
+) -> None:
+    """Train one algorithm with one seed, stages included, and leave a model directory; nothing is scored."""
+    from zoo_harness.bench import train_one
+    from zoo_harness.live import LiveTable
+
+    read = _spec(spec, preset, base, demonstrations, preferences, prompts, reward, None, algorithm, budget, seed + 1, None, settings)  # fmt: skip
+    console = Console()
+    with LiveTable(console) as display:
+        final = train_one(read, seed, output, display)
+    console.print(f"model: {_shown(final)}", markup=False, highlight=False)
+
+
+@app.command(name="eval")
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Directory of a model with the base's architecture.")],
+    spec: SpecFile = None,
+    preset: Preset = None,
+    base: Base = None,
+    prompts: Prompts = None,
+    gold: Gold = None,
+    tasks: Tasks = None,
+    seed: Annotated[int, typer.Option(min=0, help="The seed that draws the prompts.")] = 0,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a model as the board scores its rows: gold at its best temperature, length, lm-eval tasks."""
+    from zoo_harness.bench import score_one
+    from zoo_harness.show import scores_table
+
+    read = _spec(spec, preset, base, None, None, prompts, None, gold, None, None, None, tasks, settings)
+    scores = score_one(read, model, seed)
+    if as_json:
+        sys.stdout.write(json.dumps(scores, indent=1, sort_keys=True) + "\n")
+    else:
+        Console().print(scores_table(scores))
+
+
+@app.command()
+def leaderboard(
+    folder: Annotated[Path, typer.Argument(help="A folder that `zoo bench` wrote.")],
+    as_json: AsJson = False,
+) -> None:
+    """Build the board of a folder again from its records, and print it."""
+    from zoo_leaderboard.board import build
+    from zoo_leaderboard.load import load
+    from zoo_leaderboard.render import table
+    from zoo_leaderboard.write import write
+
+    board = build(*load(folder))
+    write(board, folder)
+    if as_json:
+        sys.stdout.write(json.dumps(board, indent=1, sort_keys=True) + "\n")
+        return
+    console = Console()
+    console.print(table(board))
+    for note in board.get("conditional_notes", []):
+        console.print(f"note: {note}", markup=False, highlight=False)
+
+
+@plugins_app.command("list")
+def plugins_list(as_json: AsJson = False) -> None:
+    """Show every installed plugin, what it provides, and why a broken one is not loaded."""
+    from zoo_core.plugins import plugins
+
+    found = plugins().plugins
+    if as_json:
+        sys.stdout.write(json.dumps([vars(plugin) for plugin in found], indent=1, sort_keys=True) + "\n")
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("plugin", "distribution", "version", "status", "provides")
+    for plugin in found:
+        what = ", ".join(plugin.provides) or ", ".join(plugin.hooks)
+        good = plugin.status == "ok"
+        cells = [plugin.name, plugin.distribution, plugin.version, plugin.status, what if good else plugin.reason]
+        table.add_row(*(Text(cell) for cell in cells), style=None if good else "red")
+    Console().print(table)
+
+
+def main() -> None:
+    """Run the command; a user's mistake ends with one message and exit code 2."""
+    try:
+        app()
+    except ZooError as error:
+        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(USER_ERROR)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nstopped; what is done stays, and the same command goes on from there\n")
+        sys.exit(130)
+    except OSError as error:
+        if error.errno not in (28, 122):  # no space left, quota exceeded
+            raise
+        sys.stderr.write(f"error: the disk is full: {error}. What is done stays; make room and run the same command again.\n")
+        sys.exit(USER_ERROR)
+
+
+def _spec(
+    file: Path | None,
+    preset: str | None,
+    base: str | None,
+    demonstrations: str | None,
+    preferences: str | None,
+    prompts: str | None,
+    reward: str | None,
+    gold: str | None,
+    algorithms: str | None,
+    budget: str | None,
+    seeds: int | None,
+    tasks: str | None,
+    settings: Sequence[str] | None,
+) -> "Spec":
+    from zoo_harness.spec import read
+
+    flags: dict[str, Any] = {
+        "base": base,
+        "demonstrations": demonstrations,
+        "preferences": preferences,
+        "prompts": prompts,
+        "reward": reward,
+        "gold": gold,
+        "algorithms": algorithms.split(",") if algorithms else None,
+        "budget": budget,
+        "seeds": seeds,
+        "tasks": tasks.split(",") if tasks is not None else None,
+    }
+    given = {key: value for key, value in flags.items() if value is not None}
+    return read(file, preset, given, _pairs(settings or ()))
+
+
+def _pairs(settings: Sequence[str]) -> dict[str, Any]:
+    import yaml
+
+    pairs = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise SpecError(f"--set {setting}: write it as KEY=VALUE, for example --set ppo.epochs=4.")
+        pairs[key] = yaml.safe_load(value)
+    return pairs
+
+
+def _shown(path: Path) -> str:
+    """Return a path as short as it can be written here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+if __name__ == "__main__":
+    main()

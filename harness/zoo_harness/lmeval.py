@@ -1,0 +1,138 @@
+"""All contact with lm-eval: tasks by name, their preflight, and scores of a model in memory.
+
+The low-level `evaluate` is used, never `simple_evaluate` (it reseeds the global generators and spends half a second on an
+environment dump) and never `use_cache` (its key leaves out the weights).
+"""
+
+import contextlib
+import difflib
+import os
+import random
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("DISABLE_MULTIPROC", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import lm_eval  # noqa: E402  the settings above are read when it is imported
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from lm_eval.api.task import ConfigurableTask  # noqa: E402
+from lm_eval.models.huggingface import HFLM  # noqa: E402
+from lm_eval.tasks import TaskManager  # noqa: E402
+from transformers import PreTrainedModel, PreTrainedTokenizerBase  # noqa: E402
+
+from zoo_core.errors import SpecError  # noqa: E402
+from zoo_core.plugins import plugins  # noqa: E402
+
+BATCH = 32
+
+
+def load_tasks(names: Sequence[str]) -> dict[str, ConfigurableTask]:
+    """Build the tasks; `SpecError` for one that does not exist or whose data cannot be had here."""
+    return {Path(name).stem if _is_file(name) else name: _load_task(name) for name in names}
+
+
+def score_tasks(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    tasks: dict[str, ConfigurableTask],
+    items: int | None,
+) -> dict[str, dict[str, Any]]:
+    """Score a model on tasks: {task: {"metric", "score", "stderr", "chance", "n"}}.
+
+    `items` of each task are asked, drawn once and the same for every model; None asks all. Random state and train/eval
+    mode are as before afterwards.
+    """
+    if not tasks:
+        return {}
+    drawn = {name: _drawn(len(task.eval_docs), items) for name, task in tasks.items()}
+    with _guard(model):
+        longest = model.config.max_position_embeddings
+        lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=BATCH, max_length=longest)
+        for task in tasks.values():
+            task.set_fewshot_seed(seed=0)
+        found = lm_eval.evaluate(lm, tasks, samples=drawn, bootstrap_iters=0, log_samples=False)
+    return {name: _read(name, found["results"][name], len(drawn[name])) for name in tasks}
+
+
+def _read(name: str, results: dict[str, Any], items: int) -> dict[str, Any]:
+    record = plugins().tasks.get(name)
+    numbers = {key: value for key, value in results.items() if "," in key and "_stderr" not in key}
+    wanted = [key for key in numbers if record and key.partition(",")[0] == record.metric] or list(numbers)
+    metric = wanted[0]
+    stem, _, filtered = metric.partition(",")
+    stderr = results.get(f"{stem}_stderr,{filtered}")
+    return {
+        "metric": metric,
+        "score": float(numbers[metric]),
+        "stderr": stderr if isinstance(stderr, float) else None,  # lm-eval writes "N/A" where it has none
+        "chance": record.chance if record else None,
+        "n": items,
+    }
+
+
+def _drawn(size: int, items: int | None) -> list[int]:
+    if items is None or items >= size:
+        return list(range(size))
+    return sorted(random.Random(0).sample(range(size), items))
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith((".yaml", ".yml"))
+
+
+def _load_task(name: str) -> ConfigurableTask:
+    record = plugins().tasks.get(name)
+    try:
+        if record is not None:
+            module, _, function = record.config.partition(":")
+            return ConfigurableTask(config=getattr(import_module(module), function)())
+        if _is_file(name):
+            if not Path(name).is_file():
+                raise SpecError(f"tasks: there is no task file {name} (looked in {Path.cwd()}).")
+            manager = TaskManager(include_path=str(Path(name).parent), include_defaults=False)
+            return _only(manager, Path(name).stem, name)
+        manager = _lm_eval_manager(name)
+        if name not in manager.all_tasks:
+            close = difflib.get_close_matches(name, [*manager.all_tasks, *plugins().tasks], n=1)
+            hint = f"Did you mean {close[0]!r}? " if close else ""
+            known = ", ".join(plugins().tasks) or "none"
+            raise SpecError(f"tasks: there is no task {name!r}. {hint}Of plugins: {known}; all others are lm-eval's own names.")
+        return _only(manager, name, name)
+    except (ConnectionError, FileNotFoundError, ModuleNotFoundError, ValueError) as error:
+        raise SpecError(
+            f"tasks: {name!r} cannot be loaded here: {str(error).splitlines()[0]}. A task of lm-eval needs its data set in the "
+            "local cache (run it once while online), or give a YAML task over a local file."
+        ) from None
+
+
+def _lm_eval_manager(name: str) -> TaskManager:
+    # The full index takes six seconds to build; most names stand in a folder that is called like their beginning.
+    folder = Path(lm_eval.__file__).parent / "tasks" / name.split("_")[0]
+    if folder.is_dir():
+        manager = TaskManager(include_path=str(folder), include_defaults=False)
+        if name in manager.all_tasks:
+            return manager
+    return TaskManager()
+
+
+def _only(manager: TaskManager, task: str, name: str) -> ConfigurableTask:
+    loaded = manager.load([task])["tasks"]
+    if len(loaded) != 1:
+        raise SpecError(f"tasks: {name!r} is a group of {len(loaded)} tasks; name those that you want one by one.")
+    return next(iter(loaded.values()))
+
+
+@contextlib.contextmanager
+def _guard(model: PreTrainedModel) -> Iterator[None]:
+    state = random.getstate(), np.random.get_state(), torch.get_rng_state(), model.training
+    try:
+        yield
+    finally:
+        random.setstate(state[0])
+        np.random.set_state(state[1])
+        torch.set_rng_state(state[2])
+        model.train(state[3])

@@ -1,0 +1,145 @@
+"""The job before all others: open everything the spec names, and measure one update of every algorithm.
+
+What is wrong with the user's input is found here, before any training; and the plan's figures are measured, not guessed:
+an update's FLOPs, seconds and memory are those of a real update on the real model and data.
+"""
+
+import os
+import time
+from typing import Any
+
+import psutil
+import torch
+
+from zoo_core.data import fingerprint
+from zoo_core.errors import SpecError
+from zoo_core.hookspecs import Kind
+from zoo_core.models import load_policy, scorer_from, weights_sha256
+from zoo_core.plugins import plugins
+from zoo_core.records import Algorithm
+from zoo_core.reward import Calibration, Scorer
+from zoo_core.run import Run, Session
+from zoo_harness.jobs import Job
+from zoo_harness.settings import configure
+from zoo_harness.spec import Spec
+from zoo_harness.work import Materials, environment, open_reward
+
+UNBOUNDED = 1e30
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Check and measure; return what the plan needs."""
+    spec = Spec(**job.payload["spec"])
+    materials = Materials(spec)
+    base = materials.base
+    encoder = materials.encoder
+    materials.check_lengths()
+    data = _check_data(materials, job.payload["kinds"])
+    _check_judges(spec)
+    policy = load_policy(base)
+    parameters = sum(parameter.numel() for parameter in policy.parameters())
+    costs = {}
+    for key, wanted in job.payload["measure"].items():
+        algorithm = plugins().algorithm(wanted["algorithm"])
+        costs[key] = _measure(materials, algorithm, wanted["settings"])
+    return {
+        "identity": job.identity,
+        "base_path": str(base),
+        "base": {
+            "ref": spec.base,
+            "sha256": weights_sha256(base),
+            "parameters": parameters,
+            "vocabulary": len(encoder.tokenizer),
+        },
+        "data": data,
+        "costs": costs,
+        "environment": environment(),
+    }
+
+
+def _check_data(materials: Materials, kinds: list[Kind]) -> dict[str, dict[str, Any]]:
+    """Read every data set for every seed; count rows and hash them."""
+    data: dict[str, dict[str, Any]] = {}
+    for kind in kinds:
+        per_seed = [materials.rows_and_dropped(kind, seed) for seed in range(materials.spec.seeds)]
+        for rows, _ in per_seed[:1]:
+            for row in rows:  # the template and the tokenizer meet every text before training does
+                for name in ("completion", "chosen", "rejected"):
+                    if hasattr(row, name):
+                        materials.encoder.response(row.prompt, getattr(row, name), row.where)
+        data[kind] = {
+            "rows": [len(rows) for rows, _ in per_seed],
+            "dropped": [dropped for _, dropped in per_seed],
+            "sha256": [fingerprint(rows) for rows, _ in per_seed],
+        }
+    return data
+
+
+def _check_judges(spec: Spec) -> None:
+    for key in ("gold", "reward"):
+        ref = getattr(spec, key)
+        if ref and ref != "preferences":
+            try:
+                open_reward(ref, None)
+            except SpecError as error:
+                raise SpecError(f"{key}: {error}") from None
+    if spec.tasks:
+        from zoo_harness.lmeval import load_tasks
+
+        load_tasks(spec.tasks)
+
+
+def _measure(materials: Materials, algorithm: Algorithm, settings: dict[str, Any]) -> dict[str, Any]:
+    """Run one update from the base model; its cost does not depend on the weights it starts from."""
+    policy = load_policy(materials.base).train()
+    rewarded = "reward" in algorithm.learns_from
+    reward = None
+    if rewarded and materials.spec.reward == "preferences":
+        reward = Scorer(scorer_from(policy, 0).eval().requires_grad_(False), materials.encoder.tokenizer)
+    elif rewarded:
+        reward = open_reward(materials.spec.reward, None)
+    session = Session(
+        policy=policy,
+        encoder=materials.encoder,
+        seed=0,
+        budget=UNBOUNDED,
+        rows=materials.signals(algorithm.learns_from, 0),
+        reward=reward,
+        calibration=Calibration(0.0, 1.0) if rewarded else None,
+        engine=materials.engine(),
+    )
+    run = Run(session)
+    loop = algorithm.load_train()(configure(algorithm, settings), run)
+    began, before = time.perf_counter(), torch.get_num_threads()
+    next(loop)
+    first = session.ledger.flops
+    next(loop, None)  # the second update is not audited, so it is the one to time
+    middle = time.perf_counter()
+    next(loop, None)
+    seconds = time.perf_counter() - middle
+    flops = (session.ledger.flops - first) / 2 if session.ledger.updates >= 2 else first
+    loop.close()
+    return {
+        "flops_per_update": flops,
+        "seconds_per_update": seconds if seconds > 1e-4 else middle - began,
+        "threads": before,
+        "updates": run.most,
+        "memory_bytes": psutil.Process(os.getpid()).memory_info().rss,
+        "models_resident": len(session.ledger.meter.roles),
+        "checkpoint_bytes": _state_bytes(session),
+    }
+
+
+def _state_bytes(session: Session) -> int:
+    """Bytes of one checkpoint: everything kept, AdamW's two moments included."""
+    states = (thing.state_dict() for thing in session.kept.values() if hasattr(thing, "state_dict"))
+    return sum(_tensor_bytes(state) for state in states)
+
+
+def _tensor_bytes(tree: Any) -> int:
+    if isinstance(tree, torch.Tensor):
+        return tree.nbytes
+    if isinstance(tree, dict):
+        return sum(map(_tensor_bytes, tree.values()))
+    return sum(map(_tensor_bytes, tree)) if isinstance(tree, (list, tuple)) else 0
+

@@ -1,0 +1,264 @@
+"""The job that scores: weights in, a record out. It runs in a process that has loaded no algorithm plugin.
+
+Only weights are taken from what is scored; architecture, tokenizer, template and lengths are the base's. Every row is
+decoded at several temperatures: its own best is chosen on dev prompts and scored on test prompts, so that a gain which
+colder sampling alone would give is nobody's gain.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from zoo_core.checkpoint import write_json
+from zoo_core.data import Prompt, Text
+from zoo_core.errors import ModelError
+from zoo_core.models import load_policy, weights_sha256
+from zoo_core.reward import Calibration, Reward, load_reward
+from zoo_core.rollout import Responses, Rollout, response_logits
+from zoo_core.run import derive, finish_rollout
+from zoo_harness.jobs import Job, read_json
+from zoo_harness.spec import Spec
+from zoo_harness.work import Materials, environment, open_reward
+
+BATCH = 64
+
+
+@dataclass
+class Judges:
+    """What a response is scored by: the hidden gold, and the reward that algorithms saw."""
+
+    gold: Reward | None
+    proxy: Reward | None
+    calibration: Calibration | None
+
+    def score(self, rollout: Rollout) -> dict[str, list[float] | None]:
+        """Return gold and proxy scores, None where there is no such judge."""
+        gold = None if self.gold is None else list(self.gold(rollout.samples))
+        proxy = None
+        if self.proxy is not None and self.calibration is not None:
+            mean, deviation = self.calibration.mean, self.calibration.deviation
+            proxy = [(score - mean) / deviation for score in self.proxy(rollout.samples)]
+        return {"gold": gold, "proxy": proxy}
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Score the final weights in full, and the points on the way there on fewer prompts."""
+    scoring = Scoring(job)
+    weights = Path(job.payload["weights"])
+    scores, items = scoring.final(scoring.load(weights))
+    return {
+        "identity": job.identity,
+        "scores": scores,
+        "items": items,
+        "curve": [scoring.point(point) for point in _points(job)],
+        "weights_sha256": weights_sha256(weights),
+        "environment": environment(),
+    }
+
+
+def _points(job: Job) -> list[dict[str, Any]]:
+    trained = job.payload["trained"]
+    result = read_json(Path(trained) / "result.json") if trained else None
+    points = result["points"] if result else []
+    return [{**point, "weights": str(Path(trained) / point["weights"])} for point in points]
+
+
+class Scoring:
+    """The judges, prompts and start of one seed, and how a model fares with them."""
+
+    def __init__(self, job: Job) -> None:
+        payload = job.payload
+        self.job = job
+        self.spec = Spec(**payload["spec"])
+        self.materials = Materials(self.spec)
+        gold = load_reward(self.spec.gold) if self.spec.gold else None
+        proxy, calibration = None, None
+        if payload["calibration"]:
+            reward_model = payload["reward_model"]
+            proxy = open_reward(self.spec.reward, Path(reward_model) if reward_model else None)
+            calibration = Calibration.load(Path(payload["calibration"]))
+        self.judges = Judges(gold, proxy, calibration)
+        self.start = self.load(Path(payload["start"])) if payload["start"] else None
+        start_result = read_json(Path(payload["start_result"])) if payload["start_result"] else None
+        self.start_items = start_result["items"] if start_result else None
+
+    def load(self, weights: Path) -> PreTrainedModel:
+        """Put the weights of a file or directory into the base's architecture; they must fit exactly."""
+        model = load_policy(self.materials.base)
+        files = sorted(weights.glob("*.safetensors")) if weights.is_dir() else [weights]
+        if not files:
+            raise ModelError(f"{weights}: there are no *.safetensors weights to score.")
+        state = {name: tensor for file in files for name, tensor in load_file(file).items()}
+        missing, unexpected = model.load_state_dict(state, strict=False)
+        tied = set(getattr(model, "all_tied_weights_keys", None) or ())
+        if unexpected or set(missing) - tied:
+            wrong = ", ".join([*unexpected, *missing][:3])
+            raise ModelError(f"{weights}: the weights do not fit the architecture of {self.spec.base} ({wrong}).")
+        model.tie_weights()
+        return model.eval().requires_grad_(False)
+
+    def final(self, model: PreTrainedModel) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Score final weights: {name: number} and the items behind them."""
+        evaluation = self.spec.evaluation
+        dev = self.materials.texts("dev_prompts", self.job.seed, evaluation.dev_prompts)
+        test = self.materials.texts("test_prompts", self.job.seed, evaluation.test_prompts)
+        by_temperature = {}
+        for temperature in evaluation.temperatures:
+            self._say(f"dev prompts at temperature {temperature:g}")
+            rollouts = self.sample(model, dev, temperature, "dev")
+            by_temperature[f"{temperature:g}"] = self._summary(rollouts)
+        best = self._best(by_temperature)
+        self._say(f"test prompts at temperature {best:g}")
+        rollouts = self.sample(model, test, best, "test")
+        items = self._items(rollouts)
+        summary = self._summary(rollouts)
+        summary["by_temperature"] = by_temperature
+        summary["temperature"] = best
+        summary["gold_best"] = getattr(self.judges.gold, "best", None)
+        summary["win_start"] = self._win(items)
+        summary["distinct"] = _distinct([sample.response for rollout in rollouts for sample in rollout.samples])
+        plain = rollouts if best == 1.0 else self.sample(model, test, 1.0, "kl")
+        summary |= self._divergence(model, plain)
+        parts = getattr(self.judges.gold, "parts", None)
+        summary["parts"] = _means(parts([s for r in rollouts for s in r.samples])) if parts else {}
+        summary["tasks"] = self._tasks(model)
+        return summary, items
+
+    def point(self, point: dict[str, Any]) -> dict[str, Any]:
+        """Score weights from the middle of a run: gold, proxy, KL and length at temperature 1."""
+        self._say(f"weights at {point['fraction']:.0%} of the budget")
+        model = self.load(Path(point["weights"]))
+        prompts = self.materials.texts("test_prompts", self.job.seed, self.spec.evaluation.curve_prompts)
+        rollouts = self.sample(model, prompts, 1.0, "curve")
+        summary = self._summary(rollouts) | self._divergence(model, rollouts)
+        keys = ("gold", "proxy", "kl_start", "length")
+        return {"fraction": point["fraction"], "flops": point["flops"], **{key: summary[key] for key in keys}}
+
+    def sample(
+        self, model: PreTrainedModel, prompts: Sequence[Prompt], temperature: float, purpose: str
+    ) -> list[Rollout]:
+        """One response per prompt, in batches; the same random numbers for every row of a seed."""
+        engine, encoder = self.materials.engine(), self.materials.encoder
+        rollouts = []
+        for start in range(0, len(prompts), BATCH):
+            batch = encoder.prompts([prompt.prompt for prompt in prompts[start : start + BATCH]])
+            generator = torch.Generator(encoder.device).manual_seed(derive(self.job.seed, purpose, temperature, start))
+            tokens, logprobs = engine(
+                model,
+                batch,
+                response_tokens=encoder.response_tokens,
+                temperature=temperature,
+                eos=encoder.tokenizer.eos_token_id,
+                pad=encoder.tokenizer.pad_token_id,
+                generator=generator,
+            )
+            rollouts.append(finish_rollout(batch, tokens, logprobs, encoder))
+        return rollouts
+
+    def _summary(self, rollouts: Sequence[Rollout]) -> dict[str, Any]:
+        scores = [self.judges.score(rollout) for rollout in rollouts]
+        return {
+            "gold": _mean_of([one["gold"] for one in scores]),
+            "proxy": _mean_of([one["proxy"] for one in scores]),
+            "length": _mean([float(n) for rollout in rollouts for n in rollout.mask.sum(1).tolist()]),
+            "ended": _mean([float(end) for rollout in rollouts for end in rollout.ended.tolist()]),
+        }
+
+    def _best(self, by_temperature: dict[str, dict[str, Any]]) -> float:
+        """The temperature whose dev responses score highest; 1 where nothing judges them."""
+        judge = "gold" if self.judges.gold is not None else "proxy"
+        scored = {float(t): s[judge] for t, s in by_temperature.items() if s[judge] is not None}
+        if not scored:
+            return 1.0 if 1.0 in self.spec.evaluation.temperatures else self.spec.evaluation.temperatures[-1]
+        return max(scored, key=lambda temperature: scored[temperature])
+
+    def _items(self, rollouts: Sequence[Rollout]) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = []
+        for rollout in rollouts:
+            scores = self.judges.score(rollout)
+            for row, sample in enumerate(rollout.samples):
+                item = {"prompt": show(sample.prompt), "response": sample.response, "ended": sample.ended}
+                for name, values in scores.items():
+                    item[name] = None if values is None else values[row]
+                items.append(item)
+        if self.start_items:
+            for item, other in zip(items, self.start_items, strict=True):
+                item["gold_start"], item["proxy_start"] = other["gold"], other["proxy"]
+        return items
+
+    def _win(self, items: Sequence[dict[str, Any]]) -> float | None:
+        """Share of prompts answered better than by `start`, ties 1/2."""
+        judge = "gold" if self.judges.gold is not None else "proxy"
+        if not self.start_items or items[0][judge] is None:
+            return None
+        pairs = [(item[judge], item[f"{judge}_start"]) for item in items]
+        return _mean([float(mine > other) + 0.5 * float(mine == other) for mine, other in pairs])
+
+    @torch.no_grad()
+    def _divergence(self, model: PreTrainedModel, rollouts: Sequence[Rollout]) -> dict[str, float | None]:
+        """KL(policy || start) in nats a response: exact next-token sums over the vocabulary, at temperature 1."""
+        if self.start is None:
+            return {"kl_start": None, "kl_start_per_token": None}
+        total, tokens, responses = 0.0, 0, 0
+        for rollout in rollouts:
+            total += _kl(model, self.start, rollout, rollout.mask).sum().item()
+            tokens += int(rollout.mask.sum())
+            responses += len(rollout)
+        return {"kl_start": total / responses, "kl_start_per_token": total / tokens}
+
+    def _tasks(self, model: PreTrainedModel) -> dict[str, Any]:
+        if not self.spec.tasks:
+            return {}
+        self._say("lm-eval tasks")
+        from zoo_harness.lmeval import load_tasks, score_tasks
+
+        tasks = load_tasks(self.spec.tasks)
+        return score_tasks(model, self.materials.encoder.tokenizer, tasks, self.spec.evaluation.task_items)
+
+    def _say(self, doing: str) -> None:
+        write_json(self.job.progress_file, {"doing": doing, "time": time.time()})
+
+
+def _kl(
+    model: PreTrainedModel, start: PreTrainedModel, responses: Responses, mask: Bool[Tensor, "B T"]
+) -> Float[Tensor, " B"]:
+    """Σₜ KL(π(·|x, y₍<t₎) ‖ π_start(·|x, y₍<t₎)) of each response."""
+    mine = response_logits(model, responses).float().log_softmax(-1)
+    other = response_logits(start, responses).float().log_softmax(-1)
+    return (mine.exp() * (mine - other)).sum(-1).masked_fill(~mask, 0.0).sum(1)
+
+
+def show(text: Text) -> str:
+    """Return a prompt as people read it."""
+    return text if isinstance(text, str) else "\n".join(f"{m['role']}: {m['content']}" for m in text)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _mean_of(groups: Sequence[list[float] | None]) -> float | None:
+    values = [value for group in groups if group is not None for value in group]
+    return _mean(values) if values else None
+
+
+def _means(parts: dict[str, list[float]]) -> dict[str, float]:
+    return {name: _mean(values) for name, values in parts.items()}
+
+
+def _distinct(responses: Sequence[str]) -> float:
+    """Distinct word pairs over all word pairs: near 0 when a policy says the same to every prompt."""
+    pairs: Counter[tuple[str, str]] = Counter()
+    for response in responses:
+        words = response.split()
+        pairs.update(zip(words, words[1:], strict=False))
+    return len(pairs) / max(1, pairs.total())

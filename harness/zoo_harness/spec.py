@@ -1,0 +1,273 @@
+"""The spec of a bench: the same words as flags and in YAML, checked before anything runs."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from zoo_core.errors import SpecError, did_you_mean
+
+REFERENCES = ("base", "demonstrations", "preferences", "prompts", "reward", "gold")
+ROW = re.compile(r"[a-z0-9][a-z0-9_.+-]{0,63}")
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "budget": 6e11,
+        "seeds": 1,
+        "limits": {"preference_labels": 192, "demonstrations": 512, "prompts": 1000},
+        "evaluation": {"temperatures": [0.0, 1.0], "dev_prompts": 32, "test_prompts": 64, "task_items": 50},
+    },
+    "quick": {
+        "budget": 3e12,
+        "seeds": 3,
+        "evaluation": {"temperatures": [0.0, 0.5, 1.0], "dev_prompts": 96, "test_prompts": 256, "task_items": 200},
+    },
+    "board": {
+        "budget": 6e12,
+        "seeds": 5,
+        "evaluation": {"temperatures": [0.0, 0.3, 0.5, 0.7, 1.0], "dev_prompts": 128, "test_prompts": 512},
+    },
+    "full": {
+        "budget": 1.2e13,
+        "seeds": 10,
+        "evaluation": {"temperatures": [0.0, 0.3, 0.5, 0.7, 1.0], "dev_prompts": 128, "test_prompts": 512},
+    },
+}
+"""What a preset fixes; budgets are FLOPs, derived so that PPO's defaults make 100 updates or more in `quick`."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Entry(_Strict):
+    """One row of the board: an algorithm with settings of its own."""
+
+    name: str
+    """The algorithm."""
+    row: str
+    """What the board calls it; the algorithm's name unless it stands on the board twice."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value, "row": value}
+        if isinstance(value, Mapping) and "settings" not in value:
+            own = {key: value[key] for key in ("name", "row") if key in value}
+            settings = {key: one for key, one in value.items() if key not in ("name", "row")}
+            return {"row": own.get("name"), **own, "settings": settings}
+        return value
+
+    @field_validator("row")
+    @classmethod
+    def _is_a_name(cls, row: str) -> str:
+        if not ROW.fullmatch(row):
+            raise ValueError(f"the row name {row!r} must be lower case letters, digits and . _ + -")
+        return row
+
+
+class Limits(_Strict):
+    """The most rows of each data set any algorithm may see: the same nested subset for all."""
+
+    preference_labels: int | None = Field(default=1000, ge=1)
+    demonstrations: int | None = Field(default=2000, ge=1)
+    prompts: int | None = Field(default=4000, ge=1)
+
+
+class Evaluation(_Strict):
+    """How final weights are scored."""
+
+    temperatures: list[float] = Field(default=[0.0, 0.5, 1.0], min_length=1)
+    """Each row is decoded at its own best of these, chosen on dev prompts."""
+    dev_prompts: int = Field(default=128, ge=8)
+    test_prompts: int = Field(default=512, ge=8)
+    task_items: int | None = Field(default=None, ge=1)
+    """Items of each lm-eval task, the same drawn ones for every row; None asks all."""
+    curve_prompts: int = Field(default=32, ge=8)
+    """Prompts for the points at 25, 50 and 75 % of the budget."""
+
+    @field_validator("temperatures")
+    @classmethod
+    def _not_negative(cls, temperatures: list[float]) -> list[float]:
+        if min(temperatures) < 0:
+            raise ValueError(f"a temperature cannot be negative, got {min(temperatures)}")
+        return sorted(set(temperatures))
+
+
+class Spec(_Strict):
+    """A bench, complete."""
+
+    name: str
+    preset: str | None = None
+    base: str = "tinytown:base"
+    demonstrations: str | None = None
+    preferences: str | None = None
+    prompts: str | None = None
+    reward: str | None = "preferences"
+    """"preferences" (a reward model trained on the pairs), or a scorer's directory, or module:function."""
+    gold: str | None = None
+    """The board's hidden judge, never given to an algorithm."""
+    algorithms: list[Entry] = Field(default_factory=list)
+    """Rows; empty means every installed algorithm that competes."""
+    budget: float | str = 3e12
+    """FLOPs, or a time such as "90s" that is converted once by a measured rate."""
+    seeds: int = Field(default=3, ge=1, le=1000)
+    limits: Limits = Limits()
+    tasks: list[str] | None = None
+    """lm-eval names, YAML files, or tasks of plugins; left out, those of the world that `base` names."""
+    prompt_tokens: int = Field(default=64, ge=1)
+    """Longest prompt."""
+    response_tokens: int = Field(default=48, ge=1)
+    """Longest response, EOS included."""
+    long_prompts: Literal["error", "drop"] = "error"
+    """What happens to rows whose prompt is longer than `prompt_tokens`; dropped rows are counted in the plan."""
+    rollout_engine: str = "cached"
+    evaluation: Evaluation = Evaluation()
+    folder: str | None = None
+    """Where the spec file stands: relative paths and `module:function` rewards are looked up there."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_name(cls, name: str) -> str:
+        if not ROW.fullmatch(name):
+            raise ValueError(f"the name {name!r} must be lower case letters, digits and . _ + -")
+        return name
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _amount(cls, budget: Any) -> float | str:
+        if isinstance(budget, str) and re.fullmatch(r"\d+(\.\d+)?[smh]", budget):
+            return budget
+        try:
+            flops = float(budget)
+        except (TypeError, ValueError):
+            raise ValueError(f"{budget!r} is neither FLOPs (2e13) nor a time (90s, 5m, 1h)") from None
+        if not 0 < flops < float("inf"):
+            raise ValueError(f"a budget must be above 0, got {budget!r}")
+        return flops
+
+    @model_validator(mode="after")
+    def _rows_differ(self) -> "Spec":
+        rows = [entry.row for entry in self.algorithms]
+        for row in rows:
+            if rows.count(row) > 1:
+                raise ValueError(f"two rows are called {row!r}; give one of them `row: another-name`")
+        return self
+
+    @property
+    def budget_seconds(self) -> float | None:
+        """The budget as a time, if it was given as one."""
+        if not isinstance(self.budget, str):
+            return None
+        return float(self.budget[:-1]) * {"s": 1, "m": 60, "h": 3600}[self.budget[-1]]
+
+
+def read(
+    file: Path | None, preset: str | None, flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None
+) -> Spec:
+    """Put a spec together: the preset's values, over them the file's, over them the flags that were given.
+
+    `settings` are dotted keys: `limits.prompts`, or `row.setting` for the setting of a row.
+    """
+    values: dict[str, Any] = _read_yaml(file) if file else {}
+    preset = preset or values.pop("preset", None) or (None if file else "quick")
+    if preset is not None and preset not in PRESETS:
+        raise SpecError(f"there is no preset {preset!r}. {did_you_mean(preset, PRESETS)}")
+    merged: dict[str, Any] = {"preset": preset, "name": preset or "bench"}
+    for layer in (PRESETS.get(preset or "", {}), values, flags):
+        for key, value in layer.items():
+            both = isinstance(merged.get(key), Mapping) and isinstance(value, Mapping)
+            merged[key] = {**merged[key], **value} if both else value
+    for key, value in (settings or {}).items():
+        _set(merged, key, value)
+    try:
+        spec = Spec(**merged)
+    except ValidationError as error:
+        raise SpecError(_explain(error, file)) from None
+    return _with_world_defaults(spec)
+
+
+def _set(merged: dict[str, Any], key: str, value: Any) -> None:
+    head, _, tail = key.partition(".")
+    if not tail:
+        merged[head] = value
+    elif head in ("limits", "evaluation"):
+        merged[head] = {**(merged.get(head) or {}), tail: value}
+    else:
+        entries = list(merged.get("algorithms") or [])
+        for place, entry in enumerate(entries):
+            form = {"name": entry} if isinstance(entry, str) else dict(entry)
+            if form.get("row", form.get("name")) == head:
+                entries[place] = {**form, tail: value}
+                merged["algorithms"] = entries
+                return
+        rows = ", ".join(entry if isinstance(entry, str) else str(entry.get("row", entry.get("name"))) for entry in entries)
+        raise SpecError(f"--set {key}: there is no row {head!r} under --algorithms (there are: {rows or 'none named'}).")
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SpecError(f"{file}: there is no such spec file (looked in {Path.cwd()}).") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{file}: the spec cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise SpecError(f"{file}: this is not YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise SpecError(f"{file}: a spec must be a list of `key: value` lines, this is a {type(values).__name__}.")
+    values.setdefault("name", re.sub(r"[^a-z0-9_.+-]", "-", file.stem.lower()))
+    for key in REFERENCES:
+        if isinstance(values.get(key), str):
+            values[key] = _relative_to(file, values[key])
+    if isinstance(values.get("tasks"), list):
+        values["tasks"] = [_relative_to(file, task) if isinstance(task, str) else task for task in values["tasks"]]
+    return {**values, "folder": str(file.resolve().parent)}
+
+
+def _relative_to(file: Path, ref: str) -> str:
+    path = file.resolve().parent / Path(ref).expanduser()
+    looks_local = ref.startswith(".") or Path(ref).suffix in (".jsonl", ".json", ".parquet", ".yaml", ".yml")
+    return str(path) if path.exists() or looks_local else ref
+
+
+def _with_world_defaults(spec: Spec) -> Spec:
+    """Fill what was left out from the world that `base` names: `x:base` comes with `x:demonstrations` and so on."""
+    world, colon, thing = spec.base.rpartition(":")
+    given: dict[str, Any] = {}
+    if colon and thing == "base":
+        for key in ("demonstrations", "preferences", "prompts", "gold"):
+            if getattr(spec, key) is None and key not in spec.model_fields_set:
+                given[key] = f"{world}:{key}"
+    filled = spec.model_copy(update=given)
+    if filled.tasks is None:
+        filled = filled.model_copy(update={"tasks": _tasks_of(world.partition("/")[0])})
+    if filled.prompts is None:
+        filled = filled.model_copy(update={"prompts": filled.preferences or filled.demonstrations})
+    return filled
+
+
+def _tasks_of(world: str) -> list[str]:
+    """Tasks of the plugin that a world's references begin with."""
+    from zoo_core.plugins import plugins
+
+    provided = plugins().tasks
+    return [name for name in provided if plugins().owner("zoo_tasks", name).name == world]
+
+
+def _explain(error: ValidationError, file: Path | None) -> str:
+    lines = []
+    for one in error.errors():
+        key = ".".join(str(part) for part in one["loc"]) or "spec"
+        if one["type"] == "extra_forbidden":
+            known = Limits.model_fields if key.startswith("limits.") else Spec.model_fields
+            known = Evaluation.model_fields if key.startswith("evaluation.") else known
+            lines.append(f"{key}: there is no such key. {did_you_mean(str(one['loc'][-1]), known)}")
+        else:
+            lines.append(f"{key}: {one['msg'].removeprefix('Value error, ')} (got {one['input']!r})")
+    return f"{file or 'flags'}: " + "; ".join(lines)

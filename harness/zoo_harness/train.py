@@ -1,0 +1,164 @@
+"""The job that trains: an algorithm for its whole budget, or its fixed recipe as a stage of others."""
+
+import math
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_model
+from transformers import PreTrainedModel
+
+from zoo_core.checkpoint import write_json
+from zoo_core.errors import BudgetError, StorageError
+from zoo_core.models import load_policy, load_tokenizer, weights_sha256
+from zoo_core.plugins import plugins
+from zoo_core.records import Algorithm
+from zoo_core.reward import Calibration
+from zoo_core.run import Run, Session
+from zoo_harness.jobs import Job, read_json
+from zoo_harness.settings import configure
+from zoo_harness.spec import Spec
+from zoo_harness.work import Materials, environment, open_reward
+
+POINTS = (0.25, 0.5, 0.75)
+"""Shares of the budget at which weights are kept for the curve, beside the end."""
+MOST_FOR_STAGES = 0.8
+"""A row whose stages take more than this share of the budget does not fit in it."""
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Train, save what is handed over, and return the result."""
+    payload = job.payload
+    algorithm = plugins().algorithm(payload["algorithm"])
+    before = sum(stage_flops(Path(directory)) for directory in payload["stages"])
+    session = _session(job, algorithm, before)
+    config = configure(algorithm, payload["settings"])
+    progress = _Progress(job, before)
+    failures = plugins().observe("zoo_run_started", cell=payload)
+    update = -1
+    for update, metrics in enumerate(algorithm.load_train()(config, Run(session))):
+        _check_finite(metrics, update)
+        progress.write(session, metrics)
+        failures += plugins().observe("zoo_run_updated", cell=payload, update=update, metrics=metrics)
+    final = job.directory / "final"
+    _hand_over(session, algorithm, job, final)
+    result = {
+        "identity": job.identity,
+        "algorithm": algorithm.name,
+        "seed": job.seed,
+        "ledger": session.ledger.report(),
+        "points": _points(job, before) if payload["budget"] else [],
+        "weights_sha256": weights_sha256(final),
+        "environment": environment(),
+        "observer_failures": sorted(set(failures)),
+    }
+    plugins().observe("zoo_run_finished", cell=payload, result=result)
+    return result
+
+
+def stage_flops(directory: Path) -> int:
+    """What a stage cost, computed now or read from the cache."""
+    result = read_json(directory / "result.json")
+    if result is None:
+        raise StorageError(f"{directory}: the stage's result.json is missing or damaged; delete the folder and run again.")
+    return int(result["ledger"]["flops"])
+
+
+def _session(job: Job, algorithm: Algorithm, before: int) -> Session:
+    payload = job.payload
+    budget = float("inf") if payload["budget"] is None else payload["budget"] - before
+    if payload["budget"] and before > MOST_FOR_STAGES * payload["budget"]:
+        raise BudgetError(
+            f"{job.row} does not fit in this budget: its stages cost {before:.3g} FLOPs of {payload['budget']:.3g}. "
+            f"Raise the budget above {before / MOST_FOR_STAGES:.2g}, or lower the limits on labels and demonstrations."
+        )
+    materials = Materials(Spec(**payload["spec"]))
+    calibrated = Path(payload["calibration"]) if "reward" in algorithm.learns_from else None
+    reward_model = payload["reward_model"]
+    return Session(
+        policy=load_policy(Path(payload["start"]) if payload["start"] else materials.base).train(),
+        encoder=materials.encoder,
+        seed=job.seed,
+        budget=budget,
+        rows=materials.signals(algorithm.learns_from, job.seed),
+        reward=open_reward(materials.spec.reward, Path(reward_model) if reward_model else None) if calibrated else None,
+        calibration=Calibration.load(calibrated) if calibrated else None,
+        engine=materials.engine(),
+        directory=job.directory,
+        at_boundary=_Points(job, payload["budget"], before),
+    )
+
+
+class _Points:
+    """Keeps the weights whenever another quarter of the budget is spent."""
+
+    def __init__(self, job: Job, budget: float | None, before: int) -> None:
+        self.job, self.budget, self.before = job, budget, before
+
+    def __call__(self, session: Session) -> None:
+        if self.budget is None:
+            return
+        spent = self.before + session.ledger.flops
+        for share in POINTS:
+            path = _point_file(self.job, share)
+            # Points that lie inside the stages have no weights of their own: there the curve is at the start.
+            if self.before < share * self.budget <= spent and not path.exists():
+                temporary = path.with_suffix(".tmp")
+                save_model(session.policy, str(temporary))
+                temporary.replace(path)
+                write_json(path.with_suffix(".json"), {"share": share, "flops": spent})
+
+
+def _points(job: Job, before: int) -> list[dict[str, Any]]:
+    points = []
+    for share in POINTS:
+        written = read_json(_point_file(job, share).with_suffix(".json"))
+        if written:
+            points.append({"fraction": share, "flops": written["flops"], "weights": _point_file(job, share).name})
+    return points
+
+
+def _point_file(job: Job, share: float) -> Path:
+    return job.directory / f"at-{share:.2f}.safetensors"
+
+
+def _hand_over(session: Session, algorithm: Algorithm, job: Job, final: Path) -> None:
+    """Save the trained model as an ordinary Hugging Face directory."""
+    model: PreTrainedModel = session.kept[algorithm.makes]
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
+        raise FloatingPointError("the trained weights hold NaN or infinity")
+    temporary = final.with_suffix(".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(final, ignore_errors=True)
+    model.save_pretrained(temporary)
+    load_tokenizer(Materials(Spec(**job.payload["spec"])).base).save_pretrained(temporary)
+    temporary.rename(final)
+
+
+def _check_finite(metrics: dict[str, float], update: int) -> None:
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise FloatingPointError(f"the metric {name!r} became {value} in update {update}")
+
+
+class _Progress:
+    """Tells the table how far the job is, at most once a second."""
+
+    def __init__(self, job: Job, before: int) -> None:
+        self.job, self.before, self.written = job, before, 0.0
+
+    def write(self, session: Session, metrics: dict[str, float]) -> None:
+        if time.monotonic() - self.written < 1.0:
+            return
+        self.written = time.monotonic()
+        write_json(
+            self.job.progress_file,
+            {
+                "flops": self.before + session.ledger.flops,
+                "budget": self.job.payload["budget"],
+                "updates": session.ledger.updates,
+                "metrics": metrics,
+            },
+        )

@@ -1,0 +1,121 @@
+"""What the jobs of a bench share: the base model, the rows of a seed, the reward, the start."""
+
+import platform
+import sys
+from collections.abc import Iterable
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zoo_core.data import DataRow, Prompt, load_rows
+from zoo_core.encoding import Encoder
+from zoo_core.errors import ModelError, SpecError
+from zoo_core.hookspecs import Kind
+from zoo_core.meter import METER_VERSION
+from zoo_core.models import accelerator, load_scorer, load_scorer_tokenizer, load_tokenizer, resolve
+from zoo_core.plugins import plugins
+from zoo_core.records import Signal
+from zoo_core.reward import Reward, Scorer, load_reward
+from zoo_core.rollout import RolloutEngine
+from zoo_harness.spec import Spec
+
+LIMITS: dict[str, str] = {"preferences": "preference_labels", "demonstrations": "demonstrations", "prompts": "prompts"}
+
+
+class Materials:
+    """The spec's references, opened."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        if spec.folder and spec.folder not in sys.path:
+            sys.path.insert(0, spec.folder)  # where `module:function` rewards of a spec file are
+
+    @cached_property
+    def base(self) -> Path:
+        """Directory of the base model."""
+        return resolve(self.spec.base)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """Tokenizer and lengths of the bench."""
+        spec = self.spec
+        return Encoder(load_tokenizer(self.base), spec.prompt_tokens, spec.response_tokens, accelerator().device)
+
+    def rows(self, kind: Kind, seed: int) -> list[DataRow]:
+        """Rows of a data set for a seed: limited, and short enough."""
+        return self.rows_and_dropped(kind, seed)[0]
+
+    def rows_and_dropped(self, kind: Kind, seed: int) -> tuple[list[DataRow], int]:
+        """Rows for a seed, and how many were dropped because their prompt is too long."""
+        ref = self.spec.prompts if kind.endswith("prompts") else getattr(self.spec, kind)
+        if ref is None:
+            raise SpecError(f"this bench needs {kind!r}; give a file, a saved data set or a hub id under `{kind}:`.")
+        limit = getattr(self.spec.limits, LIMITS[kind]) if kind in LIMITS else None
+        rows = load_rows(ref, kind, seed)
+        if self.spec.long_prompts == "error":
+            for row in rows[:limit]:
+                self.encoder.prompt(row.prompt, row.where)
+            return rows[:limit], 0
+        short = [row for row in rows if self.encoder.fits(row.prompt, row.where)]
+        if not short:
+            raise SpecError(f"{ref}: every prompt is longer than prompt_tokens={self.spec.prompt_tokens}; raise it.")
+        return short[:limit], len(rows) - len(short)
+
+    def signals(self, learns_from: Iterable[Signal], seed: int) -> dict[str, list[DataRow]]:
+        """Return the data sets that an algorithm's record lists, and no others."""
+        kinds: list[Kind] = ["demonstrations", "preferences", "prompts"]
+        return {kind: self.rows(kind, seed) for kind in kinds if kind in learns_from}
+
+    def texts(self, kind: Kind, seed: int, count: int) -> list[Prompt]:
+        """Distinct prompts for the scorer."""
+        distinct = {repr(row.prompt): Prompt(row.prompt, row.where) for row in reversed(self.rows(kind, seed))}
+        return list(reversed(distinct.values()))[:count]
+
+    def engine(self) -> RolloutEngine:
+        """Return the rollout engine."""
+        engine: RolloutEngine | None = plugins().first("zoo_rollout_engine", name=self.spec.rollout_engine)
+        if engine is None:
+            raise SpecError(f"no installed plugin provides the rollout engine {self.spec.rollout_engine!r}.")
+        return engine
+
+    def check_lengths(self) -> None:
+        """Raise `SpecError` unless prompt and response fit the base model's context."""
+        from transformers import AutoConfig
+
+        context = getattr(AutoConfig.from_pretrained(self.base), "max_position_embeddings", None)
+        wanted = self.spec.prompt_tokens + self.spec.response_tokens
+        if context and wanted > context:
+            raise SpecError(
+                f"prompt_tokens={self.spec.prompt_tokens} and response_tokens={self.spec.response_tokens} make {wanted} tokens, "
+                f"more than the context of {self.spec.base} ({context}). Lower one of them."
+            )
+
+
+def open_reward(ref: str | None, directory: Path | None) -> Reward:
+    """Return the reward of a bench: trained by one of its stages, or ready-made."""
+    if directory is not None:
+        return Scorer(load_scorer(directory), load_scorer_tokenizer(directory))
+    if ref is None:
+        raise SpecError("this bench has no reward; give `reward: preferences`, a scorer or module:function.")
+    reward = load_reward(ref)
+    if reward is None:
+        raise ModelError(f"{ref!r} is no reward: not a scorer's directory, module:function, hub id or plugin's reward.")
+    return reward
+
+
+def environment() -> dict[str, Any]:
+    """What the bits of a result depend on beside the job itself."""
+    return {
+        "zoo": version("zoo-core"),
+        "torch": torch.__version__,
+        "transformers": version("transformers"),
+        "lm_eval": version("lm-eval"),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "device": str(accelerator().device),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "meter_version": METER_VERSION,
+    }

@@ -1,0 +1,332 @@
+"""The checks every algorithm plugin must pass, on a model that takes milliseconds.
+
+    class TestMine(AlgorithmSuite):
+        name = "mine"
+        settings = {"batch_size": 8}
+
+`tiny_session` and its parts serve the plugin's own tests, too.
+"""
+# ruff: noqa: D102  # the name of a test is the sentence
+
+import ast
+import dataclasses
+import inspect
+import math
+import subprocess
+import sys
+import textwrap
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any, ClassVar, get_args
+
+import pytest
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+from zoo_core.data import DataRow, Demonstration, Preference, Prompt, Text
+from zoo_core.encoding import Encoder
+from zoo_core.errors import PluginError
+from zoo_core.plugins import plugins
+from zoo_core.records import Algorithm, Signal
+from zoo_core.reward import Calibration, Reward, Sample
+from zoo_core.rollout import Prompts
+from zoo_core.run import Run, Session
+
+SPECIAL = ("<pad>", "<bos>", "<eos>", "<user>", "<assistant>", "<system>")
+LETTERS = "abcdefghijklmnopqrstuvwxyz .,!?\n"
+TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<{{ message['role'] }}>{{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+SIGNALS: tuple[Signal, ...] = get_args(Signal)
+PLENTY = 1e15
+"""A budget that no tiny run spends."""
+NOT_REPEATED = ("wall_seconds", "peak_memory_bytes")
+"""What a ledger holds of the machine and not of the run."""
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a tokenizer with one token a letter, BOS, EOS, a pad token of its own and a chat template."""
+    words = [*SPECIAL, *LETTERS]
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        unk_token="?",
+        extra_special_tokens=["<user>", "<assistant>", "<system>"],
+        chat_template=TEMPLATE,
+    )
+
+
+def tiny_policy(seed: int = 0, **settings: Any) -> LlamaForCausalLM:
+    """Return a random Llama of 2 layers and width 32; the settings change its `LlamaConfig`."""
+    torch.manual_seed(seed)
+    shape: dict[str, Any] = {
+        "vocab_size": len(SPECIAL) + len(LETTERS),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 64,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "attn_implementation": "sdpa",
+    }
+    return LlamaForCausalLM(LlamaConfig(**{**shape, **settings}))
+
+
+def tiny_rows(signals: Collection[Signal] = SIGNALS, count: int = 24) -> dict[str, list[DataRow]]:
+    """Return rows for each signal that is a data set. The better answer has more of the letter a."""
+    rows: dict[str, list[DataRow]] = {"demonstrations": [], "preferences": [], "prompts": []}
+    for number in range(count):
+        prompt: Text = [{"role": "user", "content": _letters(number, 1 + number % 5)}]
+        good: Text = [{"role": "assistant", "content": "a" * (1 + number % 3)}]
+        bad: Text = [{"role": "assistant", "content": _letters(number + 7, 1 + number % 4)}]
+        rows["demonstrations"].append(Demonstration(prompt, good, f"demonstration {number}"))
+        rows["preferences"].append(Preference(prompt, good, bad, f"preference {number}"))
+        rows["prompts"].append(Prompt(prompt, f"prompt {number}"))
+    return {name: some for name, some in rows.items() if name in signals}
+
+
+def share_of_a(samples: Sequence[Sample]) -> list[float]:
+    """Score texts by the share of the letter a, 0 to 1: a reward whose best answers are known."""
+    return [sample.response.count("a") / max(1, len(sample.response)) for sample in samples]
+
+
+def tiny_session(
+    signals: Collection[Signal] = SIGNALS,
+    *,
+    seed: int = 0,
+    budget: float = PLENTY,
+    directory: Path | None = None,
+    policy: PreTrainedModel | None = None,
+    encoder: Encoder | None = None,
+    rows: Mapping[str, Sequence[DataRow]] | None = None,
+    reward: Reward = share_of_a,
+) -> Session:
+    """Return a session with these signals; with a directory it takes a checkpoint at every boundary."""
+    return Session(
+        policy=policy or tiny_policy(),
+        encoder=encoder or tiny_encoder(),
+        seed=seed,
+        budget=budget,
+        rows=tiny_rows(signals) if rows is None else rows,
+        reward=reward if "reward" in signals else None,
+        calibration=Calibration(0.0, 1.0) if "reward" in signals else None,
+        directory=directory,
+        checkpoint_seconds=0.0,
+    )
+
+
+def tiny_encoder(response_tokens: int = 6) -> Encoder:
+    """Return an encoder with the tiny tokenizer, on the CPU."""
+    return Encoder(tiny_tokenizer(), prompt_tokens=16, response_tokens=response_tokens, device=torch.device("cpu"))
+
+
+def tiny_run(**settings: Any) -> Run:
+    """Return the run of a `tiny_session`."""
+    return Run(tiny_session(**settings))
+
+
+def same_weights(one: nn.Module, other: Mapping[str, Tensor]) -> bool:
+    """Whether a model holds bitwise these weights."""
+    state = one.state_dict()
+    return state.keys() == other.keys() and all(torch.equal(state[name], other[name]) for name in state)
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of a model's weights."""
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def repeatable(session: Session) -> dict[str, Any]:
+    """Return the part of a session's ledger that every repetition of the run must repeat."""
+    return {name: value for name, value in session.ledger.report().items() if name not in NOT_REPEATED}
+
+
+@dataclass
+class Finished:
+    """A run that went to its end, and what was seen of it on the way."""
+
+    session: Session
+    references: list[tuple[PreTrainedModel, dict[str, Tensor]]]
+    """Each with the weights it had when it was made."""
+    start: dict[str, Tensor] = field(default_factory=dict)
+    """Weights of what is made, after the first update."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    spent: list[int] = field(default_factory=list)
+    """FLOPs in the ledger at each yield."""
+    gradients: list[bool] = field(default_factory=list)
+    """Whether gradients were on at each yield."""
+
+
+class AlgorithmSuite:
+    """Subclass with `name`, and with `settings` if the defaults are too slow for a test."""
+
+    name: ClassVar[str]
+    settings: ClassVar[dict[str, Any]] = {}
+    updates: ClassVar[float] = 4.7
+    """Budget of a run, in first updates."""
+    most_updates: ClassVar[int] = 12
+    """A run that has not ended after so many updates is stopped, and the test fails."""
+
+    @property
+    def record(self) -> Algorithm:
+        """What the plugin says of the algorithm."""
+        return plugins().algorithm(self.name)
+
+    def session(self, **settings: Any) -> Session:
+        """Return a session with the signals that the record lists, and no others."""
+        return tiny_session(self.record.learns_from, **settings)
+
+    def training(self, session: Session, run: Run | None = None) -> Iterator[dict[str, float]]:
+        """Start the training loop."""
+        config = self.record.load_config()(**self.settings)
+        training: Iterator[dict[str, float]] = self.record.load_train()(config, run or Run(session))
+        return training
+
+    def made(self, session: Session) -> nn.Module:
+        """Return the model that a run hands over."""
+        model: nn.Module = session.kept[self.record.makes]
+        return model
+
+    @pytest.fixture(scope="class")
+    def finished(self) -> "Finished":
+        """One undisturbed run with everything that was seen of it; tests compare others with it."""
+        references: list[tuple[PreTrainedModel, dict[str, Tensor]]] = []
+
+        class Witness(Run):
+            def reference(self) -> PreTrainedModel:
+                model = super().reference()
+                references.append((model, weights(model)))
+                return model
+
+        trial = self.session()
+        next(self.training(trial))
+        session = self.session(budget=self.updates * trial.ledger.flops)
+        seen = Finished(session, references)
+        for metrics in islice(self.training(session, Witness(session)), self.most_updates + 1):
+            seen.history.append(metrics)
+            seen.spent.append(session.ledger.flops)
+            seen.gradients.append(torch.is_grad_enabled() and not torch.is_inference_mode_enabled())
+            seen.start = seen.start or weights(self.made(session))
+        assert len(seen.history) <= self.most_updates, f"not at the end after {self.most_updates} updates"
+        return seen
+
+    def test_every_update_yields_finite_numbers_once(self, finished: "Finished") -> None:
+        history, ledger = finished.history, finished.session.ledger
+        undone = sum("discarded" in flag for flag in ledger.flags)
+        assert len(history) == ledger.updates + undone
+        assert ledger.updates >= 2
+        assert all(metrics and metrics.keys() == history[0].keys() for metrics in history)
+        values = [(key, value) for metrics in history for key, value in metrics.items()]
+        assert [(key, value) for key, value in values if type(value) is not float or not math.isfinite(value)] == []
+
+    def test_training_changes_what_is_made_and_leaves_references_alone(self, finished: "Finished") -> None:
+        assert not same_weights(self.made(finished.session), finished.start)
+        assert all(same_weights(model, start) for model, start in finished.references)
+
+    def test_gradients_are_on_at_every_yield(self, finished: "Finished") -> None:
+        assert all(finished.gradients)
+
+    def test_the_budget_is_kept_to_and_the_meter_tells_the_truth(self, finished: "Finished") -> None:
+        report, budget = finished.session.ledger.report(), finished.session.budget
+        dearest = max(after - before for before, after in pairwise([0, *finished.spent]))
+        assert report["flops"] <= budget
+        assert budget - report["flops"] <= 1.1 * dearest, "one more update would have fitted"
+        assert report["flops"] == sum(report["flops_by_role_phase"].values())
+        assert report["audit_ratio"] == pytest.approx(1.0, abs=0.02), "compute bypasses the meter"
+
+    def test_the_same_seed_gives_the_same_numbers_and_weights(self, finished: "Finished") -> None:
+        again = self.session(budget=finished.session.budget)
+        assert list(self.training(again)) == finished.history
+        assert same_weights(self.made(again), weights(self.made(finished.session)))
+        assert repeatable(again) == repeatable(finished.session)
+
+    def test_another_seed_gives_other_numbers_and_weights(self, finished: "Finished") -> None:
+        other = self.session(budget=finished.session.budget, seed=1)
+        assert list(self.training(other)) != finished.history
+        assert not same_weights(self.made(other), weights(self.made(finished.session)))
+
+    def test_a_killed_run_resumes_to_the_same_bits(self, finished: "Finished", tmp_path: Path) -> None:
+        history, budget = finished.history, finished.session.budget
+        for seen in range(1, len(history) + 2):
+            directory = tmp_path / str(seen)
+            killed = self.training(self.session(budget=budget, directory=directory))
+            assert list(islice(killed, seen)) == history[:seen]
+            del killed
+            resumed = self.session(budget=budget, directory=directory)
+            # The update seen last is lost: a checkpoint is taken when the next one is asked for. After the end none is.
+            left = history[seen - 1 :] if seen <= len(history) else []
+            assert list(self.training(resumed)) == left, f"killed after {seen} updates"
+            assert same_weights(self.made(resumed), weights(self.made(finished.session))), f"killed after {seen} updates"
+            assert repeatable(resumed) == repeatable(finished.session), f"killed after {seen} updates"
+
+    def test_padding_before_prompts_changes_nothing(self) -> None:
+        plain, padded = self.session(), self.session(encoder=_wide(tiny_encoder()))
+        first, same = next(self.training(plain)), next(self.training(padded))
+        assert padded.ledger.flops > plain.ledger.flops
+        assert same == pytest.approx(first, rel=1e-4, abs=1e-5)
+
+    def test_it_learns_from_what_its_record_lists_and_from_nothing_else(self) -> None:
+        session = self.session()
+        run = Run(session)
+        next(self.training(session, run))
+        listed = set(self.record.learns_from)
+        used = set(session.ledger.rows) | ({"reward"} if session.ledger.reward_queries else set())
+        assert used <= listed
+        for signal in set(SIGNALS) - listed:
+            with pytest.raises(PluginError, match=signal):
+                run.reward([]) if signal == "reward" else getattr(run, signal)
+
+    def test_every_setting_is_documented(self) -> None:
+        config = self.record.load_config()
+        (owner,) = ast.parse(textwrap.dedent(inspect.getsource(config))).body
+        assert isinstance(owner, ast.ClassDef)
+        documented = {
+            field.target.id
+            for field, text in pairwise(owner.body)
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+            if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and text.value.value
+        }
+        assert {field.name for field in dataclasses.fields(config)} == documented
+        assert config.__dataclass_params__.frozen  # type: ignore[attr-defined]
+
+    def test_it_is_listed_without_importing_anything_heavy(self) -> None:
+        code = (
+            "import sys; from zoo_core.plugins import plugins; "
+            f"assert {self.name!r} in plugins().algorithms; "
+            "print(*{'torch', 'transformers', 'numpy', 'pydantic', 'jaxtyping'} & set(sys.modules))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert (done.stdout.strip(), done.stderr) == ("", "")
+
+
+class _WideEncoder(Encoder):
+    """Pads every prompt by three more columns than it needs."""
+
+    def prompts(self, texts: Sequence[Text]) -> Prompts:
+        narrow = super().prompts(texts)
+        pad = narrow.tokens.new_full((len(texts), 3), self.tokenizer.pad_token_id)
+        attention = narrow.attention.new_zeros((len(texts), 3))
+        return Prompts(torch.cat([pad, narrow.tokens], 1), torch.cat([attention, narrow.attention], 1), tuple(texts))
+
+
+def _wide(encoder: Encoder) -> Encoder:
+    return _WideEncoder(**vars(encoder))
+
+
+def _letters(number: int, length: int) -> str:
+    """Return letters that look random and never change: b to z only."""
+    return "".join(chr(ord("b") + (number * 11 + place * place * 3 + place) % 25) for place in range(length))
