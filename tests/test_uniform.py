@@ -3,9 +3,12 @@
 import ast
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
-from itertools import pairwise
+from importlib import import_module
+from importlib.metadata import packages_distributions
+from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
@@ -38,9 +41,12 @@ def project_of(folder: Path) -> dict:
 
 
 def requirements_of(folder: Path) -> list[Requirement]:
-    project = project_of(folder)
-    extras = project.get("optional-dependencies", {}).values()
-    return [Requirement(text) for group in (project["dependencies"], *extras) for text in group]
+    return [Requirement(text) for text in project_of(folder)["dependencies"]]
+
+
+def extras_of(folder: Path) -> dict[str, list[Requirement]]:
+    extras = project_of(folder).get("optional-dependencies", {})
+    return {name: [Requirement(text) for text in texts] for name, texts in extras.items()}
 
 
 def declared_distributions(folder: Path) -> list[Path]:
@@ -54,15 +60,15 @@ def sources_of(folder: Path) -> Iterator[tuple[Path, ast.Module]]:
         yield path.relative_to(ROOT), ast.parse(path.read_text())
 
 
-def zoo_imports(tree: ast.Module) -> set[str]:
-    """Return the packages zoo_* that a module imports anywhere in it, inside functions as well."""
+def imports_of(tree: ast.Module) -> set[str]:
+    """Return the top-level packages that a module imports anywhere in it, inside functions as well."""
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             names.add(node.module)
-    return {top for name in names if (top := name.partition(".")[0]).startswith("zoo_")}
+    return {name.partition(".")[0] for name in names}
 
 
 def provides_algorithms(folder: Path) -> bool:
@@ -148,9 +154,22 @@ def test_pyprojects_of_algorithms_differ_in_names_and_dependencies_only(folder):
 @each_distribution
 def test_imports_point_one_way(folder):
     """Core <- leaderboard <- harness; core <- plugin <- a plugin that names it in its dependencies."""
-    declared = {f"zoo_{name_of(path).replace('-', '_')}" for path in declared_distributions(folder)}
+    allowed = {package_of(path).name for path in [folder, *declared_distributions(folder)]}
     for path, tree in sources_of(folder):
-        assert zoo_imports(tree) <= {package_of(folder).name} | declared, path
+        assert {name for name in imports_of(tree) if name.startswith("zoo_")} <= allowed, path
+
+
+@each_distribution
+def test_every_import_is_a_dependency_of_its_own_or_of_what_it_builds_on(folder):
+    owners = [folder, *declared_distributions(folder)]
+    always = {canonicalize_name(needed.name) for owner in owners for needed in requirements_of(owner)}
+    distributions = packages_distributions()
+    for path, tree in sources_of(folder):  # x/testing.py is for those who installed the extra `testing`
+        extra = {canonicalize_name(needed.name) for needed in extras_of(folder).get(path.stem, [])}
+        for name in sorted(imports_of(tree) - sys.stdlib_module_names):
+            if not name.startswith("zoo_"):
+                known = set(map(canonicalize_name, distributions[name]))
+                assert known & (always | extra), f"{path} imports {name}"
 
 
 @each_distribution
@@ -158,6 +177,13 @@ def test_dependencies_point_one_way(folder):
     allowed = {"core": set(), "leaderboard": {"core"}, "harness": {"core", "leaderboard"}}
     others = {"core"} | {path.name for path in PLUGINS}
     assert {name_of(path) for path in declared_distributions(folder)} <= allowed.get(name_of(folder), others)
+
+
+@each_algorithm
+def test_an_algorithm_depends_on_the_one_it_starts_from(folder):
+    declared = {name_of(path) for path in declared_distributions(folder)}
+    for algorithm in import_module(f"{package_of(folder).name}.plugin").zoo_algorithms():
+        assert algorithm.starts_from in declared | {"base"}
 
 
 @pytest.mark.parametrize("folder", [ROOT, ROOT / "harness", ROOT / "leaderboard"], ids=name_of)
@@ -172,13 +198,13 @@ def test_every_dependency_is_pinned_to_a_version_that_satisfies_it():
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = [Requirement(line) for line in lines if not line.startswith("#")]
     pins = {canonicalize_name(pin.name): pin for pin in pinned}
-    for folder in DISTRIBUTIONS:
-        for requirement in requirements_of(folder):
-            name = canonicalize_name(requirement.name)
-            if not name.startswith("zoo-"):
-                (exact,) = pins[name].specifier
-                assert exact.operator == "==", name
-                assert requirement.specifier.contains(exact.version), f"{requirement} is pinned to {exact}"
+    groups = [group for folder in DISTRIBUTIONS for group in extras_of(folder).values()]
+    for requirement in chain(*map(requirements_of, DISTRIBUTIONS), *groups):
+        name = canonicalize_name(requirement.name)
+        if not name.startswith("zoo-"):
+            (exact,) = pins[name].specifier
+            assert exact.operator == "==", name
+            assert requirement.specifier.contains(exact.version), f"{requirement} is pinned to {exact}"
 
 
 def test_shapes_are_enforced_while_testing_in_every_package():
