@@ -86,7 +86,8 @@ def test_masked_sum_adds_up_each_row():
     assert_close(masked_sum(values, mask), torch.tensor([6.5, 6.0, 0.0]))
 
 
-def test_the_mean_of_nothing_is_0():
+def test_the_mean_of_one_value_is_that_value_and_the_mean_of_nothing_is_0():
+    assert masked_mean(torch.tensor([[7.0, 2.5]]), torch.tensor([[False, True]])) == 2.5
     assert masked_mean(noise(2, 3), torch.zeros(2, 3, dtype=torch.bool)) == 0.0
 
 

@@ -69,7 +69,7 @@ def gae(
     """
     values = values.masked_fill(~slots, 0.0)
     deltas = (rewards + discount * pad(values[:, 1:], (0, 1)) - values).masked_fill(~slots, 0.0)
-    advantage = torch.zeros_like(deltas[:, 0])
+    advantage = deltas.new_zeros(len(deltas))
     advantages = []
     for delta in deltas.flip(1).unbind(1):
         advantage = delta + discount * gae_lambda * advantage
