@@ -48,26 +48,6 @@ def load(path: Path) -> dict[str, Any]:
         raise StorageError(f"{path}: not a readable checkpoint ({error}). Delete it to begin this run again.") from error
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write JSON atomically; keys sorted, no NaN; `StorageError` if the disk is full."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically; `StorageError` if the disk is full."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError(f"{path}: cannot be written ({error}). Nothing that was there before is lost.") from error
-
-
 def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
     # JSON would turn integer keys (AdamW's state) into strings and tuples (betas) into lists: both are marked.
     if isinstance(value, Tensor):

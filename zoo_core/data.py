@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from zoo_core.errors import DataError
+from zoo_core.files import Row
 from zoo_core.hookspecs import Kind
 from zoo_core.plugins import plugins
 
@@ -59,9 +60,9 @@ def load_rows(ref: str, kind: Kind, seed: int, limit: int | None = None) -> list
     if rows is None and kind in ("dev_prompts", "test_prompts"):
         split = "dev" if kind == "dev_prompts" else "test"
         return _in_split(load_all(ref, "prompts", seed), split, seed, ref)
+    rows = None if rows is None else list(rows)
     parsed = _parse_all(ref, kind, rows)
-    own_splits = plugins().first("zoo_load_dataset", ref=ref, kind="test_prompts", seed=seed) is not None
-    if not own_splits:
+    if rows and all(isinstance(row, Row) for row in rows):  # a user's file; a world's rows are split by the world
         parsed = _in_split(parsed, "train", seed, ref)
     ordered = sorted(parsed, key=lambda row: _hash(f"{seed}\n{canonical(row)}"))
     return ordered[:limit]

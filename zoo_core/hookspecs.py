@@ -66,8 +66,9 @@ def zoo_load_dataset(ref: str, kind: Kind, seed: int) -> Iterable[Mapping[str, o
 
     demonstrations: {"prompt", "completion"}; preferences: {"prompt", "chosen", "rejected"}; the prompt kinds:
     {"prompt"}. Each value is a string, or a list of {"role", "content"} (conversational). `seed` is the seed of the
-    cell: a simulated world draws its annotators' labels and its subsets by it; a file ignores it. A plugin that has
-    no `dev_prompts` or `test_prompts` of its own returns None for them, and the harness splits by prompt.
+    cell: a simulated world draws its annotators' labels and its subsets by it. A plugin splits by itself: it answers
+    the three prompt kinds with disjoint prompts, and its training rows hold no test prompt. (Files of a user are split
+    by the core.)
     """
 
 

@@ -10,8 +10,6 @@ import torch
 
 from zoo_core.meter import Meter
 
-LABELLED = ("demonstrations", "preferences")
-
 
 @dataclass
 class Ledger:

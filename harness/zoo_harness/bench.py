@@ -11,13 +11,13 @@ from typing import Any, Protocol
 
 import psutil
 
-from zoo_core.checkpoint import write_json
+from zoo_core.storage import write_json
 from zoo_core.errors import SpecError, StorageError, ZooError, did_you_mean
 from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm
 from zoo_harness import local
 from zoo_harness.jobs import Job, Outcome, identify, read_json
-from zoo_harness.plan import Pipeline, Plan, algorithm_plugins, budget_of, core_hash
+from zoo_harness.plan import Pipeline, Plan, algorithm_plugins, budget_of, own_hash
 from zoo_harness.record import SCHEMA_VERSION, record_file, record_of
 from zoo_harness.spec import Entry, Spec
 from zoo_leaderboard.board import build
@@ -56,14 +56,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("ZOO_CACHE") or Path.home() / ".cache" / "rlhf-zoo") / "stages"
 
 
-def default_workers() -> int:
-    """One job for each core that nobody else is using."""
-    import torch
-
-    if torch.cuda.is_available():
+def default_workers(plan: Plan) -> int:
+    """One job for each core this process may use; one job for a GPU."""
+    if plan.probe["environment"]["device"] != "cpu":
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count() or 1
-    return max(1, cores)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count() or 1
 
 
 def make_plan(spec: Spec, output: Path | None, announce: Callable[[str], None] = lambda text: None) -> Plan:
@@ -83,11 +80,21 @@ def make_plan(spec: Spec, output: Path | None, announce: Callable[[str], None] =
     return plan
 
 
-def run(plan: Plan, display: Display, workers: int | None, executor: str = "local", retry: bool = False) -> Result:
-    """Do every job that is not done, write records as rows are scored, and the board at the end."""
+def run(
+    plan: Plan,
+    display: Display,
+    workers: int | None = None,
+    executor: str = "local",
+    retry: bool = False,
+    command: str = "zoo bench",
+) -> Result:
+    """Do every job that is not done, write records as rows are scored, and the board at the end.
+
+    `command` is what the user typed; it is kept beside the results.
+    """
     jobs = plan.jobs()
     _check_disk(plan, jobs)
-    bench = bench_json(plan)
+    bench = {**bench_json(plan), "command": command}
     write_json(plan.output / "bench.json", bench)
     _mark_failed(jobs, retry)
     display.planned(plan, jobs)
@@ -103,7 +110,7 @@ def run(plan: Plan, display: Display, workers: int | None, executor: str = "loca
 
     runner = executor_function(executor)
     try:
-        runner(jobs, finished, workers or default_workers(), display.watch, known_failures)
+        runner(jobs, finished, workers or default_workers(plan), display.watch, known_failures)
     finally:
         if any((plan.output / "records").glob("*.json")):
             result.board = build(*load(plan.output))
@@ -154,7 +161,7 @@ def _probe(pipeline: Pipeline, folder: Path, announce: Callable[[str], None]) ->
         kind="probe",
         title="probe",
         directory=directory.resolve(),
-        identity=identify("probe", spec, pipeline.measurements(), versions, core_hash(), _stamps(pipeline.spec)),
+        identity=identify("probe", spec, pipeline.measurements(), versions, own_hash(), _stamps(pipeline.spec)),
         payload={"spec": spec, "kinds": pipeline.kinds, "measure": pipeline.measurements()},
     )
     found = job.result()
@@ -261,7 +268,7 @@ def train_one(spec: Spec, seed: int, output: Path | None, display: Display) -> P
         if outcome.status != "ok":
             failures.append(outcome)
 
-    local.run(wanted, finished, default_workers(), display.watch)
+    local.run(wanted, finished, default_workers(plan), display.watch)
     if failures:
         raise ZooError(f"{failures[0].error} The log is {cell.directory / 'log.txt'}.")
     return cell.directory / "final"

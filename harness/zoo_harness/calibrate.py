@@ -13,10 +13,10 @@ from zoo_core.models import load_policy
 from zoo_core.reward import Calibration
 from zoo_core.run import Run, Session
 from zoo_harness.jobs import Job
+from zoo_harness.plan import CALIBRATION_SAMPLES
 from zoo_harness.spec import Spec
 from zoo_harness.work import Materials, open_reward
 
-SAMPLES = 256
 BATCH = 64
 
 
@@ -37,7 +37,7 @@ def run(job: Job) -> dict[str, Any]:
     )
     run = Run(session, "")
     scores = []
-    for batch in range(SAMPLES // BATCH):
+    for batch in range(CALIBRATION_SAMPLES // BATCH):
         rollout = run.sample(run.prompts.batch(batch, BATCH))
         scores.append(run.reward(rollout.samples))
     all_scores = torch.cat(scores)

@@ -1,6 +1,7 @@
 """The command line. Heavy modules are imported inside the commands, so that `--help` and listings are instant."""
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,7 +46,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Compare alignment algorithms under one audited compute budget.",
 )
-plugins_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="The installed plugins.")
+plugins_app = typer.Typer(rich_markup_mode=None, invoke_without_command=True, help="The installed plugins.")
 app.add_typer(plugins_app, name="plugins")
 
 SpecFile = Annotated[Path | None, typer.Argument(metavar="[SPEC.yaml]", help="A spec; flags go over it.")]
@@ -99,7 +100,7 @@ def bench(
     read = _spec(spec, preset, base, demonstrations, preferences, prompts, reward, gold, algorithms, budget, seeds, tasks, settings)  # fmt: skip
     plan = make_plan(read, output, lambda text: console.print(f"{text} ...", markup=False, highlight=False))
     with LiveTable(console) as display:
-        result = run(plan, display, workers, executor, retry)
+        result = run(plan, display, workers, executor, retry, shlex.join(["zoo", *sys.argv[1:]]))
     if as_json:
         sys.stdout.write(json.dumps(result.board, indent=1, sort_keys=True) + "\n")
     elif result.board:
@@ -138,8 +139,8 @@ def plan(
     from zoo_harness.show import plan_table
 
     read = _spec(spec, preset, base, demonstrations, preferences, prompts, reward, gold, algorithms, budget, seeds, tasks, settings)  # fmt: skip
-    figures = make_plan(read, output).figures()
-    figures["workers"] = workers or default_workers()
+    ready = make_plan(read, output)
+    figures = {**ready.figures(), "workers": workers or default_workers(ready)}
     if as_json:
         sys.stdout.write(json.dumps(figures, indent=1, sort_keys=True) + "\n")
         return
@@ -220,6 +221,13 @@ def leaderboard(
     console.print(table(board))
     for note in board.get("conditional_notes", []):
         console.print(f"note: {note}", markup=False, highlight=False)
+
+
+@plugins_app.callback()
+def plugins_default(context: typer.Context) -> None:
+    """Show the installed plugins."""
+    if context.invoked_subcommand is None:
+        plugins_list(as_json=False)
 
 
 @plugins_app.command("list")

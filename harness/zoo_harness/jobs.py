@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from zoo_core.checkpoint import write_json
+from zoo_core.storage import write_json
 
 Kind = Literal["probe", "train", "calibrate", "score"]
 

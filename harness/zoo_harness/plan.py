@@ -15,10 +15,13 @@ from zoo_core.records import Algorithm
 from zoo_harness.jobs import Job, identify
 from zoo_harness.settings import configure
 from zoo_harness.spec import Entry, Spec
-from zoo_harness.train import MOST_FOR_STAGES
 
 FEW_UPDATES = 50
 LARGE_STAGE_SHARE = 0.33
+MOST_FOR_STAGES = 0.8
+"""A row whose stages take more than this share of the budget does not fit in it."""
+CALIBRATION_SAMPLES = 256
+"""Samples of `start` that a reward is standardised on."""
 
 
 @dataclass(frozen=True)
@@ -278,7 +281,7 @@ class Plan:
         spec = {name: getattr(self.spec, name) for name in names}
         if algorithm and "reward" not in algorithm.learns_from:
             del spec["reward"]
-        return [self.probe["base"]["sha256"], self.probe["environment"], code, core_hash(), data, spec, seed]
+        return [self.probe["base"]["sha256"], self.probe["environment"], code, own_hash(), data, spec, seed]
 
     def _blind_spec(self) -> dict[str, Any]:
         """Return the spec without what a training process must not know: the hidden judge and the tasks."""
@@ -342,9 +345,7 @@ class Plan:
                 cost = costs[f"stage {stage.name}"]
                 flops[name] = cost["flops_per_update"] * (cost["updates"] or 0)
         if self.spec.reward:
-            from zoo_harness.calibrate import SAMPLES
-
-            tokens = SAMPLES * (self.spec.prompt_tokens + self.spec.response_tokens)
+            tokens = CALIBRATION_SAMPLES * (self.spec.prompt_tokens + self.spec.response_tokens)
             # Sampling and scoring each pass every token once: twice two FLOPs a parameter.
             flops["calibration"] = 4 * self.probe["base"]["parameters"] * tokens
         return flops
@@ -385,9 +386,9 @@ def code_hash(algorithm: Algorithm) -> str:
     return _package_hash(algorithm.train.partition(":")[0].partition(".")[0])
 
 
-def core_hash() -> str:
-    """Hash of the core's Python files."""
-    return _package_hash("zoo_core")
+def own_hash() -> str:
+    """Hash of the Python files of core and harness: a change of either may change any result."""
+    return _package_hash("zoo_core") + _package_hash("zoo_harness")
 
 
 def _package_hash(package: str) -> str:

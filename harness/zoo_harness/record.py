@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo_core.ledger import LABELLED
 from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm
 from zoo_harness.jobs import Job, Outcome
 from zoo_harness.spec import Entry
 
 SCHEMA_VERSION = 1
+LABELLED = ("demonstrations", "preferences")
 ADDED = ("judge_calls", "generated_tokens", "reward_queries", "optimizer_steps", "wall_seconds")
 MOST = ("peak_memory_bytes", "models_resident")
 

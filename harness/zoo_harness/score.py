@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from zoo_core.checkpoint import write_json
+from zoo_core.storage import write_json
 from zoo_core.data import Prompt, Text
 from zoo_core.errors import ModelError
 from zoo_core.models import load_policy, weights_sha256
@@ -190,9 +190,8 @@ class Scoring:
                 for name, values in scores.items():
                     item[name] = None if values is None else values[row]
                 items.append(item)
-        if self.start_items:
-            for item, other in zip(items, self.start_items, strict=True):
-                item["gold_start"], item["proxy_start"] = other["gold"], other["proxy"]
+        for item, other in zip(items, self.start_items or [{}] * len(items), strict=True):
+            item["gold_start"], item["proxy_start"] = other.get("gold"), other.get("proxy")
         return items
 
     def _win(self, items: Sequence[dict[str, Any]]) -> float | None:

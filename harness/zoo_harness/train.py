@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_model
 from transformers import PreTrainedModel
 
-from zoo_core.checkpoint import write_json
+from zoo_core.storage import write_json
 from zoo_core.errors import BudgetError, StorageError
 from zoo_core.models import load_policy, load_tokenizer, weights_sha256
 from zoo_core.plugins import plugins
@@ -18,14 +17,13 @@ from zoo_core.records import Algorithm
 from zoo_core.reward import Calibration
 from zoo_core.run import Run, Session
 from zoo_harness.jobs import Job, read_json
+from zoo_harness.plan import MOST_FOR_STAGES
 from zoo_harness.settings import configure
 from zoo_harness.spec import Spec
 from zoo_harness.work import Materials, environment, open_reward
 
 POINTS = (0.25, 0.5, 0.75)
 """Shares of the budget at which weights are kept for the curve, beside the end."""
-MOST_FOR_STAGES = 0.8
-"""A row whose stages take more than this share of the budget does not fit in it."""
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -49,7 +47,7 @@ def run(job: Job) -> dict[str, Any]:
         "algorithm": algorithm.name,
         "seed": job.seed,
         "ledger": session.ledger.report(),
-        "points": _points(job, before) if payload["budget"] else [],
+        "points": _points(job) if payload["budget"] else [],
         "weights_sha256": weights_sha256(final),
         "environment": environment(),
         "observer_failures": sorted(set(failures)),
@@ -102,26 +100,23 @@ class _Points:
             return
         spent = self.before + session.ledger.flops
         for share in POINTS:
-            path = _point_file(self.job, share)
+            path = _point(self.job, share)
             # Points that lie inside the stages have no weights of their own: there the curve is at the start.
             if self.before < share * self.budget <= spent and not path.exists():
                 temporary = path.with_suffix(".tmp")
-                save_model(session.policy, str(temporary))
-                temporary.replace(path)
-                write_json(path.with_suffix(".json"), {"share": share, "flops": spent})
+                shutil.rmtree(temporary, ignore_errors=True)
+                session.policy.save_pretrained(temporary)
+                write_json(temporary / "point.json", {"fraction": share, "flops": spent, "weights": path.name})
+                temporary.rename(path)
 
 
-def _points(job: Job, before: int) -> list[dict[str, Any]]:
-    points = []
-    for share in POINTS:
-        written = read_json(_point_file(job, share).with_suffix(".json"))
-        if written:
-            points.append({"fraction": share, "flops": written["flops"], "weights": _point_file(job, share).name})
-    return points
+def _points(job: Job) -> list[dict[str, Any]]:
+    points = [read_json(_point(job, share) / "point.json") for share in POINTS]
+    return [point for point in points if point is not None]
 
 
-def _point_file(job: Job, share: float) -> Path:
-    return job.directory / f"at-{share:.2f}.safetensors"
+def _point(job: Job, share: float) -> Path:
+    return job.directory / f"at-{100 * share:.0f}"
 
 
 def _hand_over(session: Session, algorithm: Algorithm, job: Job, final: Path) -> None:

@@ -2,11 +2,12 @@
 
 import os
 import sys
+import threading
 import traceback
 from importlib import import_module
 from pathlib import Path
 
-from zoo_core.checkpoint import write_json
+from zoo_core.storage import write_json
 from zoo_core.errors import ZooError
 from zoo_harness.jobs import Job, read_json
 
@@ -47,7 +48,10 @@ def _prepare(job: Job) -> None:
     """One thread on a CPU: two threads with one core busy take ten times as long as one. Nothing from the network."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import torch
+    from tqdm import tqdm
 
+    # tqdm's own lock is a semaphore between processes, which os._exit would leave behind.
+    tqdm.set_lock(threading.RLock())
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
