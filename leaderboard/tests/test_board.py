@@ -101,9 +101,11 @@ def test_without_a_judge_rows_stand_by_proxy_unranked_under_a_note(
 
 
 def test_a_failed_seed_is_never_imputed(make_bench: Make, make_record: Make, fill: Fill) -> None:
-    records = fill(5, a=[0.7, 0.7, 0.7, 0.8], b=[0.6] * 5)
-    records.append(make_record("a", 4, status="failed", error="loss is NaN"))
-    a = row_of(build(make_bench(seeds=5), records), "a")
+    records = fill(5, a=[0.7, 0.7, 0.7, 0.8], b=[0.6] * 5, c=[0.9] * 5)
+    records.append(make_record("a", 4, status="failed", error="loss is NaN", wall_seconds=9e9))
+    board = build(make_bench(seeds=5), records)
+    a = row_of(board, "a")
+    assert a["wall_seconds"] == 60.0
     # (.2 * 3 + .3) / 4 / .5 = .45 over four seeds
     assert a["headline"]["n"] == 4
     assert a["headline"]["mean"] == pytest.approx(0.45)
@@ -111,8 +113,9 @@ def test_a_failed_seed_is_never_imputed(make_bench: Make, make_record: Make, fil
     assert a["errors"] == [{"seed": 4, "error": "loss is NaN"}]
     assert (a["seeds_ok"], a["seeds_total"]) == (4, 5)
     assert a["temperature"] == [0.5, 0.5, 0.5, 0.5, None]
-    # the failed seed counted as the worst row of that seed, b: (.4 * 3 + .6 + .2) / 5
+    # the failed seed counted as the worst row of that seed, b (.2, not c's .8): (.4 * 3 + .6 + .2) / 5
     assert a["headline_worst_case"] == pytest.approx(2.0 / 5)
+    assert row_of(board, "b")["headline_worst_case"] is None
 
 
 def test_one_failure_in_ten_is_borne_and_two_are_not(make_bench: Make, make_record: Make, fill: Fill) -> None:
@@ -138,7 +141,7 @@ def test_a_row_that_always_failed_is_listed_with_its_error(
 
 
 def test_missing_cells_are_unfinished_and_planned_rows_are_shown(make_bench: Make, fill: Fill) -> None:
-    plan = [{"row": "later", "algorithm": "later", "settings": {"beta": 0.1}}]
+    plan = [{"row": row, "algorithm": row, "settings": {"beta": 0.1}} for row in ("later", "a")]
     records = fill(3, a=[0.7, 0.7], b=[0.6] * 3)
     board = build(make_bench(seeds=3, algorithms=plan), records)
     assert row_of(board, "a")["status"] == row_of(board, "later")["status"] == "unfinished"
@@ -222,9 +225,10 @@ def test_a_variant_of_the_competitor_is_not_taken_for_it(make_bench: Make, make_
 
 
 def test_without_a_start_there_is_no_headline_and_a_note(make_bench: Make, make_record: Make) -> None:
-    board = build(make_bench(seeds=1), [make_record("a")])
-    assert row_of(board, "a")["headline"]["mean"] is None
-    assert "No score of `start` at seed 0: no differences to it there." in board["conditional_notes"]
+    for start in ([], [make_record("start", status="failed")]):
+        board = build(make_bench(seeds=1), [make_record("a"), *start])
+        assert row_of(board, "a")["headline"]["mean"] is None
+        assert "No score of `start` at seed 0: no differences to it there." in board["conditional_notes"]
 
 
 def test_no_headroom_is_no_headline(make_bench: Make, make_record: Make) -> None:
@@ -236,3 +240,48 @@ def test_cells_of_two_machines_are_noted(make_bench: Make, make_record: Make) ->
     records = [make_record("start"), make_record("a", environment={"torch": "2.14.0"})]
     notes = build(make_bench(seeds=1), records)["conditional_notes"]
     assert "Cells ran under different torch (2.13.0, 2.14.0): weight hashes are not comparable." in notes
+
+
+def test_a_row_without_a_score_of_one_task_has_no_capability(make_bench: Make, make_record: Make) -> None:
+    known = {"score": 0.5, "stderr": None, "chance": None, "n": 100}
+    tasks = {"facts": known, "sums": known | {"score": None}}
+    a = row_of(build(make_bench(seeds=1), [make_record("start"), make_record("a", tasks=tasks)]), "a")
+    assert (a["capability"]["n"], a["tasks"]["facts"]["mean"]) == (0, 0.5)
+
+
+def test_one_rule_makes_the_headline_of_all_rows(make_bench: Make, make_record: Make) -> None:
+    records = [make_record("start"), make_record("a"), make_record("b", gold_best=None)]
+    assert build(make_bench(seeds=1), records)["headline"] == "win_start"
+
+
+def test_a_reference_row_is_never_flagged_for_its_budget_nor_for_no_divergence(
+    make_bench: Make, make_record: Make
+) -> None:
+    start = make_record("start", flops_used=0.0, kl_start=0.0)
+    assert row_of(build(make_bench(seeds=1), [start, make_record("a")]), "start")["flags"] == []
+
+
+def test_answers_to_read_are_a_few_of_the_first_finished_seed(make_bench: Make, make_record: Make) -> None:
+    item = {"prompt": "say hi", "response": "", "gold": 0.5, "proxy": None, "gold_start": None}
+    seeds = {seed: [item | {"response": f"{seed}-{i}"} for i in range(20)] for seed in (1, 2)}
+    records = [make_record("a", seed, items=items) for seed, items in seeds.items()]
+    records += [make_record("start"), make_record("a", 0, status="failed")]
+    a = row_of(build(make_bench(seeds=3), records), "a")
+    assert [one["response"] for one in a["samples"]] == [f"1-{i}" for i in range(8)]
+
+
+def test_points_of_unfinished_runs_are_averaged_by_share_of_the_budget(
+    make_bench: Make, make_record: Make
+) -> None:
+    point = {"flops": 1e11, "proxy": None, "kl_start": 1.0, "length": 20.0}
+    golds = {0: (0.5, 0.7), 1: (0.6, 0.9)}
+    curves = {
+        s: [point | {"fraction": f, "gold": g} for f, g in zip((0.25, 0.5), golds[s], strict=True)]
+        for s in golds
+    }
+    records = [make_record("start"), *(make_record("a", seed, curve=curve) for seed, curve in curves.items())]
+    curve = row_of(build(make_bench(seeds=2), records), "a")["curve"]
+    assert [(one["fraction"], one["gold"], one["proxy"]) for one in curve] == [
+        (0.25, pytest.approx(0.55), None),
+        (0.5, pytest.approx(0.8), None),
+    ]

@@ -37,6 +37,13 @@ def test_rows_that_are_not_separated_share_their_range() -> None:
     assert ranges(["a", "b", "c"], compare(values, test=True)) == {"a": (1, 2), "b": (1, 2), "c": (3, 3)}
 
 
+def test_a_pair_is_separated_only_below_one_in_twenty() -> None:
+    # differences .2 -.1 .2 .1 .1: mean .1, sd .122474, error .054772, t 1.825742, 4 df: p = .1419
+    (pair,) = compare({"a": by_seed([0.2, -0.1, 0.2, 0.1, 0.1]), "b": by_seed([0.0] * 5)}, test=True)
+    assert pair["p_adjusted"] == pytest.approx(0.1419, abs=1e-4)
+    assert pair["separated"] is False
+
+
 def test_equal_rows_tie_and_a_constant_lead_separates_without_a_warning() -> None:
     values = {row: by_seed([0.5] * 5) for row in ("a", "b")} | {"c": by_seed([0.25] * 5)}
     pairs = {(pair["a"], pair["b"]): pair for pair in compare(values, test=True)}
@@ -77,6 +84,13 @@ def test_the_detectable_difference_is_that_of_the_pair_of_median_spread() -> Non
     # one pair, differences (0, .2): sd .1414, n = 2, 1 df: (t(.975) 12.7062 + t(.8) 1.37638) * .1414/sqrt(2)
     found = minimum_detectable_difference({"a": by_seed([0.0, 0.2]), "b": by_seed([0.0, 0.0])})
     assert found == pytest.approx((12.7062 + 1.37638) * 0.1, rel=1e-5)
+    # three pairs: a - b spreads by .1414 over two seeds, a - c by 0, b - c by .1414: the median is .1414, the
+    # seeds are the fewest, 2, and the level of the first step is .05/3: t(1 - .05/6; 1 df) = 38.1885.
+    three = {"a": by_seed([0.0, 0.2, 0.4]), "b": by_seed([0.0, 0.0]), "c": by_seed([0.0, 0.2, 0.4])}
+    assert minimum_detectable_difference(three) == pytest.approx((38.1885 + 1.37638) * 0.1, rel=1e-5)
+    wider = three | {"b": by_seed([0.0, 0.0]), "c": by_seed([1.0, 1.1, 1.2])}
+    # a - b .1414, a - c .1 over three seeds, c - b .0707: the median is .1
+    assert minimum_detectable_difference(wider) == pytest.approx((38.1885 + 1.37638) * 0.1 / 2**0.5, rel=1e-5)
     assert minimum_detectable_difference({"a": {0: 1.0}, "b": {0: 0.0}}) is None
     assert minimum_detectable_difference({}) is None
 

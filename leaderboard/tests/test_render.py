@@ -98,7 +98,16 @@ def test_hostile_text_is_no_markup_in_markdown(hostile: dict[str, Any]) -> None:
         assert len(pipes) <= 1
 
 
-def test_no_csv_cell_is_a_formula(hostile: dict[str, Any]) -> None:
+@pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t", "\r"])
+def test_no_csv_cell_begins_a_formula(make_bench: Make, make_record: Make, first: str) -> None:
+    name = f"{first}1+1"
+    board = build(make_bench(seeds=1), [make_record("start"), make_record(name, settings={name: name})])
+    cells = [cell for line in csv_format.reader(io.StringIO(csv(board), newline="")) for cell in line]
+    assert cells.count(f"'{name}") == 3  # the row, its algorithm and its setting
+    assert name not in cells
+
+
+def test_hostile_text_is_no_formula_in_csv(hostile: dict[str, Any]) -> None:
     cells = [cell for line in csv_format.reader(io.StringIO(csv(hostile))) for cell in line]
     assert "'=1+1" in cells
     for cell in cells:

@@ -120,7 +120,7 @@ def csv(board: Mapping[str, Any]) -> str:
     rows = [dict(_flat(row)) for row in board["rows"]]
     names = list(dict.fromkeys(name for row in rows for name in row))
     lines = io.StringIO()
-    writer = csv_format.writer(lines, lineterminator="\n")
+    writer = csv_format.writer(lines)  # ends lines by \r\n: with any other end, a lone \r would not be quoted
     writer.writerow([_harmless(name) for name in names])
     writer.writerows([_harmless(row.get(name)) for name in names] for row in rows)
     return lines.getvalue()
