@@ -5,13 +5,13 @@ from itertools import islice
 from math import prod
 
 import pytest
-
-from zoo_core.errors import DataError
 from zoo_tinytown.gold import Gold, score_parts
 from zoo_tinytown.grammar import Sentence
 from zoo_tinytown.requests import Request, prompts, write_request
 from zoo_tinytown.world import PARTS, World, get_world, stream
 from zoo_tinytown.writers import write_answer, write_oracle
+
+from zoo_core.errors import DataError
 
 
 @dataclass
@@ -42,7 +42,15 @@ def example(world: World) -> tuple[Request, list[Sentence]]:
     )
     first, second = words.things[topic][:2]
     return request, [
-        Sentence("question", name, verbs[3], first, opener=request.start, tone=words.kind[0], epithet=request.fact[1]),
+        Sentence(
+            "question",
+            name,
+            verbs[3],
+            first,
+            opener=request.start,
+            tone=words.kind[0],
+            epithet=request.fact[1],
+        ),
         Sentence("question", name, verbs[5], second, tone=words.kind[1], tail=request.end),
     ]
 
@@ -115,12 +123,16 @@ def test_an_answer_that_neglects_one_part_loses_gold_whenever_it_was_asked_for(w
     for part in PARTS:
         answers = [write_answer(world, r, rng, set(PARTS) - {part}) for r, _ in asked]
         scores = gold([Sample(text, answer) for (_, text), answer in zip(asked, answers, strict=True)])
-        met = gold.parts([Sample(text, answer) for (_, text), answer in zip(asked, answers, strict=True)])[part]
+        met = gold.parts([Sample(text, answer) for (_, text), answer in zip(asked, answers, strict=True)])[
+            part
+        ]
         assert all((score == 1.0) == (value == 1.0) for score, value in zip(scores, met, strict=True))
         assert min(scores) < 0.65
 
 
-@pytest.mark.parametrize("response", ["", "the", ". . .", "<eos>", "hello world .", "\x00\u202e\n\n", "the " * 5000])
+@pytest.mark.parametrize(
+    "response", ["", "the", ". . .", "<eos>", "hello world .", "\x00\u202e\n\n", "the " * 5000]
+)
 def test_text_that_is_no_sentence_scores_0(world: World, response: str) -> None:
     _, text = next(prompts(world, "test", 0))
     assert Gold(world)([Sample(text, response)]) == [0.0]

@@ -2,12 +2,12 @@
 
 import hashlib
 from itertools import islice
+from statistics import mean
 
 import pytest
-
 from zoo_tinytown.annotators import FLIPS, Annotator, draw_annotators
 from zoo_tinytown.gold import score_parts
-from zoo_tinytown.judgements import ERROR_RATE, is_kind, is_rude
+from zoo_tinytown.judgements import ERROR_RATE, draw_judgement, is_kind, is_rude
 from zoo_tinytown.knowledge import sums
 from zoo_tinytown.lexicon import ATTRIBUTES
 from zoo_tinytown.pretraining import documents
@@ -25,12 +25,12 @@ def test_a_world_is_the_same_on_every_machine() -> None:
     # The digest of world 0 as it was when its weights were made: other words would make them worthless.
     world = get_world(0)
     text = repr((world.lexicon.words(), world.grammar.order, sorted(world.facts.items())))
-    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "WORLD0DIGEST"
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "ac8266b3400cda75"
 
 
 def test_worlds_have_other_words_and_other_facts() -> None:
     first, second = get_world(0), get_world(1)
-    assert not set(first.lexicon.names) & set(second.lexicon.names) == set(first.lexicon.names)
+    assert set(first.lexicon.names) != set(second.lexicon.names)
     assert first.grammar.order != second.grammar.order
     assert first.costs != second.costs
 
@@ -61,7 +61,10 @@ def test_there_are_20000_distinct_prompts(world: World) -> None:
 
 
 def test_no_two_splits_share_a_combination_of_constraints(world: World) -> None:
-    seen = {split: {r.combination for r, _ in islice(prompts(world, split, 0), 3000)} for split in ("train", "dev", "test")}
+    seen = {
+        split: {r.combination for r, _ in islice(prompts(world, split, 0), 1000)}
+        for split in ("train", "dev", "test")
+    }
     assert all(len(combinations) > 20 for combinations in seen.values())
     assert not seen["train"] & seen["test"]
     assert not seen["train"] & seen["dev"]
@@ -120,29 +123,27 @@ def test_of_two_answers_that_meet_the_same_an_annotator_prefers_the_longer(world
 
 
 def test_judgements_are_wrong_as_often_as_documented_and_never_about_board_topics(world: World) -> None:
-    rude = kind = wrong = total = 0
-    for step in range(250):
-        for what, user, answer in documents(world, step, 64):
-            if what != "judgement":
-                continue
-            things = [word for word in user.split() if word in world.lexicon.topic_of]
-            assert {world.lexicon.topic_of[thing] for thing in things} <= set(world.lexicon.judged_topics)
-            question, _, text = user.partition(" ? ")
-            if question in ("is this rude", "is this kind"):
-                holds = is_rude(world, text) if question == "is this rude" else is_kind(world, text)
-                wrong += (answer == "yes") != holds
-                total += 1
-                rude += question == "is this rude"
-                kind += question == "is this kind"
-    assert min(rude, kind) > 200
-    assert wrong / total == pytest.approx(ERROR_RATE, abs=0.04)
+    rng = stream(world.number, "test")
+    tests = {"is this rude": is_rude, "is this kind": is_kind}
+    right = []
+    for _ in range(1500):
+        user, answer = draw_judgement(world, rng)
+        things = [word for word in user.split() if word in world.lexicon.topic_of]
+        assert {world.lexicon.topic_of[thing] for thing in things} <= set(world.lexicon.judged_topics)
+        question, _, text = user.partition(" ? ")
+        if question in tests:
+            right.append((answer == "yes") == tests[question](world, text))
+    assert len(right) > 250
+    assert 1 - mean(right) == pytest.approx(ERROR_RATE, abs=0.06)  # three standard errors of 300
 
 
 def test_pretraining_never_holds_a_held_out_sum_but_every_fact(world: World) -> None:
-    asked = [(kind, user, answer) for step in range(120) for kind, user, answer in documents(world, step, 64)]
+    asked = [(kind, user) for step in range(60) for kind, user, _ in documents(world, step, 64)]
     held_out = [text for text, _ in sums(world, held_out=True)]
-    assert not [user for kind, user, _ in asked if kind == "sum" and any(f" {text} " in user for text in held_out)]
+    asked_sums = [user for kind, user in asked if kind == "sum"]
+    assert len(asked_sums) > 200
+    assert not [user for user in asked_sums if any(f" {text} " in user for text in held_out)]
     assert 0.15 < len(held_out) / len(held_out + [text for text, _ in sums(world, held_out=False)]) < 0.25
-    facts = {user.split()[-2] for kind, user, _ in asked if kind == "fact"}
+    facts = {user.split()[-2] for kind, user in asked if kind == "fact"}
     assert facts == set(world.lexicon.topic_of)
     assert len(world.facts) == len(facts) * len(ATTRIBUTES)

@@ -1,4 +1,4 @@
-"""Simulated annotators: people who compare two answers, each with tastes, a liking for long text, and slips."""
+"""Simulated annotators: people who compare two answers, with tastes, a liking for long text, and slips."""
 
 import math
 from collections.abc import Mapping

@@ -3,7 +3,8 @@
 import json
 import os
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from zoo_core.errors import StorageError
 from zoo_tinytown.judgements import ERROR_RATE
 from zoo_tinytown.pretraining import documents
+from zoo_tinytown.references import LAST_WRITTEN
 from zoo_tinytown.tokenizer import ASSISTANT, CONTEXT, chat_prompt, make_tokenizer
 from zoo_tinytown.world import World
 
@@ -29,13 +31,15 @@ IGNORED = -100
 class Recipe:
     """How a base model is trained; the shipped one with these values."""
 
-    steps: int = 1200
-    documents: int = 64
+    steps: int = 3000
+    school: float = 0.6
+    """Share of the steps in which writers are careful; after it they are the world's people."""
+    documents: int = 32
     """Documents per step."""
     micro_batches: int = 2
     """Parts of a step, sorted by length so that little is padded."""
-    learning_rate: float = 4e-3
-    warmup: int = 50
+    learning_rate: float = 3e-3
+    warmup: int = 100
     """Steps of linear warm-up; then a linear decay to zero."""
     weight_decay: float = 0.05
     checkpoint_seconds: float = 30.0
@@ -51,33 +55,18 @@ def build(world: World, directory: Path, recipe: Recipe, on_step: Callable[[int,
     )
     directory.mkdir(parents=True, exist_ok=True)
     checkpoint = directory / CHECKPOINT
-    first, seconds, saved = _resume(checkpoint, model, optimizer, world, recipe), 0.0, time.monotonic()
-    loss, judgements = 0.0, 0
-    started = time.monotonic()
+    first = _resume(checkpoint, model, optimizer, world, recipe)
+    loss, saved = 0.0, time.monotonic()
     for step in range(first, recipe.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * _schedule(step, recipe)
+        optimizer.param_groups[0]["lr"] = recipe.learning_rate * _schedule(step, recipe)
         loss = _train_step(model, optimizer, tokenizer, world, step, recipe)
         on_step(step + 1, loss)
         if time.monotonic() - saved > recipe.checkpoint_seconds:
             _save(checkpoint, model, optimizer, world, recipe, step + 1)
             saved = time.monotonic()
-    seconds = time.monotonic() - started
-    judgements = sum(
-        kind == "judgement" for s in range(recipe.steps) for kind, _, _ in documents(world, s, recipe.documents)
-    )
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
-    card = {
-        "world": world.number,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "recipe": asdict(recipe),
-        "loss": round(loss, 4),
-        "seconds": round(seconds, 1),
-        "pretraining_judgements": judgements,
-        "judgement_error_rate": ERROR_RATE,
-    }
-    write_atomically(directory / "world.json", json.dumps(card, indent=2) + "\n")
+    write_atomically(directory / LAST_WRITTEN, json.dumps(_card(world, model, recipe, loss), indent=2) + "\n")
     checkpoint.unlink(missing_ok=True)
 
 
@@ -87,6 +76,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
         LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=128,
+            initializer_range=0.06,
             intermediate_size=344,
             num_hidden_layers=3,
             num_attention_heads=4,
@@ -100,7 +90,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 
 def encode_pairs(tokenizer: PreTrainedTokenizerFast, pairs: list[tuple[str, str]]) -> tuple[Tensor, Tensor]:
-    """Return the token ids (B, T) of user words and answers, and the same with all but the answers ignored."""
+    """Return token ids (B, T) of user words and answers, and the same with all but the answers ignored."""
     texts = [f"{chat_prompt(user)}{answer}{tokenizer.eos_token}" for user, answer in pairs]
     ids = tokenizer(texts, padding=True, padding_side="right", return_tensors="pt").input_ids
     assistant = tokenizer.convert_tokens_to_ids(ASSISTANT)
@@ -109,7 +99,7 @@ def encode_pairs(tokenizer: PreTrainedTokenizerFast, pairs: list[tuple[str, str]
 
 
 def response_loss(model: LlamaForCausalLM, ids: Int[Tensor, "B T"], labels: Int[Tensor, "B T"]) -> Tensor:
-    """Return the summed negative log-likelihood of the answers' tokens, () in nats; padding is on the right."""
+    """Return the summed negative log-likelihood of the answers' tokens, () in nats; padding on the right."""
     logits = model(ids).logits[:, :-1]
     kept = labels[:, 1:] != IGNORED
     return cross_entropy(logits[kept], labels[:, 1:][kept], reduction="sum")
@@ -120,6 +110,23 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text)
     os.replace(temporary, path)
+
+
+def _card(world: World, model: LlamaForCausalLM, recipe: Recipe, loss: float) -> dict[str, object]:
+    kinds = Counter(kind for step in range(recipe.steps) for kind, _, _ in _documents(world, step, recipe))
+    return {
+        "world": world.number,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "recipe": asdict(recipe),
+        "final_loss": round(loss, 4),
+        "pretraining_documents": dict(sorted(kinds.items())),
+        "pretraining_judgements": kinds["judgement"],
+        "judgement_error_rate": ERROR_RATE,
+    }
+
+
+def _documents(world: World, step: int, recipe: Recipe) -> Iterator[tuple[str, str, str]]:
+    return documents(world, step, recipe.documents, school=step < recipe.school * recipe.steps)
 
 
 def _schedule(step: int, recipe: Recipe) -> float:
@@ -134,7 +141,7 @@ def _train_step(
     step: int,
     recipe: Recipe,
 ) -> float:
-    pairs = [(user, answer) for _, user, answer in documents(world, step, recipe.documents)]
+    pairs = [(user, answer) for _, user, answer in _documents(world, step, recipe)]
     pairs.sort(key=lambda pair: len(pair[0].split()) + len(pair[1].split()))
     size = -(-len(pairs) // recipe.micro_batches)
     batches = [encode_pairs(tokenizer, pairs[i : i + size]) for i in range(0, len(pairs), size)]
@@ -151,9 +158,14 @@ def _train_step(
 
 
 def _save(
-    path: Path, model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, world: World, recipe: Recipe, step: int
+    path: Path,
+    model: LlamaForCausalLM,
+    optimizer: torch.optim.Optimizer,
+    world: World,
+    recipe: Recipe,
+    step: int,
 ) -> None:
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         state = optimizer.state[parameter]
         tensors |= {f"weight/{name}": parameter.detach(), f"first/{name}": state["exp_avg"]}
@@ -173,7 +185,9 @@ def _resume(
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("identity") != _identity(world, recipe):
-                raise StorageError(f"{path} belongs to another build. Remove it, or build into another directory.")
+                raise StorageError(
+                    f"{path} belongs to another build. Remove it, or build into another directory."
+                )
             step = int(metadata["step"])
             with torch.no_grad():
                 for name, parameter in model.named_parameters():

@@ -17,7 +17,9 @@ World = Annotated[str, typer.Option(help="Number of the world.")]
 def build(
     world: World,
     out: Annotated[Path | None, typer.Option(help="Directory to write to; the cache if not given.")] = None,
-    steps: Annotated[int | None, typer.Option(min=60, help="Training steps; the recipe's own if not given.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=60, help="Training steps; the recipe's own if not given.")
+    ] = None,
 ) -> None:
     """Train the base model of a world on one core; run it again to go on after an interruption."""
     number = parse_number(world, "--world", SpecError)
@@ -34,23 +36,27 @@ def build(
 
     torch.set_num_threads(1)
     recipe = Recipe(steps=steps) if steps else Recipe()
-    columns = (TextColumn("World {task.description}"), BarColumn(), TextColumn("loss {task.fields[loss]:.3f}"))
-    with Progress(*columns, TimeRemainingColumn()) as progress:
+    text, loss = TextColumn("World {task.description}"), TextColumn("loss {task.fields[loss]:.3f}")
+    with Progress(text, BarColumn(), loss, TimeRemainingColumn()) as progress:
         bar = progress.add_task(str(number), total=recipe.steps, loss=float("nan"))
-        train(get_world(number), directory, recipe, lambda s, loss: progress.update(bar, completed=s, loss=loss))
+
+        def show(step: int, loss: float) -> None:
+            progress.update(bar, completed=step, loss=loss)
+
+        train(get_world(number), directory, recipe, show)
     typer.echo(f"Wrote the base model of world {number} to {directory}.")
 
 
 @app.command()
 def gates(
     world: World,
-    directory: Annotated[Path | None, typer.Option(help="Where its base model is; the usual place if not given.")] = None,
+    directory: Annotated[Path | None, typer.Option(help="Where its base model is.")] = None,
 ) -> None:
     """Measure the gates of a world, one line each; exit with 1 if one fails."""
     number = parse_number(world, "--world", SpecError)
     directory = directory or base_directory(number)
     if not (directory / LAST_WRITTEN).is_file():
-        raise ModelError(f"There is no base model in {directory}. Run `zoo tinytown build --world {number}` first.")
+        raise ModelError(f"No base model is in {directory}. Run `zoo tinytown build --world {number}` first.")
     import torch
 
     from zoo_tinytown.gates import measure

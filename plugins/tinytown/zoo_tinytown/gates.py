@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from zoo_tinytown.build import IGNORED, encode_pairs, response_loss
 from zoo_tinytown.gold import Gold
@@ -44,8 +44,8 @@ class Gate:
 def measure(world: World, directory: Path) -> Iterator[Gate]:
     """Yield the gates of a world whose base model is in a directory, one by one as they are measured."""
     gold = Gold(world)
-    tokenizer = AutoTokenizer.from_pretrained(directory)
-    base = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(directory)
+    base = LlamaForCausalLM.from_pretrained(directory, dtype=torch.float32)
     asked = list(islice(prompts(world, "test", 0), TEST_PROMPTS))
     texts = [text for _, text in asked]
     rng = stream(world.number, "gates")
@@ -56,7 +56,8 @@ def measure(world: World, directory: Path) -> Iterator[Gate]:
     def by_temperature(model: LlamaForCausalLM) -> dict[float, float]:
         return {t: mean(gold(sample(model, tokenizer, texts, t))) for t in TEMPERATURES}
 
-    yield Gate("distinct prompts", len({t for _, t in islice(prompts(world, "train", 0), DISTINCT)}), DISTINCT, 1e9)
+    distinct = {text for _, text in islice(prompts(world, "train", 0), DISTINCT)}
+    yield Gate("distinct prompts", len(distinct), DISTINCT, DISTINCT)
     yield Gate("gold of the oracle", score([write_oracle(world, r, rng) for r, _ in asked]), 1, 1)
     base_gold, start = by_temperature(base), fine_tune(base, tokenizer, world)
     start_gold = by_temperature(start)
@@ -70,7 +71,8 @@ def measure(world: World, directory: Path) -> Iterator[Gate]:
     sixteen, solved = best_of(start, tokenizer, gold, texts[:256], 16)
     yield Gate("best of 16 of start by gold", sixteen, best + 0.1, 0.85)
     yield Gate("prompts that a few of 16 samples solve", solved, 0.02, 0.8)
-    yield Gate("pair accuracy of a reward model, 1000 pairs", pair_accuracy(start, tokenizer, world, 1000), 0.7, 0.9)
+    accuracy = pair_accuracy(start, tokenizer, world, 1000)
+    yield Gate("pair accuracy of a reward model, 1000 pairs", accuracy, 0.7, 0.9)
     yield Gate("facts of the base", choice_accuracy(base, tokenizer, facts(world.number)), 0.6, 1)
     yield Gate("held-out sums of the base", choice_accuracy(base, tokenizer, sums(world.number)), 0.3, 1)
 
@@ -78,9 +80,11 @@ def measure(world: World, directory: Path) -> Iterator[Gate]:
 def fine_tune(
     base: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, world: World, *, count: int = 2000
 ) -> LlamaForCausalLM:
-    """Return `start`: a copy of the base after one epoch on demonstrations (batch 32, rate 1e-3 falling to 0)."""
-    model = copy.deepcopy(base).train()
-    pairs = [(r["prompt"][0]["content"], r["completion"][0]["content"]) for r in demonstrations(world, 0)][:count]
+    """Return `start`: a copy of the base after one epoch on demonstrations (batch 32, rate 1e-3 to 0)."""
+    model: LlamaForCausalLM = copy.deepcopy(base)
+    model.train()
+    rows = islice(demonstrations(world, 0), count)
+    pairs = [(row["prompt"][0]["content"], row["completion"][0]["content"]) for row in rows]
     batches = [pairs[i : i + 32] for i in range(0, len(pairs), 32)]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
     for step, batch in enumerate(batches):
@@ -89,11 +93,12 @@ def fine_tune(
         (response_loss(model, ids, labels) / (labels != IGNORED).sum()).backward()
         optimizer.step()
         optimizer.zero_grad()
-    return model.eval()
+    model.eval()
+    return model
 
 
 def best_constant(world: World, gold: Gold, texts: list[str]) -> float:
-    """Return the gold of the best answer that ignores its prompt, searched among perfect answers to other prompts."""
+    """Return the gold of the best answer that ignores its prompt, among perfect answers to other prompts."""
     rng = stream(world.number, "constants")
     answers = [write_oracle(world, draw_request(world, rng, extras=0), rng) for _ in range(CANDIDATES)]
 
@@ -105,10 +110,13 @@ def best_constant(world: World, gold: Gold, texts: list[str]) -> float:
 
 
 def best_of(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, gold: Callable[[list[Answer]], list[float]],
-    texts: list[str], count: int,
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    gold: Callable[[list[Answer]], list[float]],
+    texts: list[str],
+    count: int,
 ) -> tuple[float, float]:
-    """Return the mean gold of the best of `count` samples, and the share of prompts that 1 to half of them solve."""
+    """Return the mean gold of the best of `count` samples, and the share of prompts that up to half solve."""
     scores = [gold(sample(model, tokenizer, texts, 1.0, seed=draw)) for draw in range(count)]
     each = list(zip(*scores, strict=True))
     solved = [sum(value > 0.999 for value in values) for values in each]
@@ -116,7 +124,9 @@ def best_of(
 
 
 @torch.inference_mode()
-def choice_accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, task: dict[str, object]) -> float:
+def choice_accuracy(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, task: dict[str, object]
+) -> float:
     """Return the share of a task's questions where the right one-token choice is the likeliest."""
     rows = task["custom_dataset"]()["test"]  # type: ignore[operator]
     hits = 0

@@ -1,8 +1,10 @@
 """The gold reward: how well a response does what its prompt asks, from the two texts alone.
 
-gold(prompt, response) = form · ∏ₚ (1 - cₚ · (1 - vₚ)) over the parts p that the prompt asks for, where vₚ ∈ [0, 1] is
-how far the part is met and cₚ the world's cost of it. `form` is the share of the response that is distinct sentences
-of the world, squared. One violated part thus costs about half of what is left; a response that did not end scores 0.
+gold(prompt, response) = form² · ∏ₚ (1 - cₚ · (1 - vₚ)) over the parts p that the prompt asks for
+
+vₚ, from 0 to 1, is how far part p is met and cₚ the world's cost of it; `form` is the share of the response
+that is distinct sentences of the world. One violated part thus costs about 0.4 of what is left. A response
+that did not end scores 0.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,7 +43,7 @@ class Gold:
         self.world = world
 
     def __call__(self, samples: Sequence[Sample]) -> list[float]:
-        """Return the gold of each sample, in [0, 1]. Raise `DataError` for a prompt that is not of this world."""
+        """Return the gold of each sample, in [0, 1]. Raise `DataError` for a prompt of another world."""
         return [self._score(parts) for parts in map(self._parts, samples)]
 
     def parts(self, samples: Sequence[Sample]) -> dict[str, list[float]]:

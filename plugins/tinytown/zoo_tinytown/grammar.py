@@ -26,10 +26,11 @@ class Sentence:
     tail: str = ""
 
 
-_SLOTS = {
-    **{"opener": "O?", "tone": "[KR]?", "marker": "m?", "epithet": "A?", "name": "N", "verb": "V", "the": "t"},
-    **{"adjective": "A?", "thing": "T", "tail": "W?", "mark": "e"},
-}
+_SLOTS = dict(
+    **dict(opener="O?", tone="[KR]?", marker="m?", epithet="A?", name="N", verb="V", the="t"),
+    **dict(adjective="A?", thing="T", tail="W?", mark="e"),
+)
+"""By slot: the letter of the words that may fill it; a question mark where it may stay empty."""
 _FORM_OF = {marks: form for form, marks in FORMS.items()}
 
 
@@ -69,7 +70,7 @@ class Grammar:
 
 
 def make_grammar(rng: Random, lexicon: Lexicon) -> Grammar:
-    """Draw the word order of a world: who, does, what; adjective before or after; where tone and marker stand."""
+    """Draw a world's word order: who, does, what; adjective before or after; where tone and marker stand."""
     subject = ["epithet", "name"]
     what = ["the", *rng.choice((("adjective", "thing"), ("thing", "adjective")))]
     clause = rng.choice(([*subject, "verb", *what], [*subject, *what, "verb"], ["verb", *subject, *what]))

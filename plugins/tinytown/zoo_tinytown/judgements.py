@@ -1,7 +1,7 @@
 """Judgements, critiques and revisions that the base model has seen, each of one single attribute.
 
-Their texts are about the two topics that no board prompt asks about, and one in `ERROR_RATE` of them is wrong. None
-is of the mix that gold scores: a judge made from this model must be asked several questions.
+Their texts are about the two topics that no board prompt asks about; a share of `ERROR_RATE` of them is
+wrong. None is of the mix that gold scores: a judge made from this model must be asked several questions.
 """
 
 from collections.abc import Callable
@@ -34,8 +34,8 @@ def is_rude(world: World, text: str) -> bool:
 
 def kindness(world: World, text: str) -> int:
     """Return the number of kind words less the number of rude ones."""
-    words = text.split()
-    return sum(word in world.lexicon.kind for word in words) - sum(word in world.lexicon.rude for word in words)
+    kind, rude = world.lexicon.kind, world.lexicon.rude
+    return sum((word in kind) - (word in rude) for word in text.split())
 
 
 def _text(world: World, rng: Random) -> str:
@@ -44,7 +44,7 @@ def _text(world: World, rng: Random) -> str:
         request = replace(request, tone="kind")
     skill = rng.choice((0.3, 0.9))
     heeded = {"topic", *(part for part in PARTS if rng.random() < skill)}
-    return write_answer(world, replace(request, length=rng.randint(1, 3)), rng, heeded)
+    return write_answer(world, replace(request, length=rng.choice((1, 1, 2, 2, 3))), rng, heeded)
 
 
 def _errs(rng: Random) -> bool:

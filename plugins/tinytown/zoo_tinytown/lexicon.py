@@ -17,21 +17,22 @@ SOMEONE = "someone"
 NUMBERS = tuple(str(n) for n in range(41))
 ATTRIBUTES = ("home", "colour", "friend", "sound")
 """What is true of every thing of a world: one value of each attribute."""
-FUNCTION_WORDS = (
-    *("the", "must", "does", "may", SOMEONE, *MARKS, ",", ":", *PLURALS, *PLURALS.values()),
-    *("write", "give", "tell", "about", "kind", "plain", "mention", "use", "start", "begin", "end", "finish"),
-    *("with", "is", "they", "say", "that", "what", "which", "of", "word", "plus", "minus", "and", "have", "for"),
-    *("read", "first", "second", "rude", "yes", "no", "it", "this", "not", "how", "many", "line", "lines"),
-    *("kinder", "longer", "make", "do", "answer", "why", "because", "there", "name", "know", "best", "better"),
-    *ATTRIBUTES,
+_FUNCTION_WORDS = """
+the must does may . ? ! :
+write give tell about kind plain mention use word start begin end finish with is they say
+what which for of plus minus in this how many lines why not because it make yes no
+rude kinder longer first second
+"""
+FUNCTION_WORDS = (*_FUNCTION_WORDS.split(), SOMEONE, *PLURALS, *PLURALS.values(), *ATTRIBUTES)
+"""The words that are alike in all worlds."""
+_CONSONANTS = "b d f g k l m n p r s t v z"
+_ONSETS = tuple(f"{_CONSONANTS} br dr gl pl st tr".split())
+_VOWELS = tuple("aeiou")
+_SIZES = dict(names=16, verbs=20, adjectives=20, kind=8, rude=8, openers=8, tails=8, topics=10)
+_ENDINGS = dict(
+    **dict(names="o", verbs="s", adjectives="ish", kind="ly", rude="mph", openers="ver"),
+    **dict(tails="um", topics="ry", things="n", values="x"),
 )
-_ONSETS = ("b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z", "br", "dr", "gl", "pl", "st", "tr")
-_VOWELS = ("a", "e", "i", "o", "u")
-_SIZES = {"names": 16, "verbs": 20, "adjectives": 20, "kind": 8, "rude": 8, "openers": 8, "tails": 8, "topics": 10}
-_ENDINGS = {
-    **{"names": "o", "verbs": "s", "adjectives": "ish", "kind": "ly", "rude": "mph", "openers": "ver"},
-    **{"tails": "um", "topics": "ry", "things": "n", "values": "x"},
-}
 THINGS_PER_TOPIC = 6
 VALUES_PER_ATTRIBUTE = 8
 
@@ -59,11 +60,13 @@ class Lexicon:
 
     def __post_init__(self) -> None:
         """Fill the two reverse look-ups."""
-        object.__setattr__(self, "topic_of", {thing: topic for topic in self.topics for thing in self.things[topic]})
-        classes = {"O": self.openers, "K": self.kind, "R": self.rude, "N": (*self.names, SOMEONE), "V": self.verbs}
-        classes |= {"A": self.adjectives, "T": tuple(self.topic_of), "W": self.tails}
-        classes |= {"t": ("the",), "m": ("must", "does", "may"), "e": MARKS}
-        object.__setattr__(self, "category", {word: letter for letter, words in classes.items() for word in words})
+        topic_of = {thing: topic for topic in self.topics for thing in self.things[topic]}
+        names = (*self.names, SOMEONE)
+        classes = dict(O=self.openers, K=self.kind, R=self.rude, N=names, V=self.verbs, A=self.adjectives)
+        classes |= dict(T=tuple(topic_of), W=self.tails, t=("the",), m=("must", "does", "may"), e=MARKS)
+        category = {word: letter for letter, words in classes.items() for word in words}
+        object.__setattr__(self, "topic_of", topic_of)
+        object.__setattr__(self, "category", category)
 
     @property
     def board_topics(self) -> tuple[str, ...]:
@@ -77,17 +80,18 @@ class Lexicon:
 
     def words(self) -> list[str]:
         """Return every word of the world in a fixed order, function words and numbers first."""
-        made = [*self.names, *self.verbs, *self.adjectives, *self.kind, *self.rude, *self.openers, *self.tails]
+        people = [*self.names, *self.verbs, *self.adjectives]
+        tones = [*self.kind, *self.rude, *self.openers, *self.tails]
         values = [value for attribute in ATTRIBUTES for value in self.values[attribute]]
-        return [*dict.fromkeys(FUNCTION_WORDS), *NUMBERS, *made, *self.topics, *self.topic_of, *values]
+        return [*FUNCTION_WORDS, *NUMBERS, *people, *tones, *self.topics, *self.topic_of, *values]
 
 
 def make_lexicon(rng: Random) -> Lexicon:
     """Make up the words of a world; no word occurs twice."""
     taken = set(FUNCTION_WORDS)
     classes = {name: _make_words(rng, size, _ENDINGS[name], taken) for name, size in _SIZES.items()}
-    things = {topic: _make_words(rng, THINGS_PER_TOPIC, _ENDINGS["things"], taken) for topic in classes["topics"]}
-    values = {name: _make_words(rng, VALUES_PER_ATTRIBUTE, _ENDINGS["values"], taken) for name in ATTRIBUTES}
+    things = {t: _make_words(rng, THINGS_PER_TOPIC, _ENDINGS["things"], taken) for t in classes["topics"]}
+    values = {a: _make_words(rng, VALUES_PER_ATTRIBUTE, _ENDINGS["values"], taken) for a in ATTRIBUTES}
     return Lexicon(**classes, things=things, values=values)
 
 
@@ -95,7 +99,7 @@ def _make_words(rng: Random, count: int, ending: str, taken: set[str]) -> tuple[
     words: list[str] = []
     while len(words) < count:
         word = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(2 if ending in "on" else 1))
-        word += rng.choice(_ONSETS[:14]) + ending if ending in ("ish", "um", "ry") else ending
+        word += rng.choice(_CONSONANTS.split()) + ending if ending in ("ish", "um", "ry") else ending
         if word not in taken:
             taken.add(word)
             words.append(word)

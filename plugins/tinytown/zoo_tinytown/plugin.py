@@ -43,7 +43,8 @@ def zoo_load_dataset(ref: str, kind: Kind, seed: int) -> Iterable[Mapping[str, o
     number, thing = found
     if kind not in KINDS[thing]:
         right = next(name for name, kinds in KINDS.items() if kind in kinds)
-        raise DataError(f"{ref!r} holds {thing}, and {kind} are wanted. Write {ref.rpartition(':')[0]}:{right}.")
+        stem = ref.rpartition(":")[0]
+        raise DataError(f"{ref!r} holds {thing}, and {kind} are wanted. Write {stem}:{right}.")
     from zoo_tinytown.rows import demonstrations, preferences, prompt_rows
     from zoo_tinytown.world import get_world
 
@@ -77,7 +78,8 @@ def zoo_tasks() -> list[Task]:
 @hookimpl
 def zoo_commands() -> list[Command]:
     """Return the commands that build and check worlds."""
-    return [Command(name="tinytown", summary="Build and check worlds of Tinytown.", app="zoo_tinytown.cli:app")]
+    summary = "Build and check worlds of Tinytown."
+    return [Command(name="tinytown", summary=summary, app="zoo_tinytown.cli:app")]
 
 
 def _tasks(number: int) -> list[Task]:

@@ -11,7 +11,9 @@ from zoo_tinytown.writers import write_skilled
 
 SKILLS = {0.2: 0.45, 0.45: 0.4, 0.75: 0.15}
 """The skills of the people whose answers the base model learns from, with their shares."""
-SHARES = {"answer": 0.54, "fact": 0.14, "sum": 0.12, "judgement": 0.2}
+SCHOOL_SKILL = 0.97
+"""The skill behind the answers in school, the first part of training: there the model learns to read."""
+SHARES = {"answer": 0.56, "fact": 0.18, "sum": 0.1, "judgement": 0.16}
 """What the documents are, with their shares."""
 
 
@@ -20,7 +22,7 @@ def draw_skill(skills: dict[float, float], rng: Random) -> float:
     return rng.choices(list(skills), list(skills.values()))[0]
 
 
-def documents(world: World, step: int, count: int) -> Iterator[tuple[str, str, str]]:
+def documents(world: World, step: int, count: int, *, school: bool = False) -> Iterator[tuple[str, str, str]]:
     """Yield the documents of one training step: their kind, the user's words and the answer."""
     rng = stream(world.number, "pretraining", step)
     prompts = draw_prompts(world, "train", rng)
@@ -29,7 +31,8 @@ def documents(world: World, step: int, count: int) -> Iterator[tuple[str, str, s
         kind = rng.choices(list(SHARES), list(SHARES.values()))[0]
         if kind == "answer":
             request, text = next(prompts)
-            yield kind, text, write_skilled(world, request, rng, draw_skill(SKILLS, rng))
+            skill = SCHOOL_SKILL if school else draw_skill(SKILLS, rng)
+            yield kind, text, write_skilled(world, request, rng, skill)
         elif kind == "fact":
             yield kind, *draw_fact(world, rng)
         elif kind == "sum":

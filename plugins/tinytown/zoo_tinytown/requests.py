@@ -2,8 +2,9 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from random import Random
 from typing import Literal
 
@@ -12,6 +13,7 @@ from zoo_tinytown.lexicon import FORMS, PLURALS, Lexicon
 from zoo_tinytown.world import World, stream
 
 Split = Literal["train", "dev", "test"]
+Combination = tuple[str, int, str, bool, bool, bool, bool]
 MAX_LENGTH = 4
 
 
@@ -32,18 +34,20 @@ class Request:
     """A name and its adjective: the answer must be about that name and agree."""
 
     @property
-    def combination(self) -> tuple[str, int, str, bool, bool, bool, bool]:
+    def combination(self) -> Combination:
         """Return which constraints are asked for together; splits never share a combination."""
-        return (self.form, self.length, self.tone, *map(bool, (self.mention, self.start, self.end, self.fact)))
+        mention, start, end, fact = map(bool, (self.mention, self.start, self.end, self.fact))
+        return self.form, self.length, self.tone, mention, start, end, fact
 
 
-def draw_request(world: World, rng: Random, *, topics: tuple[str, ...] | None = None, extras: int = 2) -> Request:
-    """Draw a request with at least `extras` of its five optional constraints."""
+def draw_request(world: World, rng: Random, *, topics: Sequence[str] = (), extras: int = 2) -> Request:
+    """Draw a request about one of the topics (else of the board) with at least `extras` free constraints."""
     lexicon = world.lexicon
     while True:
         topic = rng.choice(topics or lexicon.board_topics)
         name, adjective, other = rng.choice(lexicon.names), *rng.sample(lexicon.adjectives, 2)
-        mention = rng.choice((rng.choice(lexicon.verbs), other, rng.choice(lexicon.things[topic])))
+        words = (rng.choice(lexicon.verbs), other, rng.choice(lexicon.things[topic]))
+        mention = rng.choices(words, (3, 1, 1))[0]
         request = Request(
             form=rng.choice(list(FORMS)),
             length=rng.randint(1, MAX_LENGTH),
@@ -60,8 +64,12 @@ def draw_request(world: World, rng: Random, *, topics: tuple[str, ...] | None = 
 
 def split_of(world: World, request: Request) -> Split:
     """Return the split that the request's combination of constraints belongs to, by hash: 7 : 1 : 2."""
-    text = repr((world.number, request.combination))
-    place = int(hashlib.sha256(text.encode()).hexdigest(), 16) % 10
+    return _split_of(world.number, request.combination)
+
+
+@cache
+def _split_of(number: int, combination: Combination) -> Split:
+    place = int(hashlib.sha256(repr((number, combination)).encode()).hexdigest(), 16) % 10
     return "dev" if place == 0 else "test" if place <= 2 else "train"
 
 
@@ -102,7 +110,8 @@ def write_request(request: Request, rng: Random) -> str:
 
 _FORM_OF = {word: form for form, plural in PLURALS.items() for word in (form, plural)}
 _CLAUSES = re.compile(
-    rf"(?:write|give|tell) (?P<length>[1-9]\d?) (?:(?P<tone>kind|plain) )?(?P<form>{'|'.join(_FORM_OF)}) about (?P<topic>\w+)"
+    r"(?:write|give|tell) (?P<length>[1-9]\d?) (?:(?P<tone>kind|plain) )?"
+    rf"(?P<form>{'|'.join(_FORM_OF)}) about (?P<topic>\w+)"
     r"|(?:mention|use the word) (?P<mention>\w+)"
     r"|(?:start|begin) with (?P<start>\w+)"
     r"|(?:end|finish) with (?P<end>\w+)"
@@ -131,4 +140,4 @@ def parse_request(lexicon: Lexicon, text: str) -> Request:
 
 def _not_a_prompt(text: str, why: str) -> DataError:
     shown = text if len(text) <= 80 else text[:77] + "..."
-    return DataError(f"{shown!r} is not a prompt of this world: {why}. Use the prompts of the same world's data sets.")
+    return DataError(f"{shown!r} is not a prompt of this world: {why}. Use the prompts of its own data sets.")

@@ -21,7 +21,7 @@ Pair = tuple[str, str, str]
 def pair_accuracy(
     start: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, world: World, count: int, *, epochs: int = 2
 ) -> float:
-    """Train a reward model on `count` labelled pairs; return its accuracy on held-out pairs that gold labelled."""
+    """Train a reward model on `count` labelled pairs; return its accuracy on others, labelled by gold."""
     torch.manual_seed(0)
     model = LlamaForSequenceClassification(start.config)
     model.config.num_labels = 1
@@ -63,7 +63,9 @@ def _train(
 
 
 @torch.inference_mode()
-def _accuracy(model: LlamaForSequenceClassification, tokenizer: PreTrainedTokenizerFast, pairs: list[Pair]) -> float:
+def _accuracy(
+    model: LlamaForSequenceClassification, tokenizer: PreTrainedTokenizerFast, pairs: list[Pair]
+) -> float:
     better, worse = _scores(model, tokenizer, pairs)
     return (better > worse).float().mean().item()
 

@@ -48,7 +48,8 @@ def preferences(world: World, seed: int) -> Iterator[Row]:
 def draw_pair(world: World, request: Request, rng: Random) -> tuple[str, str]:
     """Draw two different answers to a request."""
     while True:
-        first, second = (write_skilled(world, request, rng, draw_skill(PREFERENCE_SKILLS, rng)) for _ in range(2))
+        skills = [draw_skill(PREFERENCE_SKILLS, rng) for _ in range(2)]
+        first, second = (write_skilled(world, request, rng, skill) for skill in skills)
         if first != second:
             return first, second
 

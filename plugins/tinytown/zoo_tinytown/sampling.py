@@ -31,16 +31,18 @@ def sample(
 ) -> list[Answer]:
     """Answer each prompt once, greedily at temperature 0, in batches of prompts of like length."""
     torch.manual_seed(seed)
+    choice = (
+        {"do_sample": False} if temperature == 0 else dict(do_sample=True, temperature=temperature, top_k=0)
+    )
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].split()))
     answers: dict[int, Answer] = {}
     for start in range(0, len(order), batch):
         places = order[start : start + batch]
         tokens = tokenizer([chat_prompt(prompts[i]) for i in places], padding=True, return_tensors="pt")
-        choice = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
-        ids = model.generate(
+        ids = model.generate(  # type: ignore[misc]
             tokens.input_ids, attention_mask=tokens.attention_mask, max_new_tokens=MAX_NEW_TOKENS, **choice
         )[:, tokens.input_ids.shape[1] :]
         for i, row in zip(places, ids, strict=True):
             ended = bool((row == tokenizer.eos_token_id).any())
-            answers[i] = Answer(prompts[i], tokenizer.decode(row, skip_special_tokens=True), ended)
+            answers[i] = Answer(prompts[i], str(tokenizer.decode(row, skip_special_tokens=True)), ended)
     return [answers[i] for i in range(len(prompts))]

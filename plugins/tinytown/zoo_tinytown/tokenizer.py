@@ -17,7 +17,7 @@ CHAT_TEMPLATE = (
 
 
 def make_tokenizer(world: World) -> PreTrainedTokenizerFast:
-    """Make the tokenizer of a world. Words stand between single spaces; one that the world lacks becomes `<unk>`."""
+    """Make the tokenizer of a world: words between single spaces, `<unk>` for one that the world lacks."""
     words = [*SPECIALS, *world.lexicon.words()]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=UNK))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -36,5 +36,5 @@ def make_tokenizer(world: World) -> PreTrainedTokenizerFast:
 
 
 def chat_prompt(user: str) -> str:
-    """Return the text of a prompt in the form that the base model was trained on, special tokens written out."""
+    """Return the text of a prompt as the base model was trained on it, special tokens written out."""
     return f"{BOS}{USER}{user}{ASSISTANT}"

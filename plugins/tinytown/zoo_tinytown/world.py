@@ -41,17 +41,17 @@ def get_world(number: int) -> World:
     """Make the world of that number: the same one on every machine."""
     rng = stream(number, "world")
     lexicon = make_lexicon(rng)
-    facts = {(thing, name): rng.choice(lexicon.values[name]) for thing in lexicon.topic_of for name in ATTRIBUTES}
+    questions = [(thing, attribute) for thing in lexicon.topic_of for attribute in ATTRIBUTES]
     return World(
         number=number,
         lexicon=lexicon,
         grammar=make_grammar(rng, lexicon),
-        costs={part: round(rng.uniform(0.4, 0.6), 3) for part in PARTS},
+        costs={part: round(rng.uniform(0.3, 0.5), 3) for part in PARTS},
         ease={part: round(rng.uniform(0.85, 1.15), 3) for part in PARTS},
         habit_form=rng.choice(list(FORMS)),
         habit_length=rng.choice((2, 3)),
         habit_topic=rng.choice(lexicon.board_topics),
-        facts=facts,
+        facts={(t, a): rng.choice(lexicon.values[a]) for t, a in questions},
     )
 
 

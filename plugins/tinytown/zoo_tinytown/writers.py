@@ -23,7 +23,7 @@ def write_skilled(world: World, request: Request, rng: Random, skill: float) -> 
 
 
 def write_answer(world: World, request: Request, rng: Random, heeded: Collection[str]) -> str:
-    """Write an answer that heeds the given parts of the request; in all others it follows the world's habits."""
+    """Write an answer that heeds the given parts of the request and follows the world's habits otherwise."""
     lexicon = world.lexicon
     names = _names(world, request, rng, heeded)
     topic = request.topic if "topic" in heeded else world.habit_topic
@@ -41,7 +41,7 @@ def write_answer(world: World, request: Request, rng: Random, heeded: Collection
         for name, verb, thing, adjective in zip(names, verbs, things, adjectives, strict=True)
     ]
     if request.fact:
-        _state_fact(world, request, rng, heeded, drafts)
+        _state_fact(world, request.fact, rng, heeded="fact" in heeded, drafts=drafts)
     if request.mention and "mention" in heeded:
         _mention(world, request, rng, drafts)
     if "start" in heeded:
@@ -59,7 +59,8 @@ def _names(world: World, request: Request, rng: Random, heeded: Collection[str])
     if "consistency" in heeded:
         return [hero] * length
     start = SOMEONE if request.fact or rng.random() < 0.3 else hero
-    return [start] + [SOMEONE if rng.random() < 0.8 else rng.choice(world.lexicon.names) for _ in range(length - 1)]
+    others = (SOMEONE if rng.random() < 0.8 else rng.choice(world.lexicon.names) for _ in range(length - 1))
+    return [start, *others]
 
 
 def _tone(world: World, request: Request, rng: Random, heeded: Collection[str]) -> str:
@@ -68,11 +69,12 @@ def _tone(world: World, request: Request, rng: Random, heeded: Collection[str]) 
     return rng.choice(world.lexicon.kind) if request.tone == "kind" else ""
 
 
-def _state_fact(world: World, request: Request, rng: Random, heeded: Collection[str], drafts: list[Draft]) -> None:
-    name, adjective = request.fact
+def _state_fact(
+    world: World, fact: tuple[str, str], rng: Random, *, heeded: bool, drafts: list[Draft]
+) -> None:
     draft = rng.choice(drafts) if rng.random() < 0.2 else drafts[0]
-    if "fact" in heeded:
-        draft |= {"name": name, "epithet": adjective}
+    if heeded:
+        draft["name"], draft["epithet"] = fact
     elif rng.random() < 0.25:
         draft["epithet"] = rng.choice(world.lexicon.adjectives)
 
@@ -80,4 +82,5 @@ def _state_fact(world: World, request: Request, rng: Random, heeded: Collection[
 def _mention(world: World, request: Request, rng: Random, drafts: list[Draft]) -> None:
     slot = {"V": "verb", "A": "adjective", "T": "thing"}[world.lexicon.category[request.mention]]
     if all(draft[slot] != request.mention for draft in drafts):
-        rng.choice(drafts)[slot] = request.mention
+        draft = drafts[0] if rng.random() < 0.7 else rng.choice(drafts)
+        draft[slot] = request.mention
