@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 from zoo_leaderboard.board import build
+from zoo_leaderboard.columns import number
 from zoo_leaderboard.render import csv, markdown, page, table
 from zoo_leaderboard.write import write
 
@@ -21,7 +22,7 @@ from zoo_core.errors import StorageError
 
 Make = Callable[..., dict[str, Any]]
 
-HOSTILE = "<img src=x onerror=alert(1)>|`a`[b](javascript:c)\n\x1b[31m\u202e</script><!--"
+HOSTILE = "&lt;<img src=x onerror=alert(1)>|`a`[b](javascript:c)\n\x1b[31m\u202e</script><!--"
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_hostile_text_cannot_break_out_of_the_terminal(hostile: dict[str, Any]) 
 
 def test_hostile_text_is_no_markup_in_markdown(hostile: dict[str, Any]) -> None:
     text = markdown(hostile)
-    assert "&lt;img src=x onerror=alert(1)&gt;\\|\\`a\\`\\[b\\](javascript:c)" in text
+    assert "&amp;lt;&lt;img src=x onerror=alert(1)&gt;\\|\\`a\\`\\[b\\](javascript:c)" in text
     assert "<" not in text
     assert not re.search(r"(?<!\\)[`\[\]]", text)
     assert not set("\x1b\u202e") & set(text)
@@ -122,7 +123,7 @@ def test_the_page_embeds_hostile_text_as_data_only(hostile: dict[str, Any]) -> N
     assert not set("<>&\u2028\u2029") & set(data)
     assert text.count("<script") == text.count("</script>") == 2
     assert "<img" not in text
-    assert "<title>&lt;img src=x" in text
+    assert "<title>&amp;lt;&lt;img src=x" in text
 
 
 def test_the_page_loads_nothing_and_names_its_script_and_style_by_hash(board: dict[str, Any]) -> None:
@@ -163,6 +164,24 @@ def test_the_same_board_is_the_same_bytes_in_any_process(board: dict[str, Any], 
     ]
     assert all(path.read_bytes() == (two / path.name).read_bytes() for path in paths)
     assert sorted(path.name for path in two.iterdir()) == sorted(path.name for path in paths)
+
+
+def turned(value: Any) -> Any:
+    """Return the same value with the keys of every dict in the reverse order."""
+    if isinstance(value, dict):
+        return {key: turned(part) for key, part in reversed(value.items())}
+    return [turned(part) for part in value] if isinstance(value, list) else value
+
+
+def test_the_order_of_keys_does_not_show(board: dict[str, Any], tmp_path: Path) -> None:
+    for one, two in zip(write(board, tmp_path / "a"), write(turned(board), tmp_path / "b"), strict=True):
+        assert one.read_bytes() == two.read_bytes(), one.name
+
+
+def test_a_rounded_zero_has_no_sign_and_an_unknown_number_is_a_dash() -> None:
+    assert [number(value, signed=True) for value in (-0.001, 0.001, 0.126, -0.126, None)] == [
+        "0.00", "0.00", "+0.13", "-0.13", "–",
+    ]  # fmt: skip
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(

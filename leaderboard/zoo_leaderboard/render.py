@@ -87,7 +87,7 @@ def _costs(board: Mapping[str, Any]) -> str:
 
 def _cost_cells(row: Mapping[str, Any]) -> list[str]:
     shares = [stage["share"] for stage in row["stages"] if stage["share"] is not None]
-    labels = ", ".join(f"{count:g} {name}" for name, count in row["labels"].items() if count)
+    labels = ", ".join(f"{count:g} {name}" for name, count in sorted(row["labels"].items()) if count)
     memory = row["peak_memory_bytes"]
     return [
         row["row"],
