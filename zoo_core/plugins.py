@@ -15,6 +15,7 @@ from zoo_core.records import API_VERSION, Algorithm, Command, Executor, Task
 
 GROUP = "zoo"
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 @dataclass
@@ -70,12 +71,15 @@ class Plugins:
             plugin.hooks = sorted(caller.name for caller in self.manager.get_hookcallers(module) or ())
             self._collect(plugin)
         except (Exception, SystemExit) as error:  # quarantine is what this loader is for
-            if self.manager.has_plugin(entry.name):
-                self.manager.unregister(name=entry.name)
-            self._forget(plugin)
-            plugin.status = error.status if isinstance(error, _Rejected) else "broken"
-            plugin.reason = str(error) if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
-            plugin.reason = " ".join(plugin.reason.split())
+            status = error.status if isinstance(error, _Rejected) else "broken"
+            reason = str(error) if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
+            self._quarantine(plugin, status, " ".join(reason.split()))
+
+    def _quarantine(self, plugin: Plugin, status: str, reason: str) -> None:
+        plugin.status, plugin.reason = status, reason
+        if self.manager.has_plugin(plugin.name):
+            self.manager.unregister(name=plugin.name)
+        self._forget(plugin)
 
     def _collect(self, plugin: Plugin) -> None:
         for hook, table, kind in (
@@ -97,7 +101,13 @@ class Plugins:
         name: str = record.name  # type: ignore[attr-defined]
         if name in table:
             owner = self._owner[hook, name]
-            raise _Rejected("conflict", f"{name!r} is also provided by {owner.distribution}; uninstall one of them")
+            if plugin.name != name:
+                raise _Rejected("conflict", f"{name!r} is also provided by {owner.distribution}; uninstall one of them")
+            # The entry point that is called like the record is its home; nobody else can take the name from it.
+            self._quarantine(owner, "conflict", f"{name!r} belongs to {plugin.distribution}; uninstall one of them")
+        for path in (getattr(record, field, None) for field in ("config", "train", "app", "run")):
+            if path is not None and not PATH.fullmatch(path):
+                raise PluginError(f"{hook}: {name!r} names code by {path!r}; write module:attribute")
         if isinstance(record, Algorithm) and record.api_version != API_VERSION:
             raise _Rejected(
                 "incompatible",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import psutil
 
@@ -28,6 +28,7 @@ SPARE_BYTES = 200 * 2**20
 """Disk that is left free."""
 
 
+@runtime_checkable
 class Display(Protocol):
     """What a bench tells about itself while it runs."""
 

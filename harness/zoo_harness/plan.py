@@ -16,6 +16,8 @@ from zoo_harness.jobs import Job, identify
 from zoo_harness.settings import configure
 from zoo_harness.spec import Entry, Spec
 
+UNIMPORTANT = {"name", "preset", "folder", "checkpoint_seconds", "budget", "algorithms", "seeds"}
+"""Keys of a spec that change no result, or are part of a bench's identity in another form."""
 FEW_UPDATES = 50
 LARGE_STAGE_SHARE = 0.33
 MOST_FOR_STAGES = 0.8
@@ -120,7 +122,7 @@ class Plan:
 
     @cached_property
     def _world(self) -> dict[str, Any]:
-        spec = self.spec.model_dump(mode="json", exclude={"name", "preset", "folder", "budget", "algorithms", "seeds"})
+        spec = self.spec.model_dump(mode="json", exclude=UNIMPORTANT)
         data = {kind: found["sha256"] for kind, found in self.probe["data"].items()}
         return {"spec": spec, "base": self.probe["base"]["sha256"], "data": data, "environment": self.probe["environment"]}
 

@@ -21,7 +21,7 @@ def configure(algorithm: Algorithm, settings: Mapping[str, Any]) -> Any:
         return TypeAdapter(kind).validate_python(dict(settings))
     except ValidationError as error:
         lines = [
-            f"{'.'.join(map(str, one['loc'])) or 'settings'}: {one['msg'].removeprefix('Value error, ')}"
+            ": ".join([*map(str, one["loc"]), one["msg"].removeprefix("Value error, ")])
             for one in error.errors()
         ]
         raise SpecError(f"{algorithm.name}: {'; '.join(lines)}") from None

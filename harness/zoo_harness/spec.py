@@ -127,6 +127,8 @@ class Spec(_Strict):
     long_prompts: Literal["error", "drop"] = "error"
     """What happens to rows whose prompt is longer than `prompt_tokens`; dropped rows are counted in the plan."""
     rollout_engine: str = "cached"
+    checkpoint_seconds: float = Field(default=20.0, ge=0)
+    """Time between checkpoints of a cell; 0 takes one after every update. Changes no result."""
     evaluation: Evaluation = Evaluation()
     folder: str | None = None
     """Where the spec file stands: relative paths and `module:function` rewards are looked up there."""

@@ -85,6 +85,7 @@ def _session(job: Job, algorithm: Algorithm, before: int) -> Session:
         calibration=Calibration.load(calibrated) if calibrated else None,
         engine=materials.engine(),
         directory=job.directory,
+        checkpoint_seconds=materials.spec.checkpoint_seconds,
         at_boundary=_Points(job, payload["budget"], before),
     )
 

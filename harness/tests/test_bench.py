@@ -1,0 +1,178 @@
+"""The whole command, on files a user would write: budgets, ledgers, repetition, kills, broken plugins."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROWS = ("sft", "dpo", "ppo")
+NOT_REPEATED = ("wall_seconds", "peak_memory_bytes", "stages")
+
+
+def records_of(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    found = [json.loads(path.read_text()) for path in sorted((folder / "records").glob("*.json"))]
+    return {(record["row"], record["seed"]): record for record in found}
+
+
+@pytest.fixture(scope="module")
+def finished(world, broken_plugins, zoo, tmp_path_factory) -> tuple[Any, Path]:
+    """One bench of three algorithms and two seeds, beside five broken plugins."""
+    folder = tmp_path_factory.mktemp("run")
+    done = zoo("bench", world / "spec.yaml", cwd=folder, PYTHONPATH=str(broken_plugins))
+    return done, folder / "zoo-runs" / "spec"
+
+
+def test_it_ends_well_with_a_board_in_every_format(finished):
+    done, folder = finished
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in (*ROWS, "start", "base"):
+        assert name in done.stdout
+    board = json.loads((folder / "leaderboard.json").read_text())
+    assert {row["row"] for row in board["rows"]} == {*ROWS, "base", "start"}
+    assert all(row["rank_low"] is None for row in board["rows"])  # two seeds rank nothing
+    assert "ppo" in (folder / "leaderboard.md").read_text()
+    assert "ppo" in (folder / "leaderboard.html").read_text()
+    assert len(list(csv.reader((folder / "leaderboard.csv").read_text().splitlines()))) == 6
+
+
+def test_every_row_uses_95_to_100_percent_of_the_same_budget(finished, written):
+    for (row, _), record in records_of(finished[1]).items():
+        if row in ROWS:
+            assert record["flops_budget"] == written["budget"]
+            assert 0.95 <= record["flops_used"] / record["flops_budget"] <= 1.0, (row, record["flags"])
+
+
+def test_the_ledger_adds_up_and_the_audit_agrees(finished):
+    for (row, _), record in records_of(finished[1]).items():
+        assert record["flops_used"] == sum(record["flops_by_role_phase"].values())
+        if row in ROWS:
+            assert record["audit_ratio"] == pytest.approx(1.0, abs=0.02)
+            assert not record["flags"]
+
+
+def test_rows_pay_for_the_stages_they_stand_on_and_for_no_others(finished):
+    records = records_of(finished[1])
+    names = {row: [stage["name"] for stage in records[row, 0]["stages"]] for row in ROWS}
+    assert names == {"sft": [], "dpo": ["sft"], "ppo": ["sft", "reward-model", "calibration"]}
+    assert records["dpo", 0]["stages"][0]["flops"] == records["start", 0]["flops_used"]
+    assert records["sft", 0]["labels"] == {"demonstrations": 64, "preferences": 0}
+    assert records["dpo", 0]["labels"] == records["ppo", 0]["labels"] == {"demonstrations": 64, "preferences": 32}
+    assert records["ppo", 0]["generated_tokens"] > 0 == records["dpo", 0]["generated_tokens"]
+
+
+def test_scores_are_of_the_best_temperature_and_divergence_starts_at_zero(finished):
+    records = records_of(finished[1])
+    for record in records.values():
+        scores = record["scores"]
+        best = max(scores["by_temperature"].values(), key=lambda one: one["gold"])
+        assert scores["by_temperature"][f"{scores['temperature']:g}"]["gold"] == best["gold"]
+        assert len(record["items"]) == 16
+        assert scores["gold"] == pytest.approx(sum(item["gold"] for item in record["items"]) / 16)
+        assert scores["tasks"]["spell"]["n"] == 8
+    assert records["start", 0]["scores"]["kl_start"] == pytest.approx(0.0, abs=1e-6)
+    assert records["ppo", 0]["scores"]["kl_start"] > 1e-4
+    assert records["ppo", 0]["scores"]["win_start"] is not None
+
+
+def test_the_scorer_loads_no_algorithm_and_a_training_process_knows_no_gold(finished):
+    jobs = [json.loads(path.read_text()) for path in finished[1].glob("*/*/job.json")]
+    trained = [job for job in jobs if job["kind"] == "train"]
+    assert len(trained) == 6
+    assert not any("judge" in json.dumps(job) for job in trained)
+    scored = next(job for job in jobs if job["kind"] == "score")
+    code = (
+        "import sys, json; from zoo_harness.jobs import Job; from zoo_harness.worker import _prepare; import zoo_harness.score;"
+        f"_prepare(Job(**json.loads({json.dumps(json.dumps(scored))})));"
+        "print(sorted(m for m in sys.modules if m.split('.')[0] in ('zoo_ppo', 'zoo_dpo', 'zoo_sft', 'zoo_reward_model')))"
+    )
+    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert seen.stdout.strip() == "[]"
+
+
+def test_broken_plugins_are_named_with_their_reason(finished, broken_plugins, zoo, tmp_path):
+    listed = zoo("plugins", "list", "--json", cwd=tmp_path, PYTHONPATH=str(broken_plugins))
+    found = {plugin["name"]: plugin for plugin in json.loads(listed.stdout)}
+    names = [path.stem.removeprefix("broken_") for path in broken_plugins.glob("*.py")]
+    assert len(names) == 5
+    for name in names:
+        assert found[name]["status"] in ("broken", "conflict"), found[name]
+        assert found[name]["reason"]
+    assert found["ppo"]["status"] == "ok"
+    assert "nothing_of_that_name" in found["cannot_import"]["reason"]
+
+
+def test_the_same_command_again_computes_nothing(finished, world, broken_plugins, zoo):
+    _, folder = finished
+    stamps = {path: path.stat().st_mtime_ns for path in folder.glob("*/*/result.json")}
+    again = zoo("bench", world / "spec.yaml", cwd=folder.parent.parent, PYTHONPATH=str(broken_plugins))
+    assert again.returncode == 0, again.stderr
+    assert stamps == {path: path.stat().st_mtime_ns for path in folder.glob("*/*/result.json")}
+
+
+def test_a_killed_bench_goes_on_to_the_same_weights_ledger_and_board(finished, world, environment, zoo, tmp_path):
+    """Own stages too: with an empty cache everything is computed again. Every cell is killed once on its way."""
+    own = {**environment, "ZOO_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "zoo_harness.cli", "bench", str(world / "spec.yaml"), "--workers", "1"]
+    command += ["--set", "checkpoint_seconds=0"]
+    killed: set[str] = set()
+    for _ in range(30):
+        bench = subprocess.Popen(command, cwd=tmp_path, env=own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        kill_one_cell(tmp_path / "zoo-runs" / "spec" / "cells", killed, bench)
+        if bench.wait(timeout=250) == 0:
+            break
+    assert killed == {f"{row}-seed{seed}" for row in ROWS for seed in range(2)}
+    undisturbed, resumed = records_of(finished[1]), records_of(tmp_path / "zoo-runs" / "spec")
+    for cell, record in undisturbed.items():
+        mine = {key: value for key, value in record.items() if key not in NOT_REPEATED}
+        other = {key: value for key, value in resumed[cell].items() if key not in NOT_REPEATED}
+        assert mine == other, cell
+
+
+def kill_one_cell(cells: Path, killed: set[str], bench: subprocess.Popen[bytes]) -> None:
+    """Wait until a cell that was not killed yet has a checkpoint and no result, then kill bench and cell at once."""
+    while bench.poll() is None:
+        for folder in cells.glob("*-seed*"):
+            if folder.name not in killed and (folder / "now.safetensors").exists() and not (folder / "result.json").exists():
+                killed.add(folder.name)
+                os.kill(bench.pid, signal.SIGKILL)
+                for child in processes_in(folder):
+                    os.kill(child, signal.SIGKILL)
+                return
+        time.sleep(0.002)
+
+
+def processes_in(folder: Path) -> list[int]:
+    """Process ids that write the log of a cell."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.readlink(process / "fd" / "1") == str(folder / "log.txt"):
+                found.append(int(process.name))
+        except OSError:
+            continue  # ended, or not ours
+    return found
+
+
+def test_a_users_mistake_ends_with_2_and_no_traceback(world, zoo, tmp_path):
+    done = zoo("bench", world / "spec.yaml", "--algorithms", "sft", "--prompts", "absent.jsonl", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "absent.jsonl: there is no such file" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert not (tmp_path / "zoo-runs" / "spec").exists()
+
+
+def test_help_and_listing_import_no_torch():
+    code = (
+        "import sys; sys.argv = ['zoo', 'plugins', 'list', '--json']\n"
+        "from zoo_harness.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "assert not {'torch', 'transformers', 'numpy', 'jaxtyping'} & set(sys.modules), 'heavy'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

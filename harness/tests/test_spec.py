@@ -1,0 +1,84 @@
+"""The spec: flags over file over preset, and a message that names the key for everything that is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from zoo_core.errors import SpecError
+from zoo_harness.spec import PRESETS, read
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "my bench.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_flags_go_over_the_file_and_the_file_over_the_preset(tmp_path):
+    file = write(tmp_path, "preset: smoke\nseeds: 4\nbudget: 1e12\nlimits: {prompts: 7}")
+    spec = read(file, None, {"budget": "2e12"})
+    assert (spec.budget, spec.seeds, spec.limits.prompts) == (2e12, 4, 7)
+    assert spec.limits.preference_labels == PRESETS["smoke"]["limits"]["preference_labels"]
+
+
+def test_relative_paths_are_relative_to_the_file(tmp_path):
+    (tmp_path / "pairs.jsonl").touch()
+    spec = read(write(tmp_path, "base: some/model\npreferences: pairs.jsonl\nprompts: absent.jsonl"), None, {})
+    assert spec.preferences == str(tmp_path / "pairs.jsonl")
+    assert spec.prompts == str(tmp_path / "absent.jsonl")
+    assert spec.base == "some/model"  # no such folder here, so it stays a hub id
+
+
+def test_a_world_brings_its_own_data_judge_and_tasks():
+    spec = read(None, "quick", {"base": "tinytown/1:base", "gold": "my:judge"})
+    assert (spec.demonstrations, spec.prompts) == ("tinytown/1:demonstrations", "tinytown/1:prompts")
+    assert spec.gold == "my:judge"
+    assert spec.tasks == ["tinytown_facts", "tinytown_sums"]
+
+
+def test_settings_reach_their_row():
+    flags = {"algorithms": ["sft", "ppo"]}
+    spec = read(None, "smoke", flags, {"ppo.epochs": 3, "limits.prompts": 9, "seeds": 2})
+    assert [entry.settings for entry in spec.algorithms] == [{}, {"epochs": 3}]
+    assert (spec.limits.prompts, spec.seeds) == (9, 2)
+
+
+def test_two_rows_of_one_algorithm_need_two_names():
+    rows = [{"name": "ppo"}, {"name": "ppo", "row": "ppo-strong", "kl_coefficient": 0.5}]
+    assert [entry.row for entry in read(None, None, {"algorithms": rows}).algorithms] == ["ppo", "ppo-strong"]
+    with pytest.raises(SpecError, match="two rows are called 'ppo'"):
+        read(None, None, {"algorithms": ["ppo", "ppo"]})
+
+
+@pytest.mark.parametrize(("words", "seconds"), [("90s", 90.0), ("1.5m", 90.0), ("2h", 7200.0)])
+def test_a_budget_may_be_a_time(words, seconds):
+    assert read(None, None, {"budget": words}).budget_seconds == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("budgte: 1e12", r"my bench.yaml: budgte: there is no such key. Did you mean 'budget'\?"),
+        ("limits: {promts: 3}", r"limits.promts: there is no such key. Did you mean 'prompts'\?"),
+        ("seeds: none", "seeds: .*got 'none'"),
+        ("budget: soon", r"budget: 'soon' is neither FLOPs \(2e13\) nor a time"),
+        ("budget: -1", "budget: a budget must be above 0"),
+        ("algorithms: [sft, {name: '../x'}]", "algorithms.1.row: the row name '../x'"),
+        ("evaluation: {temperatures: [-1]}", "evaluation.temperatures: a temperature cannot be negative"),
+        ("base: [", "this is not YAML"),
+        ("just words", "a spec must be a list of `key: value` lines"),
+    ],
+)
+def test_a_malformed_spec_names_the_key_and_the_value(tmp_path, text, message):
+    with pytest.raises(SpecError, match=message):
+        read(write(tmp_path, text), None, {})
+
+
+def test_an_unknown_preset_is_answered_with_the_known_ones():
+    with pytest.raises(SpecError, match=r"no preset 'quik'. Did you mean 'quick'\? Known: board, full, quick, smoke"):
+        read(None, "quik", {})
+
+
+def test_a_missing_spec_file_is_named(tmp_path):
+    with pytest.raises(SpecError, match="no such spec file"):
+        read(tmp_path / "absent.yaml", None, {})
