@@ -10,6 +10,8 @@ from zoo_leaderboard.board import build
 Make = Callable[..., dict[str, Any]]
 Fill = Callable[..., list[dict[str, Any]]]
 
+STAGES = [{"name": "tune", "flops": 0.2e12, "seconds": 5.0}]
+
 
 def row_of(board: dict[str, Any], name: str) -> dict[str, Any]:
     (row,) = [row for row in board["rows"] if row["row"] == name]
@@ -187,6 +189,10 @@ def test_rows_that_pay_tax_rank_among_themselves_below_the_others(
         ({"flops_used": 0.94e12}, ["budget under-used"]),
         ({"flops_used": 0.94e12, "flags": ["stopped early: dev loss"]}, ["stopped early: dev loss"]),
         ({"flops_used": 0.95e12}, []),
+        # .1 is left, 1.5 updates of (.9 - .2)/10 = .07 are .105, but of (.9 - .2)/11 = .0636 only .0955
+        ({"flops_used": 0.9e12, "updates": 10, "stages": STAGES}, []),
+        ({"flops_used": 0.9e12, "updates": 11, "stages": STAGES}, ["budget under-used"]),
+        ({"flops_used": 0.9e12, "updates": 0}, ["budget under-used"]),
         ({"kl_start": -0.1}, ["negative KL"]),
         ({"audit_ratio": None, "flops_used": None}, []),
         ({"flags": ["update discarded"]}, ["update discarded"]),

@@ -47,7 +47,7 @@ def hostile(make_bench: Make, make_record: Make) -> dict[str, Any]:
 
 def shown(board: dict[str, Any], width: int = 120) -> str:
     console = Console(width=width, file=io.StringIO(), color_system=None)
-    console.print(table(board))
+    console.print(table(board, width))
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -60,7 +60,25 @@ def test_the_table_fits_in_120_columns_and_keeps_every_number_whole(board: dict[
     assert re.search(r"\b1 +ppo +0\.63 \[0\.60, 0\.65\] +0\.82 +\+0\.30 ", ppo)
     (failed,) = [line for line in lines if " nan " in line]
     assert failed.split()[-2:] == ["0/5", "failed"]
-    assert lines[1].startswith("5 seeds; 10 to publish.")
+
+
+def test_long_names_and_flags_are_folded_and_cost_no_column(make_bench: Make, make_record: Make) -> None:
+    name = "algorithm beta=0.123456789 epochs=4"
+    records = [make_record("start"), make_record(name, flags=["budget under-used", "update discarded"])]
+    text = shown(build(make_bench(seeds=1), records))
+    assert max(map(len, text.splitlines())) <= 120
+    assert "No room" not in text
+    assert all(part in text for part in ("beta=0.12345678", "epochs=4", "update"))
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_a_narrow_terminal_gets_fewer_columns_and_no_cut_number(board: dict[str, Any], width: int) -> None:
+    text = shown(board, width)
+    (ppo,) = [line for line in text.splitlines() if " ppo " in line]
+    assert re.search(r"\b1 +ppo +0\.63 \[0\.60, 0\.65\] ", ppo)
+    assert max(map(len, text.splitlines())) <= width
+    assert "No room for Len" in text
+    assert text.splitlines()[0].startswith("test bench")
 
 
 def test_markdown_has_a_line_for_every_row_and_the_failures(board: dict[str, Any]) -> None:

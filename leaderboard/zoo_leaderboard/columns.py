@@ -14,6 +14,9 @@ NONE = "–"
 HEADLINES = {"headroom": "Headroom gained", "win_start": "Wins against start", None: "Headline"}
 """What the headline is called, by `board["headline"]`."""
 
+DISPENSABLE = ("Len", "Wins", "Used", "Proxy", "KL", "Δ tasks", "Gold", "Δ start")
+"""Titles of columns that a narrow terminal goes without, the first to go first."""
+
 # Escape sequences, line breaks and marks that turn the reading direction: none of them is part of a name.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 
@@ -28,7 +31,7 @@ class Column:
 
 
 def columns(board: Mapping[str, Any]) -> list[Column]:
-    """Return the main columns: together at most 120 characters wide for names of up to 16 characters."""
+    """Return the main columns: together at most 120 characters wide where long names are folded."""
     return [
         Column("Rank", rank),
         Column("Row", lambda row: plain(row["row"]), left=True),

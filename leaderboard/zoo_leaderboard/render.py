@@ -8,28 +8,44 @@ from itertools import groupby
 from typing import Any
 
 from rich.box import SIMPLE
-from rich.console import JustifyMethod
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from zoo_leaderboard.columns import NONE, columns, facts, interval, number, plain
+from zoo_leaderboard.columns import DISPENSABLE, NONE, columns, facts, interval, number, plain
 from zoo_leaderboard.page import page
 
 __all__ = ["csv", "markdown", "page", "table"]
 
+_ENDLESS = 1000
+_TEXT_WIDTH = 15
 _MARKS = re.compile(r"([\\`*|~\[\]])")
 
 
-def table(board: Mapping[str, Any]) -> Table:
-    """Return the board as a terminal table of at most 120 columns; notes under the title, blocks apart."""
-    lines = [f"{plain(board['name'])} · {facts(board)}", *map(plain, board["conditional_notes"])]
-    title = Text("\n".join(lines))
-    shown = Table(title=title, title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)
+def table(board: Mapping[str, Any], width: int | None = None) -> Table:
+    """Return the board as a terminal table, blocks apart, at most `width` wide (None: as the terminal is).
+
+    All columns take 120 characters. In fewer, the least telling are left out and named under the table, so
+    that no number is ever cut. The board's notes are for the caller to print.
+    """
+    room = Console().width if width is None else width
+    for count in range(len(DISPENSABLE) + 1):
+        shown = _table(board, left_out=DISPENSABLE[:count])
+        if Console(width=_ENDLESS).measure(shown).maximum <= room:
+            break
+    return shown
+
+
+def _table(board: Mapping[str, Any], left_out: Sequence[str]) -> Table:
+    chosen = [column for column in columns(board) if column.title not in left_out]
+    shown = Table(box=SIMPLE, show_edge=False, pad_edge=False, title_justify="left", caption_justify="left")
     shown.padding = (0, 0, 0, 1)
-    chosen = columns(board)
+    shown.title = Text(f"{plain(board['name'])} · {facts(board)}")
+    shown.caption = Text(f"No room for {', '.join(left_out)}: see leaderboard.md.") if left_out else None
     for column in chosen:
         side: JustifyMethod = "left" if column.left else "right"
-        shown.add_column(Text(column.title), justify=side, overflow="fold", no_wrap=not column.left)
+        wrap = {"max_width": _TEXT_WIDTH, "overflow": "fold"} if column.left else {"no_wrap": True}
+        shown.add_column(Text(column.title), justify=side, **wrap)
     for _, rows in groupby(board["rows"], key=lambda row: row["status"]):
         for row in rows:
             shown.add_row(*(Text(column.cell(row)) for column in chosen))
