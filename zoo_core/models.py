@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -160,7 +160,7 @@ def _load(auto: Any, path: Path) -> PreTrainedModel:
     architectures = json.loads((path / "config.json").read_text()).get("architectures") or ["?"]
     try:
         model = auto.from_pretrained(path, use_safetensors=True, attn_implementation="sdpa", dtype=torch.float32, **SAFE)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise ModelError(f"{path}: the model ({architectures[0]}) cannot be loaded: {error}") from None
     return _without_dropout(accelerator().prepare_model(model, evaluation_mode=True))
 

@@ -58,6 +58,7 @@ class Scorer:
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int = 64) -> None:
         self.model = model
         self.tokenizer = tokenizer
+        self.tokenizer.truncation_side = "left"  # the answer stands at the end
         self.batch_size = batch_size
         positions = getattr(model.config, "max_position_embeddings", None) or 512
         self.longest = min(positions, tokenizer.model_max_length)
@@ -93,6 +94,9 @@ class Scorer:
         else:
             answer = {"role": "assistant", "content": sample.response}
             text = self.tokenizer.apply_chat_template([*sample.prompt, answer], tokenize=False)
+            # What a template writes behind the last EOS (a newline, as a rule) no reward model was trained on.
+            end = self.tokenizer.eos_token or ""
+            text = text.rstrip() if text.rstrip().endswith(end) else text
             ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         eos = self.tokenizer.eos_token_id
         if eos is not None and (not ids or ids[-1] != eos):

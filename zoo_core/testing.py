@@ -36,7 +36,7 @@ from zoo_core.reward import Calibration, Reward, Sample
 from zoo_core.rollout import Prompts
 from zoo_core.run import Run, Session
 
-SPECIAL = ("<pad>", "<bos>", "<eos>", "<user>", "<assistant>", "<system>")
+SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>", "<user>", "<assistant>", "<system>")
 LETTERS = "abcdefghijklmnopqrstuvwxyz .,!?\n"
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<{{ message['role'] }}>{{ message['content'] }}"
@@ -53,7 +53,7 @@ NOT_REPEATED = ("wall_seconds", "peak_memory_bytes")
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
     """Return a tokenizer with one token a letter, BOS, EOS, a pad token of its own and a chat template."""
     words = [*SPECIAL, *LETTERS]
-    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="?"))
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
     tokenizer.decoder = decoders.Fuse()
@@ -62,7 +62,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
         pad_token="<pad>",
         bos_token="<bos>",
         eos_token="<eos>",
-        unk_token="?",
+        unk_token="<unk>",
         extra_special_tokens=["<user>", "<assistant>", "<system>"],
         chat_template=TEMPLATE,
     )
@@ -202,7 +202,8 @@ class AlgorithmSuite:
         return model
 
     @pytest.fixture(scope="class")
-    def finished(self) -> "Finished":
+    @classmethod
+    def finished(cls) -> Finished:
         """One undisturbed run with everything that was seen of it; tests compare others with it."""
         references: list[tuple[PreTrainedModel, dict[str, Tensor]]] = []
 
@@ -212,19 +213,20 @@ class AlgorithmSuite:
                 references.append((model, weights(model)))
                 return model
 
-        trial = self.session()
-        next(self.training(trial))
-        session = self.session(budget=self.updates * trial.ledger.flops)
+        suite = cls()
+        trial = suite.session()
+        next(suite.training(trial))
+        session = suite.session(budget=cls.updates * trial.ledger.flops)
         seen = Finished(session, references)
-        for metrics in islice(self.training(session, Witness(session)), self.most_updates + 1):
+        for metrics in islice(suite.training(session, Witness(session)), cls.most_updates + 1):
             seen.history.append(metrics)
             seen.spent.append(session.ledger.flops)
             seen.gradients.append(torch.is_grad_enabled() and not torch.is_inference_mode_enabled())
-            seen.start = seen.start or weights(self.made(session))
-        assert len(seen.history) <= self.most_updates, f"not at the end after {self.most_updates} updates"
+            seen.start = seen.start or weights(suite.made(session))
+        assert len(seen.history) <= cls.most_updates, f"not at the end after {cls.most_updates} updates"
         return seen
 
-    def test_every_update_yields_finite_numbers_once(self, finished: "Finished") -> None:
+    def test_every_update_yields_finite_numbers_once(self, finished: Finished) -> None:
         history, ledger = finished.history, finished.session.ledger
         undone = sum("discarded" in flag for flag in ledger.flags)
         assert len(history) == ledger.updates + undone
@@ -233,14 +235,14 @@ class AlgorithmSuite:
         values = [(key, value) for metrics in history for key, value in metrics.items()]
         assert [(key, value) for key, value in values if type(value) is not float or not math.isfinite(value)] == []
 
-    def test_training_changes_what_is_made_and_leaves_references_alone(self, finished: "Finished") -> None:
+    def test_training_changes_what_is_made_and_leaves_references_alone(self, finished: Finished) -> None:
         assert not same_weights(self.made(finished.session), finished.start)
         assert all(same_weights(model, start) for model, start in finished.references)
 
-    def test_gradients_are_on_at_every_yield(self, finished: "Finished") -> None:
+    def test_gradients_are_on_at_every_yield(self, finished: Finished) -> None:
         assert all(finished.gradients)
 
-    def test_the_budget_is_kept_to_and_the_meter_tells_the_truth(self, finished: "Finished") -> None:
+    def test_the_budget_is_kept_to_and_the_meter_tells_the_truth(self, finished: Finished) -> None:
         report, budget = finished.session.ledger.report(), finished.session.budget
         dearest = max(after - before for before, after in pairwise([0, *finished.spent]))
         assert report["flops"] <= budget
@@ -248,18 +250,18 @@ class AlgorithmSuite:
         assert report["flops"] == sum(report["flops_by_role_phase"].values())
         assert report["audit_ratio"] == pytest.approx(1.0, abs=0.02), "compute bypasses the meter"
 
-    def test_the_same_seed_gives_the_same_numbers_and_weights(self, finished: "Finished") -> None:
+    def test_the_same_seed_gives_the_same_numbers_and_weights(self, finished: Finished) -> None:
         again = self.session(budget=finished.session.budget)
         assert list(self.training(again)) == finished.history
         assert same_weights(self.made(again), weights(self.made(finished.session)))
         assert repeatable(again) == repeatable(finished.session)
 
-    def test_another_seed_gives_other_numbers_and_weights(self, finished: "Finished") -> None:
+    def test_another_seed_gives_other_numbers_and_weights(self, finished: Finished) -> None:
         other = self.session(budget=finished.session.budget, seed=1)
         assert list(self.training(other)) != finished.history
         assert not same_weights(self.made(other), weights(self.made(finished.session)))
 
-    def test_a_killed_run_resumes_to_the_same_bits(self, finished: "Finished", tmp_path: Path) -> None:
+    def test_a_killed_run_resumes_to_the_same_bits(self, finished: Finished, tmp_path: Path) -> None:
         history, budget = finished.history, finished.session.budget
         for seen in range(1, len(history) + 2):
             directory = tmp_path / str(seen)

@@ -14,7 +14,7 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 
-from zoo_core.functional import masked_mean, masked_sum, masked_whiten, minibatches
+from zoo_core.functional import masked_sum, masked_whiten, minibatches
 from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run
 from zoo_core.schedule import set_learning_rate
@@ -26,6 +26,7 @@ from zoo_ppo.loss import (
     clip_fraction,
     clipped_policy_loss,
     clipped_value_loss,
+    explained_variance,
     gae,
     score_or_penalty,
     slot_mask,
@@ -90,5 +91,5 @@ def train(config: PPOConfig, run: Run) -> Iterator[dict[str, float]]:
             "value_loss": value_loss.item(),
             "clip_fraction": clip_fraction(logprobs, batch.logprobs, batch.mask, config.clip_range).item(),
             "approximate_kl": approximate_kl(logprobs, batch.logprobs, batch.mask).item(),
-            "explained_variance": 1 - (masked_mean((returns - values) ** 2, slots) / returns[slots].var()).item(),
+            "explained_variance": explained_variance(values, returns, slots).item(),
         }

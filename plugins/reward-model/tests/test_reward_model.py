@@ -1,0 +1,81 @@
+"""The reward model passes the suite, and recovers the order behind the preferences, as a scorer reads it."""
+
+import random
+
+import pytest
+import torch
+from zoo_reward_model.config import RewardModelConfig
+from zoo_reward_model.train import scores, train
+
+from zoo_core.data import Preference
+from zoo_core.reward import Sample, Scorer
+from zoo_core.run import Run
+from zoo_core.testing import AlgorithmSuite, tiny_session, tiny_tokenizer
+
+PROMPT = [{"role": "user", "content": "hi"}]
+
+
+class TestRewardModel(AlgorithmSuite):
+    name = "reward-model"
+    settings = {"batch_size": 8}
+
+
+def said(text):
+    return [{"role": "assistant", "content": text}]
+
+
+def pairs(count, seed):
+    """Return pairs of texts of five letters; the one with more of the letter a is chosen."""
+    draw = random.Random(seed)
+    texts = [["".join(draw.choices("abc", k=5)) for _ in range(2)] for _ in range(3 * count)]
+    ordered = [sorted(pair, key=lambda text: text.count("a")) for pair in texts]
+    apart = [pair for pair in ordered if pair[0].count("a") != pair[1].count("a")]
+    return [Preference(PROMPT, said(good), said(bad), f"pair {n}") for n, (bad, good) in enumerate(apart[:count])]
+
+
+@pytest.fixture(scope="module")
+def trained():
+    session = tiny_session(["preferences"], rows={"preferences": pairs(96, seed=0)})
+    list(train(RewardModelConfig(batch_size=24, learning_rate=5e-3, epochs=12.0), Run(session)))
+    return session
+
+
+def test_pairs_it_has_not_seen_are_told_apart(trained):
+    seen = {(row.chosen[0]["content"], row.rejected[0]["content"]) for row in trained.rows["preferences"]}
+    held_out = [row for row in pairs(120, seed=1) if (row.chosen[0]["content"], row.rejected[0]["content"]) not in seen]
+    with torch.no_grad():
+        chosen, rejected = (
+            scores(trained.kept["reward"], trained.encoder.responses([(PROMPT, getattr(row, which)) for row in held_out]))
+            for which in ("chosen", "rejected")
+        )
+    assert len(held_out) >= 50
+    assert (chosen > rejected).float().mean() > 0.9
+
+
+def test_scores_rise_with_what_was_preferred_when_a_scorer_reads_plain_text(trained):
+    scorer = Scorer(trained.kept["reward"], tiny_tokenizer())
+    rising = scorer([Sample(PROMPT, "a" * count + "b" * (5 - count), True) for count in range(6)])
+    assert rising == sorted(rising)
+    assert rising[5] - rising[0] > 1.0
+
+
+def test_a_scorer_reads_the_tokens_that_the_reward_model_was_trained_on(trained):
+    rows = trained.rows["preferences"][:4]
+    trained_on = trained.encoder.responses([(row.prompt, row.chosen) for row in rows])
+    scorer = Scorer(trained.kept["reward"], tiny_tokenizer())
+    with torch.no_grad():
+        expected = scores(trained.kept["reward"], trained_on).tolist()
+    assert scorer([Sample(row.prompt, row.chosen[0]["content"], True) for row in rows]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_penalty_keeps_scores_near_zero(trained):
+    with torch.no_grad():
+        rows = trained.rows["preferences"]
+        chosen = scores(trained.kept["reward"], trained.encoder.responses([(row.prompt, row.chosen) for row in rows]))
+        rejected = scores(trained.kept["reward"], trained.encoder.responses([(row.prompt, row.rejected) for row in rows]))
+    assert ((chosen + rejected) / 2).mean().abs() < 0.5 * (chosen - rejected).mean()
+
+
+def test_no_passes_at_all_are_refused():
+    with pytest.raises(ValueError, match="epochs=0.0 must be above 0"):
+        RewardModelConfig(epochs=0.0)

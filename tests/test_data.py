@@ -1,0 +1,267 @@
+"""Rows are read in TRL's types, a wrong one is named by file and line, and no conversation stands in two splits."""
+
+import json
+
+import pytest
+from datasets import Dataset, DatasetDict
+
+from zoo_core.data import (
+    Demonstration,
+    Preference,
+    Prompt,
+    canonical,
+    demonstration,
+    fingerprint,
+    load_all,
+    load_rows,
+    preference,
+    prompt_only,
+    split_of,
+)
+from zoo_core.errors import DataError
+
+USER = {"role": "user", "content": "hi"}
+ASSISTANT = {"role": "assistant", "content": "yes"}
+NO = {"role": "assistant", "content": "no"}
+
+
+def written(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    """Two rows for each of 300 first turns."""
+    rows = []
+    for number in range(300):
+        first = {"role": "user", "content": f"Question {number}?"}
+        rows += [{"prompt": [first]}, {"prompt": [first, ASSISTANT, {"role": "user", "content": f"more {number}"}]}]
+    return written(tmp_path / "prompts.jsonl", rows)
+
+
+# Types
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"prompt": "a", "completion": " b"}, ("a", " b")),
+        ({"prompt": [USER], "completion": [ASSISTANT]}, ([USER], [ASSISTANT])),
+        ({"text": "a b"}, ("", "a b")),
+        ({"messages": [USER, ASSISTANT]}, ([USER], [ASSISTANT])),
+        ({"messages": [USER, NO, USER, ASSISTANT], "extra": 1}, ([USER, NO, USER], [ASSISTANT])),
+    ],
+    ids=["standard", "conversational", "text", "messages", "longer"],
+)
+def test_demonstrations_come_in_all_types_of_trl(row, expected):
+    assert demonstration(row, "here") == Demonstration(*expected, "here")
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"prompt": "a", "chosen": " b", "rejected": " c"}, ("a", " b", " c")),
+        ({"prompt": [USER], "chosen": [ASSISTANT], "rejected": [NO]}, ([USER], [ASSISTANT], [NO])),
+        ({"chosen": [USER, ASSISTANT], "rejected": [USER, NO]}, ([USER], [ASSISTANT], [NO])),
+        ({"chosen": "The sky is blue", "rejected": "The sky is green"}, ("The sky is", " blue", " green")),
+    ],
+    ids=["standard", "conversational", "implicit prompt", "implicit prompt as text"],
+)
+def test_preferences_come_in_all_types_of_trl(row, expected):
+    assert preference(row, "here") == Preference(*expected, "here")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": [USER]},
+        {"prompt": [USER], "completion": [ASSISTANT]},
+        {"prompt": [USER], "chosen": [ASSISTANT], "rejected": [NO]},
+        {"chosen": [USER, ASSISTANT], "rejected": [USER, NO]},
+    ],
+)
+def test_rows_of_other_types_serve_as_prompts(row):
+    assert prompt_only(row, "here") == Prompt([USER], "here")
+
+
+def test_messages_keep_role_and_content_only():
+    row = {"prompt": [{**USER, "name": "Ann", "time": 3}]}
+    assert prompt_only(row, "here").prompt == [USER]
+
+
+# Wrong rows
+
+WRONG = [
+    ("prompts", {"question": "a"}, r"the row has no 'prompt'; a prompt needs prompt. It has: question"),
+    ("prompts", {}, "It has: nothing"),
+    ("prompts", {"prompt": "  "}, "'prompt' is empty"),
+    ("prompts", {"prompt": []}, "'prompt' must be a string or a list of messages, it is list"),
+    ("prompts", {"prompt": 3}, r"it is int \(3\)"),
+    ("prompts", {"prompt": ["hi"]}, "'prompt' holds 'hi'; a message needs a 'role'"),
+    ("prompts", {"prompt": [{"role": "robot", "content": "x"}]}, r"a 'role' \(system, user, assistant, tool\)"),
+    ("prompts", {"prompt": [{"role": "user", "content": None}]}, "and a 'content'"),
+    ("demonstrations", {"prompt": "a"}, "the row has no 'completion'; a demonstration needs prompt, completion"),
+    ("demonstrations", {"prompt": "a", "completion": None}, "the row has no 'completion'"),
+    ("demonstrations", {"prompt": "a", "completion": [ASSISTANT]}, "'prompt' is text but 'completion' is not"),
+    ("demonstrations", {"messages": [USER]}, "must be a list that ends with an assistant's message"),
+    ("demonstrations", {"messages": "hi"}, "must be a list that ends with an assistant's message"),
+    ("demonstrations", {"text": ""}, "'text' is empty"),
+    ("preferences", {"chosen": "a", "prompt": "b"}, "the row has no 'rejected'; a preference needs"),
+    ("preferences", {"chosen": "a", "rejected": [NO], "prompt": "b"}, "'chosen' is text but 'rejected' is not"),
+    ("preferences", {"chosen": [NO], "rejected": [NO], "prompt": "b"}, "'prompt' is text but 'chosen' is not"),
+    ("preferences", {"chosen": "yes", "rejected": "no"}, "there is no 'prompt', and chosen and rejected do not share"),
+    ("preferences", {"chosen": "The sky", "rejected": "The sky"}, "add a 'prompt'"),
+]
+
+
+@pytest.mark.parametrize(("kind", "row", "message"), WRONG)
+def test_a_wrong_row_is_named_by_file_and_line(tmp_path, kind, row, message):
+    good = {"prompt": "p", "completion": "c", "chosen": "a", "rejected": "b"}
+    path = written(tmp_path / "rows.jsonl", [good, good, row])
+    with pytest.raises(DataError, match=rf"rows\.jsonl:3: .*{message}"):
+        load_all(path, kind, 0)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b'{"prompt": "a"', "this line is not JSON.*The file's last line is cut off"),
+        (b'{"prompt": "a",}\n', r"this line is not JSON \("),
+        (b'["a"]\n', "a row must be a JSON object, this is a list"),
+        (b'{"prompt": "\xff"}\n', "this line is not JSON"),
+    ],
+)
+def test_a_line_that_is_no_row_is_named(tmp_path, line, message):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"prompt": "a"}\n\n' + line)
+    with pytest.raises(DataError, match=rf"rows\.jsonl:3: {message}"):
+        load_all(str(path), "prompts", 0)
+
+
+# Files
+
+
+def test_empty_lines_are_skipped_and_still_counted(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('\n{"prompt": "a"}\n\n{"prompt": "b"}')
+    assert [(row.prompt, row.where) for row in load_all(str(path), "prompts", 0)] == [
+        ("a", f"{path}:2"),
+        ("b", f"{path}:4"),
+    ]
+
+
+def test_parquet_and_saved_data_sets_give_the_rows_of_the_jsonl_file(tmp_path):
+    rows = [{"prompt": [{**USER, "content": f"hi {n}"}], "completion": [ASSISTANT]} for n in range(5)]
+    data = Dataset.from_list(rows)
+    data.to_parquet(tmp_path / "rows.parquet")
+    data.save_to_disk(tmp_path / "saved")
+    DatasetDict(train=data, test=data.select([0])).save_to_disk(tmp_path / "splits")
+    expected = fingerprint(load_all(written(tmp_path / "rows.jsonl", rows), "demonstrations", 0))
+    for name in ("rows.parquet", "saved", "splits"):
+        loaded = load_all(str(tmp_path / name), "demonstrations", 0)
+        assert fingerprint(loaded) == expected
+        assert loaded[3].where == f"{tmp_path / name} row 3"
+
+
+def test_a_wrong_row_of_a_parquet_file_is_named_too(tmp_path):
+    Dataset.from_list([{"prompt": "a"}, {"prompt": None}]).to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(DataError, match=r"rows\.parquet row 1: the row has no 'prompt'"):
+        load_all(str(tmp_path / "rows.parquet"), "prompts", 0)
+
+
+def test_what_is_no_data_set_is_answered_with_what_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "empty.jsonl").write_text("\n")
+    (tmp_path / "rows.txt").write_text("a")
+    (tmp_path / "bad.parquet").write_bytes(b"PAR0")
+    (tmp_path / "folder").mkdir()
+    DatasetDict(test=Dataset.from_list([{"prompt": "a"}])).save_to_disk(tmp_path / "no-train")
+    for name, message in {
+        "empty.jsonl": "the file is empty",
+        "rows.txt": "cannot tell the format from the ending '.txt'",
+        "bad.parquet": "not a readable Parquet file",
+        "folder": "not a directory written by save_to_disk",
+        "no-train": "has the splits test but no 'train'",
+        "missing.jsonl": "there is no such file or directory",
+    }.items():
+        with pytest.raises(DataError, match=message):
+            load_all(str(tmp_path / name), "prompts", 0)
+    with pytest.raises(DataError, match="neither a file, a saved data set, a hub id nor"):
+        load_all("nothing", "prompts", 0)
+
+
+def test_a_hub_id_without_network_says_so(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(DataError, match="HF_HUB_OFFLINE is set and it is not in the local cache"):
+        load_all("no-such-org-at-all/no-such-data", "prompts", 0)
+
+
+# Splits and limits
+
+
+def first_turns(rows):
+    return {row.prompt[0]["content"] for row in rows}
+
+
+def test_splits_share_no_first_turn_and_leave_none_out(prompts):
+    splits = [load_rows(prompts, kind, 0) for kind in ("prompts", "dev_prompts", "test_prompts")]
+    turns = [first_turns(rows) for rows in splits]
+    assert sum(map(len, turns)) == len(set.union(*turns)) == 300
+    assert sum(map(len, splits)) == 600
+    # Binomial: 30 of 300 expected with a standard deviation of 5.2; four of them either way.
+    assert 9 <= len(turns[1]) <= 51
+    assert 9 <= len(turns[2]) <= 51
+
+
+def test_the_test_split_is_the_same_for_every_seed_and_dev_is_not(prompts):
+    assert {fingerprint(load_rows(prompts, "test_prompts", seed)) for seed in range(3)} == {
+        fingerprint(load_rows(prompts, "test_prompts", 0))
+    }
+    assert first_turns(load_rows(prompts, "dev_prompts", 0)) != first_turns(load_rows(prompts, "dev_prompts", 1))
+
+
+def test_spaces_capitals_and_what_follows_do_not_move_a_conversation_to_another_split():
+    for number in range(50):
+        first = {"role": "user", "content": f"Is it  {number}\nOclock"}
+        same = {"role": "user", "content": f" is it {number} oclock "}
+        system = {"role": "system", "content": "be kind"}
+        split = split_of([first], 0)
+        assert split_of([system, same, ASSISTANT, USER], 0) == split
+        assert split_of(f"IS IT {number} OCLOCK", 0) == split
+
+
+def test_limits_are_nested_and_drawn_by_the_seed(prompts):
+    everything = [canonical(row) for row in load_rows(prompts, "prompts", 0)]
+    for limit in (1, 10, 100):
+        assert [canonical(row) for row in load_rows(prompts, "prompts", 0, limit)] == everything[:limit]
+    other = [canonical(row) for row in load_rows(prompts, "prompts", 1, 10)]
+    assert other != everything[:10]
+
+
+def test_the_order_in_the_file_does_not_matter(tmp_path):
+    rows = [{"prompt": f"Question {number}?"} for number in range(60)]
+    one = load_rows(written(tmp_path / "one.jsonl", rows), "prompts", 0, 20)
+    other = load_rows(written(tmp_path / "other.jsonl", rows[::-1]), "prompts", 0, 20)
+    assert fingerprint(one) == fingerprint(other)
+
+
+def test_too_few_prompts_for_a_split_are_refused_in_words(tmp_path):
+    path = written(tmp_path / "few.jsonl", [{"prompt": "a"}])
+    kinds = {"train": "prompts", "dev": "dev_prompts", "test": "test_prompts"}
+    kinds.pop(split_of("a", 0))
+    for split, kind in kinds.items():
+        with pytest.raises(DataError, match=rf"none of its 1 rows falls into the {split} split.*at least about 50 rows"):
+            load_rows(path, kind, 0)
+
+
+def test_texts_without_a_prompt_are_all_trained_on(tmp_path):
+    path = written(tmp_path / "texts.jsonl", [{"text": f"text {number}"} for number in range(40)])
+    assert len(load_rows(path, "demonstrations", 0)) == 40
+
+
+def test_a_fingerprint_is_of_content_and_order_not_of_place():
+    one, other = Prompt("a", "x:1"), Prompt("b", "x:2")
+    assert fingerprint([one, other]) == fingerprint([Prompt("a", "y:7"), other])
+    assert fingerprint([one, other]) != fingerprint([other, one])
+    assert canonical(Prompt([USER], "x")) == canonical(Prompt([{"content": "hi", "role": "user"}], "y"))

@@ -1,0 +1,175 @@
+"""One broken plugin never takes the others down, and listing them costs nothing."""
+
+import subprocess
+import sys
+import textwrap
+from importlib.metadata import EntryPoint, distributions
+
+import pytest
+
+from zoo_core.errors import DataError, PluginError, SpecError
+from zoo_core.plugins import Plugins
+
+GOOD = """
+    from zoo_core.hookspecs import hookimpl
+    from zoo_core.records import Algorithm
+
+    @hookimpl
+    def zoo_algorithms():
+        return [Algorithm(name="good", summary="-", paper="-", config="x:X", train="x:x", learns_from=("prompts",))]
+"""
+RECORD = """
+    @hookimpl
+    def zoo_algorithms():
+        return [Algorithm(name="{name}", summary="-", paper="-", config="x:X", train="x:x", learns_from=(), {more})]
+"""
+IMPORTS = """
+    from zoo_core.hookspecs import hookimpl
+    from zoo_core.records import Algorithm, Task
+"""
+RULER = "    @hookimpl\n    def zoo_reward(ref):\n        return len if ref == '{ref}' else None\n"
+
+
+@pytest.fixture
+def found(tmp_path, monkeypatch):
+    """Return a function that makes distributions of one plugin each and loads them as if they were installed."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def load(block=(), **sources):
+        for name, source in sources.items():
+            module = f"made_by_{name}_{tmp_path.name.replace('-', '_')}"
+            (tmp_path / f"{module}.py").write_text(textwrap.dedent(source))
+            info = tmp_path / f"zoo_made_{name}-1.2.dist-info"
+            info.mkdir()
+            (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: zoo-made-{name}\nVersion: 1.2\n")
+            # Two distributions may give their entry points one name: what stands before "__" counts.
+            (info / "entry_points.txt").write_text(f"[zoo]\n{name.partition('__')[0]} = {module}\n")
+        made = [entry for one in distributions(path=[str(tmp_path)]) for entry in one.entry_points]
+        return Plugins(made, block)
+
+    return load
+
+
+def status(plugins, distribution):
+    (plugin,) = [one for one in plugins.plugins if one.distribution == f"zoo-made-{distribution}"]
+    return plugin.status, plugin.reason
+
+
+def test_a_good_plugin_is_loaded_with_what_it_provides(found):
+    plugins = found(good=GOOD)
+    (plugin,) = plugins.plugins
+    assert (plugin.status, plugin.version, plugin.hooks, plugin.provides) == ("ok", "1.2", ["zoo_algorithms"], ["good"])
+    assert plugins.owner("zoo_algorithms", "good") is plugin
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import no_such_module_at_all", "ModuleNotFoundError: No module named 'no_such_module_at_all'"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("def broken(:", "SyntaxError"),
+        (IMPORTS + "    @hookimpl\n    def zoo_algorythms():\n        return []\n", "unknown hook 'zoo_algorythms'"),
+        (IMPORTS + "    @hookimpl\n    def zoo_reward(reference):\n        return None\n", "reference"),
+        (IMPORTS + RULER.format(ref="x") + "    @hookimpl\n    def zoo_tasks(more):\n        return []\n", "more"),
+        (IMPORTS + "    @hookimpl\n    def zoo_algorithms():\n        return 1 / 0\n", "ZeroDivisionError"),
+        (IMPORTS + "    @hookimpl\n    def zoo_algorithms():\n        return [{'name': 'x'}]\n", "must return Algorithm"),
+        (IMPORTS + "    @hookimpl\n    def zoo_tasks():\n        return None\n", "NoneType"),
+        (IMPORTS + RECORD.format(name="../bad", more=""), "'../bad' must be lower case"),
+        (IMPORTS + RECORD.format(name="Bad", more=""), "'Bad' must be lower case"),
+    ],
+)
+def test_a_broken_plugin_is_put_aside_with_its_reason_and_the_others_stay(found, source, reason):
+    plugins = found(a_broken=source, good=GOOD, z_broken=source)
+    assert sorted(plugins.algorithms) == ["good"]
+    for name in ("a_broken", "z_broken"):
+        state, why = status(plugins, name)
+        assert state == "broken"
+        assert reason in why
+        assert "\n" not in why
+    assert status(plugins, "good") == ("ok", "")
+    assert plugins.first("zoo_rollout_engine", name="no such engine") is None  # the hooks can still be called
+
+
+def test_a_broken_plugin_leaves_none_of_its_hooks_behind(found):
+    plugins = found(bad=IMPORTS + RULER.format(ref="mine") + "    @hookimpl\n    def zoo_nothing():\n        pass\n")
+    assert [one.plugin_name for one in plugins.manager.hook.zoo_reward.get_hookimpls()] == ["zoo-core"]
+
+
+def test_a_plugin_for_another_core_is_named_incompatible_with_the_remedy(found):
+    plugins = found(new=IMPORTS + RECORD.format(name="new", more="api_version=99"), good=GOOD)
+    state, why = status(plugins, "new")
+    assert state == "incompatible"
+    assert "plugin API 99, this core speaks 1; install a release of zoo-made-new" in why
+    assert sorted(plugins.algorithms) == ["good"]
+
+
+def test_two_entry_points_of_one_name_are_a_conflict_that_the_first_distribution_wins(found):
+    plugins = found(same__a=GOOD, same__b=GOOD.replace('"good"', '"other"'))
+    assert status(plugins, "same__a")[0] == "ok"
+    state, why = status(plugins, "same__b")
+    assert state == "conflict"
+    assert "plugin named 'same'; uninstall one of them" in why
+
+
+def test_two_algorithms_of_one_name_are_a_conflict_and_the_loser_gives_nothing(found):
+    two = IMPORTS + RECORD.format(name="first", more="").replace("return [", "return [Algorithm(name='good', summary='-', "
+        "paper='-', config='x:X', train='x:x', learns_from=()), ")
+    plugins = found(a=GOOD, b=two.replace("name='good'", "name='own'").replace('"first"', '"good"'))
+    state, why = status(plugins, "b")
+    assert state == "conflict"
+    assert "'good' is also provided by zoo-made-a" in why
+    assert sorted(plugins.algorithms) == ["good"]
+    assert plugins.owner("zoo_algorithms", "good").distribution == "zoo-made-a"
+
+
+def test_a_blocked_plugin_is_not_imported(found):
+    plugins = found(block=["bad"], bad="raise SystemExit(3)", good=GOOD)
+    assert status(plugins, "bad") == ("blocked", "not wanted in this process")
+    assert sorted(plugins.algorithms) == ["good"]
+
+
+def test_an_unknown_algorithm_is_answered_with_the_nearest_known(found):
+    with pytest.raises(SpecError, match="Did you mean 'good'"):
+        found(good=GOOD).algorithm("god")
+
+
+def test_the_first_plugin_that_answers_is_asked_before_the_core(found):
+    plugins = found(ruler=IMPORTS + RULER.format(ref="ruler"))
+    assert plugins.first("zoo_reward", ref="ruler") is len
+
+
+def test_a_hook_that_fails_names_its_plugin_and_its_own_errors_pass_unchanged(found):
+    failing = "    @hookimpl\n    def zoo_reward(ref):\n        {}\n"
+    with pytest.raises(PluginError, match=r"plugin 'bad' failed in zoo_reward.*ZeroDivisionError"):
+        found(bad=IMPORTS + failing.format("1 / 0")).first("zoo_reward", ref="x")
+
+
+def test_a_user_error_of_a_plugin_is_passed_on_as_it_is(found):
+    failing = "    @hookimpl\n    def zoo_reward(ref):\n        raise DataError('row 3 is empty')\n"
+    with pytest.raises(DataError, match="^row 3 is empty$"):
+        found(bad=IMPORTS + "    from zoo_core.errors import DataError\n" + failing).first("zoo_reward", ref="x")
+
+
+def test_an_observer_that_fails_is_reported_and_stops_nobody(found):
+    observer = "    @hookimpl\n    def zoo_run_updated(update):\n        seen.append(update)\n{}"
+    plugins = found(
+        a_bad=IMPORTS + "    seen = []\n" + observer.format("        raise ValueError('no network')\n"),
+        good=IMPORTS + "    seen = []\n" + observer.format(""),
+    )
+    (line,) = plugins.observe("zoo_run_updated", cell={}, update=7, metrics={})
+    assert line == "observer 'a_bad' failed in zoo_run_updated: ValueError('no network')"
+    assert plugins.manager.get_plugin("good").seen == [7]
+
+
+def test_loading_an_entry_point_without_a_distribution_works():
+    plugins = Plugins([EntryPoint("nothing", "no_such_module_at_all", "zoo")])
+    assert [(one.distribution, one.status) for one in plugins.plugins] == [("?", "broken")]
+
+
+def test_listing_imports_nothing_heavy():
+    code = (
+        "import sys; from zoo_core.plugins import plugins; assert plugins().algorithms; "
+        "print(*{'torch', 'transformers', 'numpy', 'pydantic', 'jaxtyping', 'datasets'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
