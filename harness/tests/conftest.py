@@ -16,13 +16,13 @@ from zoo_core.testing import tiny_policy, tiny_tokenizer
 
 logging.disable_progress_bar()
 
-JUDGE = '''
+JUDGE = """
 def share_of_a(samples):
     return [sample.response.count("a") / max(1, len(sample.response)) for sample in samples]
 
 share_of_a.best = 1.0
 share_of_a.parts = lambda samples: {"ended": [float(sample.ended) for sample in samples]}
-'''
+"""
 TASK = """
 task: spell
 dataset_path: json
@@ -74,7 +74,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [{"prompt": p, "chosen": g, "rejected": b} for p, g, b in zip(user, good, bad, strict=True)],
     )
     write_rows(folder / "prompts.jsonl", [{"prompt": p} for p in user])
-    write_rows(folder / "spell.jsonl", [{"question": "<bos>b", "choices": ["a", "b"], "label": n % 2} for n in range(8)])
+    write_rows(
+        folder / "spell.jsonl",
+        [{"question": "<bos>b", "choices": ["a", "b"], "label": n % 2} for n in range(8)],
+    )
     (folder / "spell.yaml").write_text(TASK % (folder / "spell.jsonl"))
     (folder / "judge.py").write_text(JUDGE)
     (folder / "spec.yaml").write_text(yaml.safe_dump(SPEC))
@@ -140,7 +143,13 @@ def zoo(environment: dict[str, str]) -> Zoo:
     def run(*arguments: str | Path, cwd: Path, **extra: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "zoo_harness.cli", *map(str, arguments)]
         return subprocess.run(
-            command, cwd=cwd, env={**environment, **extra}, capture_output=True, text=True, timeout=280, check=False
+            command,
+            cwd=cwd,
+            env={**environment, **extra},
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
         )
 
     return run

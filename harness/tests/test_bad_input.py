@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-
-from zoo_core.errors import BudgetError, DataError, ModelError, SpecError, StorageError, ZooError
-from zoo_core.testing import tiny_tokenizer
 from zoo_harness import bench, probe
 from zoo_harness.jobs import Job
 from zoo_harness.live import LiveTable
 from zoo_harness.plan import Pipeline, Plan
 from zoo_harness.spec import Spec, read
+
+from zoo_core.errors import BudgetError, DataError, ModelError, SpecError, StorageError, ZooError
+from zoo_core.testing import tiny_tokenizer
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -26,7 +26,11 @@ def check(world: Path, **changes: Any) -> dict[str, Any]:
     """Do what `zoo bench` does before it trains, in this process."""
     spec = spec_of(world, **changes)
     pipeline = Pipeline.of(spec)
-    payload = {"spec": spec.model_dump(mode="json"), "kinds": pipeline.kinds, "measure": pipeline.measurements()}
+    payload = {
+        "spec": spec.model_dump(mode="json"),
+        "kinds": pipeline.kinds,
+        "measure": pipeline.measurements(),
+    }
     return probe.run(Job(kind="probe", title="probe", directory=world, identity="test", payload=payload))
 
 
@@ -144,7 +148,9 @@ def test_pickled_weights_only(world, tmp_path):
 def test_conversations_without_a_chat_template(world, tmp_path):
     base = copy_of_base(world, tmp_path)
     (base / "chat_template.jinja").unlink()
-    with pytest.raises(ModelError, match=r"jsonl:\d+: this is a conversation, but the model's tokenizer has no chat template"):
+    with pytest.raises(
+        ModelError, match=r"jsonl:\d+: this is a conversation, but the model's tokenizer has no chat template"
+    ):
         check(world, base=str(base))
 
 

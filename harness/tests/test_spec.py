@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
+from zoo_harness.spec import PRESETS, read
 
 from zoo_core.errors import SpecError
-from zoo_harness.spec import PRESETS, read
 
 
 def write(folder: Path, text: str) -> Path:

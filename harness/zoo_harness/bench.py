@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import psutil
+from zoo_leaderboard.board import build
+from zoo_leaderboard.load import load
+from zoo_leaderboard.write import write
 
-from zoo_core.storage import write_json
 from zoo_core.errors import SpecError, StorageError, ZooError, did_you_mean
 from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm
+from zoo_core.storage import write_json
 from zoo_harness import local
 from zoo_harness.jobs import Job, Outcome, identify, read_json
 from zoo_harness.plan import Pipeline, Plan, algorithm_plugins, budget_of, own_hash
 from zoo_harness.record import SCHEMA_VERSION, record_file, record_of
 from zoo_harness.spec import Entry, Spec
-from zoo_leaderboard.board import build
-from zoo_leaderboard.load import load
-from zoo_leaderboard.write import write
 
 SPARE_BYTES = 200 * 2**20
 """Disk that is left free."""
@@ -212,7 +212,9 @@ def _next_folder(folder: Path) -> Path:
 
 def _differs(output: Path, known: dict[str, Any], plan: Plan) -> str:
     now = bench_json(plan)
-    keys = [key for key in ("spec", "flops_budget", "seeds", "base", "data", "environment") if known.get(key) != now[key]]
+    keys = [
+        key for key in ("spec", "flops_budget", "seeds", "base", "data", "environment") if known.get(key) != now[key]
+    ]
     what = ", ".join(keys) or "the code of the core or of a plugin"
     return f"{output}: holds another bench (different: {what}). Give another --output, or move that folder away."
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
@@ -23,7 +22,7 @@ USER_ERROR = 2
 class _WithPluginCommands(TyperGroup):
     """The built-in commands, and those that plugins provide; plugins are asked only when they are needed."""
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]  # typer's own click is private
         own = super().get_command(ctx, cmd_name)
         if own is not None:
             return own
@@ -33,7 +32,7 @@ class _WithPluginCommands(TyperGroup):
         record = plugins().commands.get(cmd_name)
         return typer.main.get_command(load_path(record.app)) if record else None
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         from zoo_core.plugins import plugins
 
         return [*super().list_commands(ctx), *plugins().commands]
@@ -92,9 +91,10 @@ def bench(
 
     Run again, the same command goes on where it was stopped.
     """
+    from zoo_leaderboard.render import table
+
     from zoo_harness.bench import make_plan, run
     from zoo_harness.live import LiveTable
-    from zoo_leaderboard.render import table
 
     console = Console(stderr=as_json)
     read = _spec(spec, preset, base, demonstrations, preferences, prompts, reward, gold, algorithms, budget, seeds, tasks, settings)  # fmt: skip
@@ -107,7 +107,11 @@ def bench(
         Console().print(table(result.board))
         for note in result.board.get("conditional_notes", []):
             console.print(f"note: {note}", markup=False, highlight=False)
-    console.print(f"results: {_shown(result.output)} (leaderboard.html, .md, .csv, .json)", markup=False, highlight=False)
+    console.print(
+        f"results: {_shown(result.output)} (leaderboard.html, .md, .csv, .json)",
+        markup=False,
+        highlight=False,
+    )
     for title, outcome in result.failures.items():
         console.print(f"{title}: {outcome.status}: {outcome.error}", style="red", markup=False, highlight=False)
     if result.failures:
@@ -246,7 +250,13 @@ def plugins_list(as_json: AsJson = False) -> None:
     for plugin in found:
         what = ", ".join(plugin.provides) or ", ".join(plugin.hooks)
         good = plugin.status == "ok"
-        cells = [plugin.name, plugin.distribution, plugin.version, plugin.status, what if good else plugin.reason]
+        cells = [
+            plugin.name,
+            plugin.distribution,
+            plugin.version,
+            plugin.status,
+            what if good else plugin.reason,
+        ]
         table.add_row(*(Text(cell) for cell in cells), style=None if good else "red")
     Console().print(table)
 
@@ -264,7 +274,9 @@ def main() -> None:
     except OSError as error:
         if error.errno not in (28, 122):  # no space left, quota exceeded
             raise
-        sys.stderr.write(f"error: the disk is full: {error}. What is done stays; make room and run the same command again.\n")
+        sys.stderr.write(
+            f"error: the disk is full: {error}. What is done stays; make room and run the same command again.\n"
+        )
         sys.exit(USER_ERROR)
 
 

@@ -16,16 +16,16 @@ from typing import Any
 os.environ.setdefault("DISABLE_MULTIPROC", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-import lm_eval  # noqa: E402  the settings above are read when it is imported
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from lm_eval.api.task import ConfigurableTask  # noqa: E402
-from lm_eval.models.huggingface import HFLM  # noqa: E402
-from lm_eval.tasks import TaskManager  # noqa: E402
-from transformers import PreTrainedModel, PreTrainedTokenizerBase  # noqa: E402
+import lm_eval
+import numpy as np
+import torch
+from lm_eval.api.task import ConfigurableTask
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zoo_core.errors import SpecError  # noqa: E402
-from zoo_core.plugins import plugins  # noqa: E402
+from zoo_core.errors import SpecError
+from zoo_core.plugins import plugins
 
 BATCH = 32
 
@@ -93,14 +93,18 @@ def _load_task(name: str) -> ConfigurableTask:
         if _is_file(name):
             if not Path(name).is_file():
                 raise SpecError(f"tasks: there is no task file {name} (looked in {Path.cwd()}).")
-            manager = TaskManager(include_path=str(Path(name).parent), include_defaults=False)
-            return _only(manager, Path(name).stem, name)
+            folder = Path(name).resolve().parent
+            with contextlib.chdir(folder):  # data files that a task names are relative to its own file
+                manager = TaskManager(include_path=str(folder), include_defaults=False)
+                return _only(manager, Path(name).stem, name)
         manager = _lm_eval_manager(name)
         if name not in manager.all_tasks:
             close = difflib.get_close_matches(name, [*manager.all_tasks, *plugins().tasks], n=1)
             hint = f"Did you mean {close[0]!r}? " if close else ""
             known = ", ".join(plugins().tasks) or "none"
-            raise SpecError(f"tasks: there is no task {name!r}. {hint}Of plugins: {known}; all others are lm-eval's own names.")
+            raise SpecError(
+                f"tasks: there is no task {name!r}. {hint}Of plugins: {known}; all others are lm-eval's own names."
+            )
         return _only(manager, name, name)
     except (ConnectionError, FileNotFoundError, ModuleNotFoundError, ValueError) as error:
         raise SpecError(

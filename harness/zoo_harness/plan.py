@@ -44,7 +44,9 @@ class Pipeline:
         entries = spec.algorithms or [Entry(name=a.name, row=a.name) for a in installed.values() if a.competes]
         rows = tuple((entry, plugins().algorithm(entry.name)) for entry in entries)
         if not rows:
-            raise SpecError("no algorithm is installed; pip install a plugin such as zoo-ppo. `zoo plugins` shows them.")
+            raise SpecError(
+                "no algorithm is installed; pip install a plugin such as zoo-ppo. `zoo plugins` shows them."
+            )
         for entry, algorithm in rows:
             if not algorithm.competes:
                 raise SpecError(f"algorithms: {entry.name!r} prepares a stage of others and is no row by itself.")
@@ -124,7 +126,12 @@ class Plan:
     def _world(self) -> dict[str, Any]:
         spec = self.spec.model_dump(mode="json", exclude=UNIMPORTANT)
         data = {kind: found["sha256"] for kind, found in self.probe["data"].items()}
-        return {"spec": spec, "base": self.probe["base"]["sha256"], "data": data, "environment": self.probe["environment"]}
+        return {
+            "spec": spec,
+            "base": self.probe["base"]["sha256"],
+            "data": data,
+            "environment": self.probe["environment"],
+        }
 
     @cached_property
     def _codes(self) -> dict[str, str]:
@@ -139,7 +146,10 @@ class Plan:
             found += self._seed_jobs(seed, scored)
         order = {"train": 0, "calibrate": 1, "score": 2}
         # Stages of all seeds first, so that no worker waits for one while cells could run.
-        return sorted(found, key=lambda job: (bool(job.row), job.row not in ("base", "start"), order[job.kind], job.seed))
+        return sorted(
+            found,
+            key=lambda job: (bool(job.row), job.row not in ("base", "start"), order[job.kind], job.seed),
+        )
 
     def _seed_jobs(self, seed: int, scored: bool) -> list[Job]:
         pipeline, jobs = self.pipeline, []
@@ -207,7 +217,12 @@ class Plan:
         )
 
     def _cell(
-        self, entry: Entry, algorithm: Algorithm, seed: int, closure: list[Job], stages: Mapping[str, Job | None]
+        self,
+        entry: Entry,
+        algorithm: Algorithm,
+        seed: int,
+        closure: list[Job],
+        stages: Mapping[str, Job | None],
     ) -> Job:
         payload = self._training(algorithm, entry.settings, self.budget, closure)
         start, reward, calibration = stages["start"], stages["reward"], stages["calibration"]

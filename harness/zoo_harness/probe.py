@@ -17,7 +17,7 @@ from zoo_core.hookspecs import Kind
 from zoo_core.models import load_policy, scorer_from, weights_sha256
 from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm
-from zoo_core.reward import Calibration, Scorer
+from zoo_core.reward import Calibration, Reward, Scorer
 from zoo_core.run import Run, Session
 from zoo_harness.jobs import Job
 from zoo_harness.settings import configure
@@ -93,7 +93,7 @@ def _measure(materials: Materials, algorithm: Algorithm, settings: dict[str, Any
     """Run one update from the base model; its cost does not depend on the weights it starts from."""
     policy = load_policy(materials.base).train()
     rewarded = "reward" in algorithm.learns_from
-    reward = None
+    reward: Reward | None = None
     if rewarded and materials.spec.reward == "preferences":
         reward = Scorer(scorer_from(policy, 0).eval().requires_grad_(False), materials.encoder.tokenizer)
     elif rewarded:
@@ -142,4 +142,3 @@ def _tensor_bytes(tree: Any) -> int:
     if isinstance(tree, dict):
         return sum(map(_tensor_bytes, tree.values()))
     return sum(map(_tensor_bytes, tree)) if isinstance(tree, (list, tuple)) else 0
-

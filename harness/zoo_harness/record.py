@@ -79,7 +79,9 @@ def _costs(trained: Job | None, stages: Sequence[Job], record: dict[str, Any]) -
         "audit_ratio": _audit_ratio([ledger for _, ledger in ledgers]),
         "labels": {kind: len(seen) for kind, seen in rows.items()},
         "updates": ledgers[0][1]["updates"] if own else 0,
-        "flags": sorted({flag for _, ledger in ledgers for flag in ledger["flags"]} | set(own.get("observer_failures", []))),
+        "flags": sorted(
+            {flag for _, ledger in ledgers for flag in ledger["flags"]} | set(own.get("observer_failures", []))
+        ),
     }
     for name in ADDED:
         costs[name] = sum(ledger[name] for _, ledger in ledgers)
@@ -102,5 +104,3 @@ def _audit_ratio(ledgers: Sequence[dict[str, Any]]) -> float | None:
 def record_file(output: Path, row: str, seed: int) -> Path:
     """Where a record stands."""
     return output / "records" / f"{row}-seed{seed}.json"
-
-

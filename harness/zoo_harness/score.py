@@ -18,13 +18,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from zoo_core.storage import write_json
 from zoo_core.data import Prompt, Text
 from zoo_core.errors import ModelError
 from zoo_core.models import load_policy, weights_sha256
 from zoo_core.reward import Calibration, Reward, load_reward
 from zoo_core.rollout import Responses, Rollout, response_logits
 from zoo_core.run import derive, finish_rollout
+from zoo_core.storage import write_json
 from zoo_harness.jobs import Job, read_json
 from zoo_harness.spec import Spec
 from zoo_harness.work import Materials, environment, open_reward
@@ -104,7 +104,8 @@ class Scoring:
             wrong = ", ".join([*unexpected, *missing][:3])
             raise ModelError(f"{weights}: the weights do not fit the architecture of {self.spec.base} ({wrong}).")
         model.tie_weights()
-        return model.eval().requires_grad_(False)
+        model.eval().requires_grad_(False)
+        return model
 
     def final(self, model: PreTrainedModel) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Score final weights: {name: number} and the items behind them."""

@@ -20,8 +20,5 @@ def configure(algorithm: Algorithm, settings: Mapping[str, Any]) -> Any:
     try:
         return TypeAdapter(kind).validate_python(dict(settings))
     except ValidationError as error:
-        lines = [
-            ": ".join([*map(str, one["loc"]), one["msg"].removeprefix("Value error, ")])
-            for one in error.errors()
-        ]
+        lines = [": ".join([*map(str, one["loc"]), one["msg"].removeprefix("Value error, ")]) for one in error.errors()]
         raise SpecError(f"{algorithm.name}: {'; '.join(lines)}") from None

@@ -23,7 +23,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
         "budget": 3e12,
         "seeds": 3,
-        "evaluation": {"temperatures": [0.0, 0.5, 1.0], "dev_prompts": 96, "test_prompts": 256, "task_items": 200},
+        "evaluation": {
+            "temperatures": [0.0, 0.5, 1.0],
+            "dev_prompts": 96,
+            "test_prompts": 256,
+            "task_items": 200,
+        },
     },
     "board": {
         "budget": 6e12,
@@ -208,8 +213,12 @@ def _set(merged: dict[str, Any], key: str, value: Any) -> None:
                 entries[place] = {**form, tail: value}
                 merged["algorithms"] = entries
                 return
-        rows = ", ".join(entry if isinstance(entry, str) else str(entry.get("row", entry.get("name"))) for entry in entries)
-        raise SpecError(f"--set {key}: there is no row {head!r} under --algorithms (there are: {rows or 'none named'}).")
+        rows = ", ".join(
+            entry if isinstance(entry, str) else str(entry.get("row", entry.get("name"))) for entry in entries
+        )
+        raise SpecError(
+            f"--set {key}: there is no row {head!r} under --algorithms (there are: {rows or 'none named'})."
+        )
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:

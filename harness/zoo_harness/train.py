@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from zoo_core.storage import write_json
 from zoo_core.errors import BudgetError, StorageError
 from zoo_core.models import load_policy, load_tokenizer, weights_sha256
 from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm
 from zoo_core.reward import Calibration
 from zoo_core.run import Run, Session
+from zoo_core.storage import write_json
 from zoo_harness.jobs import Job, read_json
 from zoo_harness.plan import MOST_FOR_STAGES
 from zoo_harness.settings import configure
@@ -60,7 +60,9 @@ def stage_flops(directory: Path) -> int:
     """What a stage cost, computed now or read from the cache."""
     result = read_json(directory / "result.json")
     if result is None:
-        raise StorageError(f"{directory}: the stage's result.json is missing or damaged; delete the folder and run again.")
+        raise StorageError(
+            f"{directory}: the stage's result.json is missing or damaged; delete the folder and run again."
+        )
     return int(result["ledger"]["flops"])
 
 

@@ -17,12 +17,15 @@ from zoo_core.hookspecs import Kind
 from zoo_core.meter import METER_VERSION
 from zoo_core.models import accelerator, load_scorer, load_scorer_tokenizer, load_tokenizer, resolve
 from zoo_core.plugins import plugins
-from zoo_core.records import Signal
 from zoo_core.reward import Reward, Scorer, load_reward
 from zoo_core.rollout import RolloutEngine
 from zoo_harness.spec import Spec
 
-LIMITS: dict[str, str] = {"preferences": "preference_labels", "demonstrations": "demonstrations", "prompts": "prompts"}
+LIMITS: dict[str, str] = {
+    "preferences": "preference_labels",
+    "demonstrations": "demonstrations",
+    "prompts": "prompts",
+}
 
 
 class Materials:
@@ -64,10 +67,11 @@ class Materials:
             raise SpecError(f"{ref}: every prompt is longer than prompt_tokens={self.spec.prompt_tokens}; raise it.")
         return short[:limit], len(rows) - len(short)
 
-    def signals(self, learns_from: Iterable[Signal], seed: int) -> dict[str, list[DataRow]]:
+    def signals(self, learns_from: Iterable[str], seed: int) -> dict[str, list[DataRow]]:
         """Return the data sets that an algorithm's record lists, and no others."""
+        wanted = set(learns_from)
         kinds: list[Kind] = ["demonstrations", "preferences", "prompts"]
-        return {kind: self.rows(kind, seed) for kind in kinds if kind in learns_from}
+        return {kind: self.rows(kind, seed) for kind in kinds if kind in wanted}
 
     def texts(self, kind: Kind, seed: int, count: int) -> list[Prompt]:
         """Distinct prompts for the scorer."""

@@ -7,8 +7,8 @@ import traceback
 from importlib import import_module
 from pathlib import Path
 
-from zoo_core.storage import write_json
 from zoo_core.errors import ZooError
+from zoo_core.storage import write_json
 from zoo_harness.jobs import Job, read_json
 
 PRELOAD = [
@@ -38,7 +38,10 @@ def main(job_file: str) -> None:
         except BaseException as error:  # a plugin may raise anything; the bench goes on and shows it
             traceback.print_exc()
             sys.stderr.flush()
-            write_json(job.failure_file, {"identity": job.identity, "user": isinstance(error, ZooError), "error": _say(error)})
+            write_json(
+                job.failure_file,
+                {"identity": job.identity, "user": isinstance(error, ZooError), "error": _say(error)},
+            )
             os._exit(1)
         sys.stdout.flush()
         os._exit(0)  # a thread that a plugin left running must not keep the process
