@@ -62,7 +62,7 @@ def test_a_jump_beyond_what_can_be_undone_is_flagged_as_overspent_and_ends_the_r
 
 @pytest.mark.parametrize("budget", [50, 0])
 def test_a_budget_too_small_for_one_update_says_what_one_costs(budget):
-    with pytest.raises(BudgetError, match="the budget is too small for one update.*Raise the budget"):
+    with pytest.raises(BudgetError, match=r"the budget is too small for one update.*Raise the budget"):
         spend([80], budget)
 
 

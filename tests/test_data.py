@@ -251,7 +251,9 @@ def test_too_few_prompts_for_a_split_are_refused_in_words(tmp_path):
     kinds = {"train": "prompts", "dev": "dev_prompts", "test": "test_prompts"}
     kinds.pop(split_of("a", 0))
     for split, kind in kinds.items():
-        with pytest.raises(DataError, match=rf"none of its 1 rows falls into the {split} split.*at least about 50 rows"):
+        with pytest.raises(
+            DataError, match=rf"none of its 1 rows falls into the {split} split.*at least about 50 rows"
+        ):
             load_rows(path, kind, 0)
 
 

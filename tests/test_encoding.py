@@ -1,4 +1,4 @@
-"""Text becomes tokens in one way: EOS once, truncation visible, padding without effect; what cannot be encoded is said."""
+"""Text becomes tokens in one way: EOS once, cuts visible, padding without effect; what cannot be encoded is said."""
 
 import shutil
 
@@ -113,7 +113,9 @@ def test_a_conversation_without_a_template_is_refused():
 
 def test_a_template_whose_prompt_is_no_beginning_of_the_answered_one_is_refused():
     encoder = tiny_encoder()
-    encoder.tokenizer.chat_template = "{{ 'ab'[messages | length - 1] }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    encoder.tokenizer.chat_template = (
+        "{{ 'ab'[messages | length - 1] }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    )
     with pytest.raises(ModelError, match="renders the prompt differently once an answer follows"):
         encoder.response(USER, said("abc"), "row 3")
 
@@ -218,7 +220,9 @@ def test_pickled_weights_are_refused_unread(copied):
         load_policy(copied)
 
 
-@pytest.mark.parametrize(("file", "message"), [("config.json", "has no config.json"), ("model.safetensors", "no \\*.safet")])
+@pytest.mark.parametrize(
+    ("file", "message"), [("config.json", "has no config.json"), ("model.safetensors", "no \\*.safet")]
+)
 def test_a_directory_without_config_or_weights_is_no_model(copied, file, message):
     (copied / file).unlink()
     with pytest.raises(ModelError, match=message):

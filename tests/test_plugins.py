@@ -72,7 +72,10 @@ def test_a_good_plugin_is_loaded_with_what_it_provides(found):
         (IMPORTS + "    @hookimpl\n    def zoo_reward(reference):\n        return None\n", "reference"),
         (IMPORTS + RULER.format(ref="x") + "    @hookimpl\n    def zoo_tasks(more):\n        return []\n", "more"),
         (IMPORTS + "    @hookimpl\n    def zoo_algorithms():\n        return 1 / 0\n", "ZeroDivisionError"),
-        (IMPORTS + "    @hookimpl\n    def zoo_algorithms():\n        return [{'name': 'x'}]\n", "must return Algorithm"),
+        (
+            IMPORTS + "    @hookimpl\n    def zoo_algorithms():\n        return [{'name': 'x'}]\n",
+            "must return Algorithm",
+        ),
         (IMPORTS + "    @hookimpl\n    def zoo_tasks():\n        return None\n", "NoneType"),
         (IMPORTS + RECORD.format(name="../bad", more=""), "'../bad' must be lower case"),
         (IMPORTS + RECORD.format(name="Bad", more=""), "'Bad' must be lower case"),
@@ -112,8 +115,10 @@ def test_two_entry_points_of_one_name_are_a_conflict_that_the_first_distribution
 
 
 def test_two_algorithms_of_one_name_are_a_conflict_and_the_loser_gives_nothing(found):
-    two = IMPORTS + RECORD.format(name="first", more="").replace("return [", "return [Algorithm(name='good', summary='-', "
-        "paper='-', config='x:X', train='x:x', learns_from=()), ")
+    two = IMPORTS + RECORD.format(name="first", more="").replace(
+        "return [",
+        "return [Algorithm(name='good', summary='-', paper='-', config='x:X', train='x:x', learns_from=()), ",
+    )
     plugins = found(a=GOOD, b=two.replace("name='good'", "name='own'").replace('"first"', '"good"'))
     state, why = status(plugins, "b")
     assert state == "conflict"
@@ -146,7 +151,7 @@ def test_a_hook_that_fails_names_its_plugin_and_its_own_errors_pass_unchanged(fo
 
 def test_a_user_error_of_a_plugin_is_passed_on_as_it_is(found):
     failing = "    @hookimpl\n    def zoo_reward(ref):\n        raise DataError('row 3 is empty')\n"
-    with pytest.raises(DataError, match="^row 3 is empty$"):
+    with pytest.raises(DataError, match=r"^row 3 is empty$"):
         found(bad=IMPORTS + "    from zoo_core.errors import DataError\n" + failing).first("zoo_reward", ref="x")
 
 

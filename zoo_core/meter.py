@@ -43,8 +43,8 @@ class Meter:
 
     @property
     def roles(self) -> list[str]:
-        """Roles of the models attached so far."""
-        return list(self._modules)
+        """Roles of the models that have computed something; a resumed run knows them from its ledger."""
+        return sorted({role for role, _ in self.cells})
 
     def attach(self, module: nn.Module, role: str) -> None:
         """Count what a model computes, under this role; attaching it again renames it."""

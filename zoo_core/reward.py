@@ -73,6 +73,7 @@ class Scorer:
 
     @torch.no_grad()
     def __call__(self, samples: Sequence[Sample]) -> list[float]:
+        """One score per sample, the same in whatever batch it is asked."""
         scores: list[float] = []
         for start in range(0, len(samples), self.batch_size):
             ids = [self.encode(sample) for sample in samples[start : start + self.batch_size]]
@@ -93,10 +94,11 @@ class Scorer:
             ids = self._plain(sample.response)
         else:
             answer = {"role": "assistant", "content": sample.response}
-            text = self.tokenizer.apply_chat_template([*sample.prompt, answer], tokenize=False)
+            messages = [dict(message) for message in sample.prompt]
+            text = str(self.tokenizer.apply_chat_template([*messages, answer], tokenize=False))
             # What a template writes behind the last EOS (a newline, as a rule) no reward model was trained on.
-            end = self.tokenizer.eos_token or ""
-            text = text.rstrip() if text.rstrip().endswith(end) else text
+            if self.tokenizer.eos_token and text.rstrip().endswith(self.tokenizer.eos_token):
+                text = text.rstrip()
             ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         eos = self.tokenizer.eos_token_id
         if eos is not None and (not ids or ids[-1] != eos):

@@ -38,7 +38,7 @@ from zoo_core.feeds import DemonstrationFeed, PreferenceFeed, PromptFeed
 from zoo_core.ledger import Ledger
 from zoo_core.models import accelerator
 from zoo_core.reward import Calibration, Reward, Sample
-from zoo_core.rollout import Prompts, RolloutEngine, Rollout, response_mask, sample_cached
+from zoo_core.rollout import Prompts, Rollout, RolloutEngine, response_mask, sample_cached
 
 Kept = TypeVar("Kept")
 
@@ -207,7 +207,9 @@ class Run:
         """Register something that training changes, so that checkpoints hold it; return it.
 
         Modules (placed on the device and metered under this name), optimizers and anything else with
-        `state_dict`, tensors, and dicts and lists of numbers, texts and tensors that are changed in place.
+        `state_dict`, tensors, and dicts and lists of numbers, texts and tensors that are changed in place. What is kept
+        inside the loop only must be made without the global random generators (`with torch.random.fork_rng()`): a
+        resumed run makes it in another update.
         """
         qualified = f"{self._name}/{name}" if self._name else name
         if qualified in self._session.kept:

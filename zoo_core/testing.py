@@ -272,7 +272,9 @@ class AlgorithmSuite:
             # The update seen last is lost: a checkpoint is taken when the next one is asked for. After the end none is.
             left = history[seen - 1 :] if seen <= len(history) else []
             assert list(self.training(resumed)) == left, f"killed after {seen} updates"
-            assert same_weights(self.made(resumed), weights(self.made(finished.session))), f"killed after {seen} updates"
+            assert same_weights(self.made(resumed), weights(self.made(finished.session))), (
+                f"killed after {seen} updates"
+            )
             assert repeatable(resumed) == repeatable(finished.session), f"killed after {seen} updates"
 
     def test_padding_before_prompts_changes_nothing(self) -> None:

@@ -46,7 +46,9 @@ def test_pairs_it_has_not_seen_come_apart_and_the_first_loss_is_ln_2():
     assert history[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
     assert history[-1]["loss"] < 0.2
     chosen, rejected = (
-        log_ratio(run.policy, reference, session.encoder.responses([(PROMPT, getattr(row, which)) for row in rows[1::2]]))
+        log_ratio(
+            run.policy, reference, session.encoder.responses([(PROMPT, getattr(row, which)) for row in rows[1::2]])
+        )
         for which in ("chosen", "rejected")
     )
     assert (chosen > rejected).all()
@@ -62,7 +64,9 @@ def test_on_all_pairs_of_a_bradley_terry_world_it_ends_at_the_reference_tilted_b
         for number in range(20):
             good, bad = (one, other) if number < wins else (other, one)
             rows.append(Preference(PROMPT, said(good), said(bad), f"{one}{other} {number}"))
-    session = tiny_session(["preferences"], rows={"preferences": rows}, policy=tiny_policy(hidden_size=16), budget=4.8e9)
+    session = tiny_session(
+        ["preferences"], rows={"preferences": rows}, policy=tiny_policy(hidden_size=16), budget=4.8e9
+    )
     start = probabilities(session)
     list(train(DPOConfig(batch_size=len(rows), learning_rate=1e-2, beta=beta), Run(session)))
     optimum = start * torch.tensor([math.exp(reward / beta) for reward in ARMS.values()])

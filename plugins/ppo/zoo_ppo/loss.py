@@ -144,24 +144,7 @@ def approximate_kl(
     return 0.5 * masked_mean((logprobs - old_logprobs) ** 2, mask)
 
 
-def explained_variance(
-    values: Float[Tensor, "B S"], returns: Float[Tensor, "B S"], mask: Bool[Tensor, "B S"]
-) -> Float[Tensor, ""]:
-    """Return the share of the returns' variance that the values foresee, a metric: 1 is all, 0 no more than their mean.
-
-    1 − mean (R − V)² / Var R
-
-    Not in the paper. Returns that are all alike have nothing to foresee: 0.
-    """
-    mean = masked_mean(returns, mask)
-    variance = masked_mean((returns - mean) ** 2, mask)
-    error = masked_mean((returns - values) ** 2, mask)
-    return torch.where(variance > 1e-8, 1 - error / variance.clamp(min=1e-8), 0.0)
-
-
-def adaptive_kl_coefficient(
-    coefficient: float, kl: float, target: float, horizon: float, episodes: int
-) -> float:
+def adaptive_kl_coefficient(coefficient: float, kl: float, target: float, horizon: float, episodes: int) -> float:
     """Return the next KL coefficient: larger if the KL was above the target, smaller if below.
 
     β ← β (1 + e·n/H)   with   e = clip(KL/KL_target − 1, −0.2, 0.2)

@@ -11,10 +11,12 @@ The formulas are in loss.py; this file says in which order they are applied.
 from collections.abc import Iterator
 
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 
-from zoo_core.functional import masked_sum, masked_whiten, minibatches
+from zoo_core.functional import masked_mean, masked_sum, masked_whiten, minibatches
 from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run
 from zoo_core.schedule import set_learning_rate
@@ -26,7 +28,6 @@ from zoo_ppo.loss import (
     clip_fraction,
     clipped_policy_loss,
     clipped_value_loss,
-    explained_variance,
     gae,
     score_or_penalty,
     slot_mask,
@@ -93,3 +94,12 @@ def train(config: PPOConfig, run: Run) -> Iterator[dict[str, float]]:
             "approximate_kl": approximate_kl(logprobs, batch.logprobs, batch.mask).item(),
             "explained_variance": explained_variance(values, returns, slots).item(),
         }
+
+
+def explained_variance(
+    values: Float[Tensor, "B S"], returns: Float[Tensor, "B S"], slots: Bool[Tensor, "B S"]
+) -> Float[Tensor, ""]:
+    """1 − mean (R − V)² / Var R: the share of the returns' variance that the critic foresees; 0 if there is none."""
+    variance = masked_mean((returns - masked_mean(returns, slots)) ** 2, slots)
+    error = masked_mean((returns - values) ** 2, slots)
+    return torch.where(variance > 1e-8, 1 - error / variance.clamp(min=1e-8), 0.0)

@@ -45,7 +45,9 @@ def test_pairs_it_has_not_seen_are_told_apart(trained):
     held_out = [row for row in pairs(120, seed=1) if (row.chosen[0]["content"], row.rejected[0]["content"]) not in seen]
     with torch.no_grad():
         chosen, rejected = (
-            scores(trained.kept["reward"], trained.encoder.responses([(PROMPT, getattr(row, which)) for row in held_out]))
+            scores(
+                trained.kept["reward"], trained.encoder.responses([(PROMPT, getattr(row, which)) for row in held_out])
+            )
             for which in ("chosen", "rejected")
         )
     assert len(held_out) >= 50
@@ -65,17 +67,21 @@ def test_a_scorer_reads_the_tokens_that_the_reward_model_was_trained_on(trained)
     scorer = Scorer(trained.kept["reward"], tiny_tokenizer())
     with torch.no_grad():
         expected = scores(trained.kept["reward"], trained_on).tolist()
-    assert scorer([Sample(row.prompt, row.chosen[0]["content"], True) for row in rows]) == pytest.approx(expected, abs=1e-5)
+    assert scorer([Sample(row.prompt, row.chosen[0]["content"], True) for row in rows]) == pytest.approx(
+        expected, abs=1e-5
+    )
 
 
 def test_the_penalty_keeps_scores_near_zero(trained):
     with torch.no_grad():
         rows = trained.rows["preferences"]
         chosen = scores(trained.kept["reward"], trained.encoder.responses([(row.prompt, row.chosen) for row in rows]))
-        rejected = scores(trained.kept["reward"], trained.encoder.responses([(row.prompt, row.rejected) for row in rows]))
+        rejected = scores(
+            trained.kept["reward"], trained.encoder.responses([(row.prompt, row.rejected) for row in rows])
+        )
     assert ((chosen + rejected) / 2).mean().abs() < 0.5 * (chosen - rejected).mean()
 
 
 def test_no_passes_at_all_are_refused():
-    with pytest.raises(ValueError, match="epochs=0.0 must be above 0"):
+    with pytest.raises(ValueError, match=r"epochs=0\.0 must be above 0"):
         RewardModelConfig(epochs=0.0)
