@@ -22,7 +22,7 @@ from zoo_core.functional import masked_mean
 ROOT = Path(__file__).parents[1]
 PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
 DISTRIBUTIONS = [ROOT, *PLUGINS, ROOT / "harness", ROOT / "leaderboard"]
-LINES = {"plugin.py": 40, "config.py": 100, "loss.py": 160, "train.py": 140}
+LINES = {"plugin.py": 40, "config.py": 100, "loss.py": 180, "train.py": 140}
 """The most lines a file of an algorithm may have; raising one is a visible diff."""
 HEADINGS = ["Paper", "Equations", "Departures", "Settings", "Metrics", "Result"]
 MOST_BYTES = 8 * 1024**2

@@ -1,7 +1,7 @@
 """Batches of a data set: a pure function of (seed, stage, update), the same for every algorithm."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -61,6 +61,11 @@ class DemonstrationFeed(_Feed):
         """Return `size` demonstrations."""
         rows = self.take(update, size)
         return self.encoder.responses([(row.prompt, row.completion) for row in rows if isinstance(row, Demonstration)])
+
+    def hold_out(self, share: float) -> tuple["DemonstrationFeed", "DemonstrationFeed"]:
+        """Split the rows into those to train on, at least one, and a dev split of about this share."""
+        kept = min(len(self.rows) - 1, max(1, round(share * len(self.rows))))
+        return replace(self, rows=self.rows[kept:]), replace(self, rows=self.rows[:kept])
 
 
 class PreferenceFeed(_Feed):

@@ -125,7 +125,7 @@ def _measure(materials: Materials, algorithm: Algorithm, settings: dict[str, Any
         "threads": before,
         "updates": run.most,
         "memory_bytes": psutil.Process(os.getpid()).memory_info().rss,
-        "models_resident": len(session.ledger.meter.roles),
+        "models_resident": session.ledger.report()["models_resident"],
         "checkpoint_bytes": _state_bytes(session),
     }
 

@@ -17,12 +17,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {
         "budget": 6e11,
         "seeds": 1,
-        "limits": {"preference_labels": 192, "demonstrations": 512, "prompts": 1000},
+        "limits": {"preference_labels": 96, "demonstrations": 256, "prompts": 1000},
         "evaluation": {"temperatures": [0.0, 1.0], "dev_prompts": 32, "test_prompts": 64, "task_items": 50},
     },
     "quick": {
-        "budget": 3e12,
+        "budget": 4e12,
         "seeds": 3,
+        "limits": {"preference_labels": 500, "demonstrations": 1000, "prompts": 4000},
         "evaluation": {
             "temperatures": [0.0, 0.5, 1.0],
             "dev_prompts": 96,

@@ -16,11 +16,11 @@ class PPOConfig:
     """Responses sampled per update."""
     minibatch_size: int = 16
     """Responses per optimizer step; divides `batch_size`."""
-    epochs: int = 2
-    """Passes over each batch of responses."""
+    epochs: int = 1
+    """Passes over each batch of responses; 1 as in Ouyang et al. 2022 (arXiv:2203.02155)."""
     temperature: float = 1.0
     """Sampling temperature of rollouts; all log-probabilities are taken at it."""
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-4
     """Peak step size of AdamW, for policy and critic."""
     clip_range: float = 0.2
     """ε of eq. 7: how far the probability ratio may move from 1."""

@@ -16,6 +16,10 @@ class SFTConfig:
     """Peak step size of AdamW."""
     epochs: float | None = None
     """Passes over the demonstrations; None goes on until the budget is spent."""
+    dev_share: float = 0.1
+    """Share of the demonstrations that is held out; the weights handed over are those with the lowest loss on it."""
+    dev_every: int = 16
+    """Updates between two looks at the held-out demonstrations."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this L2 norm."""
 

@@ -1,11 +1,18 @@
-"""The training loop of supervised fine-tuning: each update raises the likelihood of a batch of demonstrations."""
+"""The training loop of supervised fine-tuning.
+
+Each update raises the likelihood of a batch of demonstrations. Many passes over few demonstrations overfit, so a part of
+them is held out, and the weights that are handed over are those with the lowest loss on that part.
+"""
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
+import torch
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 
+from zoo_core.feeds import DemonstrationFeed
 from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run
 from zoo_core.schedule import set_learning_rate
@@ -15,12 +22,14 @@ from zoo_sft.loss import sft_loss
 
 def train(config: SFTConfig, run: Run) -> Iterator[dict[str, float]]:
     """Train `run.policy` in place; yield metrics once per update."""
+    demonstrations, dev = run.demonstrations.hold_out(config.dev_share)
     optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0))
+    best = run.keep("best", {"loss": math.inf, "weights": {}})
     passes = config.epochs
-    most = None if passes is None else math.ceil(passes * run.demonstrations.epoch(config.batch_size))
+    most = None if passes is None else math.ceil(passes * demonstrations.epoch(config.batch_size))
 
     for update in run.updates(most):
-        batch = run.demonstrations.batch(update, config.batch_size)
+        batch = demonstrations.batch(update, config.batch_size)
         loss = sft_loss(response_logprobs(run.policy, batch), batch.mask)
 
         set_learning_rate(optimizer, config.learning_rate, run.progress)
@@ -29,4 +38,22 @@ def train(config: SFTConfig, run: Run) -> Iterator[dict[str, float]]:
         gradient_norm = clip_grad_norm_(run.policy.parameters(), config.max_grad_norm)
         optimizer.step()
 
+        if len(dev) and ((update + 1) % config.dev_every == 0 or update + 1 == most):
+            keep_if_best(best, run, dev, config.batch_size)
         yield {"loss": loss.item(), "gradient_norm": gradient_norm.item()}
+
+    if best["weights"]:
+        run.policy.load_state_dict(best["weights"])
+
+
+@torch.no_grad()
+def keep_if_best(best: dict[str, Any], run: Run, dev: DemonstrationFeed, batch_size: int) -> None:
+    """Remember the weights if they have the lowest loss on the held-out demonstrations so far."""
+    losses = []
+    for number in range(dev.epoch(batch_size)):
+        batch = dev.batch(number, min(batch_size, len(dev)))
+        losses.append(sft_loss(response_logprobs(run.policy, batch), batch.mask).item())
+    loss = sum(losses) / len(losses)
+    if loss < best["loss"]:
+        best["loss"] = loss
+        best["weights"] = {name: tensor.clone() for name, tensor in run.policy.state_dict().items()}
