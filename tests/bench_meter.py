@@ -57,9 +57,7 @@ def main() -> None:
     linear = excess(plain, metered, x)
     # Attention does the same bookkeeping as a layer: one charge, one hook.
     share = (layers + model.config.num_hidden_layers) * linear / whole
-    print(
-        f"{parameters / 1e6:.2f} M parameters, {layers} linear layers: one update {whole * 1e3:.1f} ms"
-    )
+    print(f"{parameters / 1e6:.2f} M parameters, {layers} linear layers: one update {whole * 1e3:.1f} ms")
     print(f"one metered call, forward and backward, costs {linear * 1e6:.1f} us more")
     print(f"share of an update: {share:.2%} ({'within' if share <= ALLOWED else 'ABOVE'} {ALLOWED:.0%})")
 

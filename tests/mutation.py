@@ -45,12 +45,8 @@ EQUIVALENT = {
     "plugins/ppo/zoo_ppo/loss.py": {
         "ratio = (logprobs - old_logprobs).masked_fill(~mask, 1.0).exp()": ANY_FILL,
         "ratio = (logprobs - old_logprobs).masked_fill(~mask, -1.0).exp()": ANY_FILL,
-        "values, old_values, returns = (x.masked_fill(~mask, 1.0) for x in (values, old_values, returns))": (
-            ANY_FILL
-        ),
-        "values, old_values, returns = (x.masked_fill(~mask, -1.0) for x in (values, old_values, returns))": (
-            ANY_FILL
-        ),
+        "values, old_values, returns = (x.masked_fill(~mask, 1.0) for x in (values, old_values, returns))": (ANY_FILL),
+        "values, old_values, returns = (x.masked_fill(~mask, -1.0) for x in (values, old_values, returns))": (ANY_FILL),
         "return masked_mean((ratio - 1).abs() > clip_range, mask)": "float is for the declared type alone",
     },
 }
@@ -233,24 +229,18 @@ def judge(file: Path, module: str, tests: Path) -> tuple[int, int]:
         print(f"{verdict:10} {file}:{mutant.line}  {mutant.before}  ->  {mutant.after}", flush=True)
     if equivalent:
         sys.exit(f"Listed as equivalent, but killed or no longer made; remove from the list: {equivalent}")
-    print(
-        f"== {file}: {killed} of {killed + lived} killed in {time.perf_counter() - start:.0f} s\n", flush=True
-    )
+    print(f"== {file}: {killed} of {killed + lived} killed in {time.perf_counter() - start:.0f} s\n", flush=True)
     return killed, killed + lived
 
 
 def main() -> None:
     """Read the command line, run, and exit."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "paths", nargs="*", type=Path, default=[ROOT], help="only the files below these paths"
-    )
+    parser.add_argument("paths", nargs="*", type=Path, default=[ROOT], help="only the files below these paths")
     parser.add_argument("--list", action="store_true", help="print the mutants and run nothing")
     arguments = parser.parse_args()
     below = [path.resolve() for path in arguments.paths]
-    chosen = [
-        target for target in targets() if any((ROOT / target[0]).is_relative_to(path) for path in below)
-    ]
+    chosen = [target for target in targets() if any((ROOT / target[0]).is_relative_to(path) for path in below)]
     if arguments.list:
         for file, *_ in chosen:
             for mutant in mutants(file):

@@ -17,13 +17,13 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel
+from zoo_harness.spec import Spec
+from zoo_harness.work import LIMITS, Materials
 
 from zoo_core.data import Demonstration, Preference, load_rows
 from zoo_core.functional import masked_mean, masked_sum
 from zoo_core.models import load_policy
 from zoo_core.rollout import Responses, response_logprobs
-from zoo_harness.spec import Spec
-from zoo_harness.work import LIMITS, Materials
 
 ROWS = 256
 BETA = 0.1

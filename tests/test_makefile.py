@@ -68,9 +68,7 @@ def test_a_changed_or_added_input_installs_again(tree, changed):
         file.write("# changed\n")
     _, _, calls = make(tree, "venv")
     assert any(" install " in call for call in calls)
-    assert any("--editable plugins/mine" in call for call in calls) == (
-        changed == "plugins/mine/pyproject.toml"
-    )
+    assert any("--editable plugins/mine" in call for call in calls) == (changed == "plugins/mine/pyproject.toml")
 
 
 def test_an_installation_that_failed_is_not_taken_for_a_finished_one(tree):

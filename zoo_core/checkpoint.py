@@ -32,7 +32,8 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
         raise StorageError(
-            f"{path}: the checkpoint cannot be written ({error}). What was written before is whole; make room and run the "
+            f"{path}: the checkpoint cannot be written ({error}). What was written before is whole; make room "
+            "and run the "
             "same command again to go on from there."
         ) from error
 
@@ -40,12 +41,14 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
 def load(path: Path) -> dict[str, Any]:
     """Read it back, bit for bit."""
     try:
-        with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, framework="pt") as file:
             tree = json.loads(file.metadata()["tree"])
             state: dict[str, Any] = _decode(tree, file)
             return state
     except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise StorageError(f"{path}: not a readable checkpoint ({error}). Delete it to begin this run again.") from error
+        raise StorageError(
+            f"{path}: not a readable checkpoint ({error}). Delete it to begin this run again."
+        ) from error
 
 
 def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
@@ -63,7 +66,9 @@ def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
         return [_encode(one, tensors) for one in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise StorageError(f"{value!r} ({type(value).__name__}) cannot be kept; keep numbers, texts, lists, dicts and tensors.")
+    raise StorageError(
+        f"{value!r} ({type(value).__name__}) cannot be kept; keep numbers, texts, lists, dicts and tensors."
+    )
 
 
 def _decode(value: Any, tensors: Any) -> Any:

@@ -7,7 +7,7 @@ hash of their first user turn, so that no conversation stands in two splits: 10 
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from zoo_core.errors import DataError
@@ -79,7 +79,11 @@ def _parse_all(ref: str, kind: Kind, rows: Iterable[Mapping[str, object]] | None
             f"{ref!r} is neither a file, a saved data set, a hub id nor a data set of an installed plugin. "
             "`zoo plugins` lists the plugins."
         )
-    parse = {"demonstrations": demonstration, "preferences": preference}.get(kind, prompt_only)
+    readers: dict[str, Callable[[Mapping[str, object], str], DataRow]] = {
+        "demonstrations": demonstration,
+        "preferences": preference,
+    }
+    parse = readers.get(kind, prompt_only)
     return [parse(row, getattr(row, "where", f"{ref} row {number}")) for number, row in enumerate(rows)]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from zoo_core.data import Text
+from zoo_core.data import Message, Text
 from zoo_core.errors import DataError, ModelError
 from zoo_core.rollout import Prompts, Responses
 
@@ -27,7 +27,8 @@ class Encoder:
         ids = self._template(text, where) if not isinstance(text, str) else self._plain(text)
         if len(ids) > self.prompt_tokens:
             raise DataError(
-                f"{where}: the prompt has {len(ids)} tokens, more than prompt_tokens={self.prompt_tokens}. Shorten it, raise "
+                f"{where}: the prompt has {len(ids)} tokens, more than prompt_tokens={self.prompt_tokens}. "
+                "Shorten it, raise "
                 "prompt_tokens (prompt and response must fit the model's context), or set long_prompts: drop."
             )
         return ids
@@ -47,8 +48,10 @@ class Encoder:
             whole = self._apply([*prompt, *completion], False)
             if whole[: len(start)] != start:
                 raise ModelError(
-                    f"{where}: the chat template renders the prompt differently once an answer follows, so the answer's tokens "
-                    "cannot be told from the prompt's. Use a template whose generation prompt is the answer's beginning."
+                    f"{where}: the chat template renders the prompt differently once an answer follows, so the "
+                    "answer's tokens "
+                    "cannot be told from the prompt's. Use a template whose generation prompt is the answer's "
+                    "beginning."
                 )
             ids = whole[len(start) :]
         ids = [*ids[: ids.index(eos)], eos] if eos in ids else [*ids, eos]
@@ -79,8 +82,7 @@ class Encoder:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of a response, special tokens left out."""
-        text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
-        return text
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def _plain(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text)["input_ids"] if text else []
@@ -92,18 +94,19 @@ class Encoder:
         start = self.tokenizer.bos_token_id
         return [self.tokenizer.eos_token_id if start is None else start]
 
-    def _template(self, messages: Text, where: str) -> list[int]:
+    def _template(self, messages: Sequence[Message], where: str) -> list[int]:
         if self.tokenizer.chat_template is None:
             raise ModelError(
-                f"{where}: this is a conversation, but the model's tokenizer has no chat template to write it with. Add a "
+                f"{where}: this is a conversation, but the model's tokenizer has no chat template to write it "
+                "with. Add a "
                 "chat_template.jinja to the model directory, or give the rows as plain text."
             )
         return self._apply(messages, True)
 
-    def _apply(self, messages: Text, answer_follows: bool) -> list[int]:
+    def _apply(self, messages: Sequence[Message], answer_follows: bool) -> list[int]:
         # As text first: the return type of apply_chat_template(tokenize=True) has changed between releases.
         text = self.tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=answer_follows
+            [dict(message) for message in messages], tokenize=False, add_generation_prompt=answer_follows
         )
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids

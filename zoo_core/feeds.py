@@ -81,4 +81,4 @@ class PreferenceFeed(_Feed):
 @lru_cache(maxsize=64)
 def _order(seed: int, epoch: int, size: int) -> list[int]:
     generator = torch.Generator().manual_seed((seed + 0x9E3779B97F4A7C15 * epoch) % 2**63)
-    return torch.randperm(size, generator=generator).tolist()  # type: ignore[no-any-return]
+    return torch.randperm(size, generator=generator).tolist()

@@ -39,9 +39,7 @@ def masked_whiten(values: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Fl
     return ((values - mean) / (variance + 1e-8).sqrt()).masked_fill(~mask, 0.0)
 
 
-def minibatches(
-    size: int, minibatch_size: int, generator: torch.Generator
-) -> Iterator[Int[Tensor, " M"]]:
+def minibatches(size: int, minibatch_size: int, generator: torch.Generator) -> Iterator[Int[Tensor, " M"]]:
     """Yield the row indices of one shuffled pass over `size` rows."""
     order = torch.randperm(size, generator=generator, device=generator.device)
     yield from order.split(minibatch_size)

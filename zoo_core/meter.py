@@ -116,7 +116,7 @@ class MeteredConv1D(Conv1D):
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply, add and charge."""
-        out: Tensor = super().forward(x)
+        out: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         _count_linear(self, x, self.weight, out, self.nf)
         return out
 

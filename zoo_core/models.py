@@ -95,7 +95,8 @@ def load_scorer(path: Path) -> PreTrainedModel:
     model = _load(AutoModelForSequenceClassification, path)
     if model.config.num_labels != 1:
         raise ModelError(f"{path}: a scorer must have one output, this one has {model.config.num_labels}.")
-    return model.eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
+    return model
 
 
 def scorer_from(policy: PreTrainedModel, seed: int) -> PreTrainedModel:
@@ -103,7 +104,9 @@ def scorer_from(policy: PreTrainedModel, seed: int) -> PreTrainedModel:
 
     The initialisation of Ziegler et al. 2019 (arXiv:1909.08593), section 2.1.
     """
-    config = type(policy.config).from_dict({**policy.config.to_dict(), "id2label": {0: "score"}, "label2id": {"score": 0}})
+    config = type(policy.config).from_dict(
+        {**policy.config.to_dict(), "id2label": {0: "score"}, "label2id": {"score": 0}}
+    )
     scorer: PreTrainedModel = AutoModelForSequenceClassification.from_config(config, attn_implementation="sdpa")
     scorer.base_model.load_state_dict(policy.base_model.state_dict())
     head = scorer.get_parameter("score.weight")
@@ -125,7 +128,8 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
             )
     if tokenizer.pad_token_id == tokenizer.eos_token_id:
         raise ModelError(
-            f"{path}: the tokenizer pads with its EOS token ({tokenizer.eos_token!r}), so a masked pad would mask the end "
+            f"{path}: the tokenizer pads with its EOS token ({tokenizer.eos_token!r}), so a masked pad would "
+            "mask the end "
             "of a response and models would never learn to stop. Set another one: tokenizer.pad_token = an unused "
             "token; tokenizer.save_pretrained(directory)."
         )
@@ -145,10 +149,10 @@ def weights_sha256(path: Path) -> str:
     digest = hashlib.sha256()
     where: dict[str, Path] = {}
     for file in sorted(path.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as tensors:  # type: ignore[no-untyped-call]
+        with safe_open(file, framework="pt") as tensors:
             where.update(dict.fromkeys(tensors.keys(), file))
     for name in sorted(where):
-        with safe_open(where[name], framework="pt") as tensors:  # type: ignore[no-untyped-call]
+        with safe_open(where[name], framework="pt") as tensors:
             tensor = tensors.get_tensor(name).contiguous()
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
             digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
@@ -159,7 +163,9 @@ def _load(auto: Any, path: Path) -> PreTrainedModel:
     check_directory(path)
     architectures = json.loads((path / "config.json").read_text()).get("architectures") or ["?"]
     try:
-        model = auto.from_pretrained(path, use_safetensors=True, attn_implementation="sdpa", dtype=torch.float32, **SAFE)
+        model = auto.from_pretrained(
+            path, use_safetensors=True, attn_implementation="sdpa", dtype=torch.float32, **SAFE
+        )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise ModelError(f"{path}: the model ({architectures[0]}) cannot be loaded: {error}") from None
     return _without_dropout(accelerator().prepare_model(model, evaluation_mode=True))
@@ -167,7 +173,8 @@ def _load(auto: Any, path: Path) -> PreTrainedModel:
 
 def _load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     try:
-        return AutoTokenizer.from_pretrained(path, **SAFE)  # type: ignore[no-any-return]
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, **SAFE)
+        return tokenizer
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{path}: the tokenizer cannot be loaded: {error}") from None
 

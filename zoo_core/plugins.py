@@ -105,7 +105,7 @@ class Plugins:
                 raise _Rejected("conflict", f"{name!r} is also provided by {owner.distribution}; uninstall one of them")
             # The entry point that is called like the record is its home; nobody else can take the name from it.
             self._quarantine(owner, "conflict", f"{name!r} belongs to {plugin.distribution}; uninstall one of them")
-        for path in (getattr(record, field, None) for field in ("config", "train", "app", "run")):
+        for path in (getattr(record, name, None) for name in ("config", "train", "app", "run")):
             if path is not None and not PATH.fullmatch(path):
                 raise PluginError(f"{hook}: {name!r} names code by {path!r}; write module:attribute")
         if isinstance(record, Algorithm) and record.api_version != API_VERSION:
@@ -161,9 +161,7 @@ class Plugins:
                 failures.append(f"observer {plugin!r} failed in {hook}: {error!r}")
         return failures
 
-    def _implementations(
-        self, hook: str, arguments: dict[str, object]
-    ) -> Iterator[tuple[str, Callable[[], Any]]]:
+    def _implementations(self, hook: str, arguments: dict[str, object]) -> Iterator[tuple[str, Callable[[], Any]]]:
         implementations = getattr(self.manager.hook, hook).get_hookimpls()
         for one in reversed(implementations):  # pluggy keeps them in reverse order of calling
             given = {name: arguments[name] for name in one.argnames}

@@ -85,8 +85,8 @@ class Scorer:
     def encode(self, sample: Sample) -> list[int]:
         """Token ids of prompt and response together, ended by EOS where the tokenizer has one.
 
-        A conversation is written with the scorer's own chat template; a scorer without one judges the answer alone. Of a
-        text that is too long for the scorer the end is kept.
+        A conversation is written with the scorer's own chat template; a scorer without one judges the answer alone. Of
+        a text that is too long for the scorer the end is kept.
         """
         if isinstance(sample.prompt, str):
             ids = self._plain(sample.prompt + sample.response)

@@ -51,7 +51,10 @@ class Responses:
     def join(cls, prompts: Prompts, tokens: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> "Responses":
         """Put responses behind their prompts."""
         return Responses(
-            torch.cat([prompts.tokens, tokens], 1), torch.cat([prompts.attention, mask], 1), prompts.tokens.shape[1], mask
+            torch.cat([prompts.tokens, tokens], 1),
+            torch.cat([prompts.attention, mask], 1),
+            prompts.tokens.shape[1],
+            mask,
         )
 
     @property
@@ -114,7 +117,7 @@ class RolloutEngine(Protocol):
         pad: int,
         generator: torch.Generator,
     ) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T"]]:
-        """Return tokens (pad behind EOS) and their log-probabilities at this temperature, with 1 <= T <= response_tokens.
+        """Return tokens (pad behind EOS) and their log-probabilities at this temperature, 1 <= T <= response_tokens.
 
         Temperature 0 is greedy decoding; its log-probabilities are those at temperature 1. All randomness comes from
         `generator`.
@@ -164,9 +167,7 @@ def response_mask(tokens: Int[Tensor, "B T"], eos: int) -> Bool[Tensor, "B T"]:
     return is_eos.cumsum(1) - is_eos == 0
 
 
-def response_logprobs(
-    policy: PreTrainedModel, responses: Responses, temperature: float = 1.0
-) -> Float[Tensor, "B T"]:
+def response_logprobs(policy: PreTrainedModel, responses: Responses, temperature: float = 1.0) -> Float[Tensor, "B T"]:
     """log π(yₜ | x, y₍<t₎) of every response token; read it only where the mask is true."""
     return token_logprobs(response_logits(policy, responses), responses.responses, temperature)
 

@@ -7,8 +7,8 @@
             ...
             yield {"loss": loss.item()}
 
-Resume. Everything kept, the policy and the ledger are restored *together, when `updates()` starts*, never when `keep` is
-called: code outside loops runs again after a crash in the same world as the first time (a critic is built from the
+Resume. Everything kept, the policy and the ledger are restored *together, when `updates()` starts*, never when `keep`
+is called: code outside loops runs again after a crash in the same world as the first time (a critic is built from the
 initial policy, a reference copied from it), loop bodies are skipped. A resumed run ends in the same bits as an
 undisturbed one.
 """
@@ -192,14 +192,15 @@ class Run:
         return rollout
 
     def rng(self, update: int, purpose: str) -> torch.Generator:
-        """Return a generator that depends on seed, stage, update and purpose only, so that resuming repeats its numbers."""
+        """Return a generator that depends on seed, stage, update and purpose only: resuming repeats its numbers."""
         return torch.Generator(self.device).manual_seed(derive(self.seed, self._name, update, purpose))
 
     def reference(self) -> PreTrainedModel:
         """Return a frozen copy of the policy as it is at this stage's start. To be called before the loop."""
         if self._entered:
             raise PluginError("run.reference() must be called before the loop: inside it the policy has already moved.")
-        frozen = copy.deepcopy(self.policy).eval().requires_grad_(False)
+        frozen = copy.deepcopy(self.policy)
+        frozen.eval().requires_grad_(False)
         self._session.ledger.meter.attach(frozen, "reference")
         return frozen
 
@@ -277,7 +278,9 @@ class Run:
         ledger, line = self._session.ledger, self._line
         update = first
         while (self._most is None or update < self._most) and line.allows(ledger.flops):
-            undo = copy.deepcopy(self._session.snapshot(self._name, update, line)) if line.is_near(ledger.flops) else None
+            undo = (
+                copy.deepcopy(self._session.snapshot(self._name, update, line)) if line.is_near(ledger.flops) else None
+            )
             before = ledger.flops
             self._update, self._draws = update, 0
             seed_everything(self.seed, self._name, update)
@@ -307,7 +310,9 @@ class Run:
 
     def _discard(self, undo: dict[str, Any] | None, cost: int, update: int) -> None:
         if undo is None:
-            self._session.ledger.flag("overspent: an update cost more than four times the dearest of the eight before it")
+            self._session.ledger.flag(
+                "overspent: an update cost more than four times the dearest of the eight before it"
+            )
             return
         self._session.adopt(undo)
         self._update = update - 1
@@ -357,7 +362,8 @@ def finish_rollout(prompts: Prompts, tokens: Tensor, logprobs: Tensor, encoder: 
     ended = ((tokens == eos) & mask).any(1)
     texts = [encoder.decode(row[kept].tolist()) for row, kept in zip(tokens, mask, strict=True)]
     samples = [
-        Sample(prompt, text, bool(stop)) for prompt, text, stop in zip(prompts.texts, texts, ended.tolist(), strict=True)
+        Sample(prompt, text, bool(stop))
+        for prompt, text, stop in zip(prompts.texts, texts, ended.tolist(), strict=True)
     ]
     return Rollout(joined.tokens, joined.attention, joined.prompt_length, mask, logprobs, ended, samples)
 

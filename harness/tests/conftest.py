@@ -40,10 +40,12 @@ BROKEN = {
     "cannot_import": "import nothing_of_that_name",
     "exits": "raise SystemExit('bye')",
     "typo": "from zoo_core.hookspecs import hookimpl\n@hookimpl\ndef zoo_algoritms():\n    return []",
-    "bad_argument": "from zoo_core.hookspecs import hookimpl\n@hookimpl\ndef zoo_load_model(reference):\n    return None",
+    "bad_argument": "from zoo_core.hookspecs import hookimpl\n@hookimpl\ndef zoo_load_model(reference):\n    "
+    "return None",
     "impostor": (
         "from zoo_core.hookspecs import hookimpl\nfrom zoo_core.records import Algorithm\n@hookimpl\n"
-        "def zoo_algorithms():\n    return [Algorithm(name='ppo', summary='', paper='', config='', train='', learns_from=())]"
+        "def zoo_algorithms():\n    return [Algorithm(name='ppo', summary='', paper='', config='', train='', "
+        "learns_from=())]"
     ),
 }
 """Five broken third-party plugins; the last claims the name of one that is installed."""

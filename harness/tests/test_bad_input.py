@@ -93,7 +93,7 @@ def test_row_without_chosen(world, tmp_path):
 
 
 def test_absent_file_and_unknown_reference(world):
-    with pytest.raises(DataError, match="nowhere.jsonl: there is no such file"):
+    with pytest.raises(DataError, match=r"nowhere\.jsonl: there is no such file"):
         check(world, prompts="nowhere.jsonl")
     with pytest.raises(ModelError, match="'nonsense' is neither a local directory, a hub id"):
         check(world, base="nonsense")
@@ -173,7 +173,7 @@ def plan_of(world: Path, folder: Path, **changes: Any) -> Plan:
 
 
 def test_a_budget_too_small_for_one_update(world, tmp_path):
-    with pytest.raises(BudgetError, match="too small for one update of sft.*Give a larger --budget"):
+    with pytest.raises(BudgetError, match=r"too small for one update of sft.*Give a larger --budget"):
         plan_of(world, tmp_path, budget=1e6, algorithms=["sft"]).figures()
 
 
@@ -191,7 +191,7 @@ def test_a_full_disk_is_told_before_anything_starts(world, tmp_path, monkeypatch
     plan = plan_of(world, tmp_path)
     full = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(bench.shutil, "disk_usage", lambda path: full)
-    with pytest.raises(StorageError, match="MiB are free. Make room"):
+    with pytest.raises(StorageError, match=r"MiB are free\. Make room"):
         bench.run(plan, LiveTable(Console()))
     assert not (tmp_path / "out" / "bench.json").exists()
 

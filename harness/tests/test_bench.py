@@ -88,9 +88,11 @@ def test_the_scorer_loads_no_algorithm_and_a_training_process_knows_no_gold(fini
     assert not any("judge" in json.dumps(job) for job in trained)
     scored = next(job for job in jobs if job["kind"] == "score")
     code = (
-        "import sys, json; from zoo_harness.jobs import Job; from zoo_harness.worker import _prepare; import zoo_harness.score;"
+        "import sys, json; from zoo_harness.jobs import Job; from zoo_harness.worker import _prepare;"
+        "import zoo_harness.score;"
         f"_prepare(Job(**json.loads({json.dumps(json.dumps(scored))})));"
-        "print(sorted(m for m in sys.modules if m.split('.')[0] in ('zoo_ppo', 'zoo_dpo', 'zoo_sft', 'zoo_reward_model')))"
+        "algorithms = {'zoo_ppo', 'zoo_dpo', 'zoo_sft', 'zoo_reward_model'};"
+        "print(sorted(m for m in sys.modules if m.split('.')[0] in algorithms))"
     )
     seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert seen.stdout.strip() == "[]"

@@ -60,7 +60,14 @@ Algorithms = Annotated[str | None, typer.Option(help="Names with commas between 
 Budget = Annotated[str | None, typer.Option(help="FLOPs (2e13) or a time (90s).")]
 Seeds = Annotated[int | None, typer.Option(help="Seeds; each draws labels, stages, reward model, prompts.")]
 Tasks = Annotated[str | None, typer.Option(help="lm-eval tasks, with commas between them.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting (ppo.epochs=4) or any other key of the spec (limits.prompts=500). May be repeated.")]  # fmt: skip
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="A setting (ppo.epochs=4) or any other key of the spec (limits.prompts=500). May be repeated.",
+    ),
+]
 Output = Annotated[Path | None, typer.Option(help="Folder for results (default zoo-runs/NAME).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Jobs at once (default: one per core).")]
@@ -68,6 +75,7 @@ Workers = Annotated[int | None, typer.Option(min=1, help="Jobs at once (default:
 
 @app.command()
 def bench(
+    context: typer.Context,
     spec: SpecFile = None,
     preset: Preset = None,
     base: Base = None,
@@ -97,7 +105,7 @@ def bench(
     from zoo_harness.live import LiveTable
 
     console = Console(stderr=as_json)
-    read = _spec(spec, preset, base, demonstrations, preferences, prompts, reward, gold, algorithms, budget, seeds, tasks, settings)  # fmt: skip
+    read = _spec(context)
     plan = make_plan(read, output, lambda text: console.print(f"{text} ...", markup=False, highlight=False))
     with LiveTable(console) as display:
         result = run(plan, display, workers, executor, retry, shlex.join(["zoo", *sys.argv[1:]]))
@@ -121,6 +129,7 @@ def bench(
 
 @app.command()
 def plan(
+    context: typer.Context,
     spec: SpecFile = None,
     preset: Preset = None,
     base: Base = None,
@@ -142,7 +151,7 @@ def plan(
     from zoo_harness.bench import default_workers, make_plan
     from zoo_harness.show import plan_table
 
-    read = _spec(spec, preset, base, demonstrations, preferences, prompts, reward, gold, algorithms, budget, seeds, tasks, settings)  # fmt: skip
+    read = _spec(context)
     ready = make_plan(read, output)
     figures = {**ready.figures(), "workers": workers or default_workers(ready)}
     if as_json:
@@ -156,6 +165,7 @@ def plan(
 
 @app.command()
 def train(
+    context: typer.Context,
     algorithm: Annotated[str, typer.Argument(help="The algorithm to train.")],
     spec: SpecFile = None,
     preset: Preset = None,
@@ -173,7 +183,7 @@ def train(
     from zoo_harness.bench import train_one
     from zoo_harness.live import LiveTable
 
-    read = _spec(spec, preset, base, demonstrations, preferences, prompts, reward, None, algorithm, budget, seed + 1, None, settings)  # fmt: skip
+    read = _spec(context, algorithms=[algorithm], seeds=seed + 1)
     console = Console()
     with LiveTable(console) as display:
         final = train_one(read, seed, output, display)
@@ -182,6 +192,7 @@ def train(
 
 @app.command(name="eval")
 def evaluate(
+    context: typer.Context,
     model: Annotated[Path, typer.Argument(help="Directory of a model with the base's architecture.")],
     spec: SpecFile = None,
     preset: Preset = None,
@@ -197,7 +208,7 @@ def evaluate(
     from zoo_harness.bench import score_one
     from zoo_harness.show import scores_table
 
-    read = _spec(spec, preset, base, None, None, prompts, None, gold, None, None, None, tasks, settings)
+    read = _spec(context)
     scores = score_one(read, model, seed)
     if as_json:
         sys.stdout.write(json.dumps(scores, indent=1, sort_keys=True) + "\n")
@@ -280,37 +291,20 @@ def main() -> None:
         sys.exit(USER_ERROR)
 
 
-def _spec(
-    file: Path | None,
-    preset: str | None,
-    base: str | None,
-    demonstrations: str | None,
-    preferences: str | None,
-    prompts: str | None,
-    reward: str | None,
-    gold: str | None,
-    algorithms: str | None,
-    budget: str | None,
-    seeds: int | None,
-    tasks: str | None,
-    settings: Sequence[str] | None,
-) -> "Spec":
-    from zoo_harness.spec import read
+LISTS = ("algorithms", "tasks")
 
-    flags: dict[str, Any] = {
-        "base": base,
-        "demonstrations": demonstrations,
-        "preferences": preferences,
-        "prompts": prompts,
-        "reward": reward,
-        "gold": gold,
-        "algorithms": algorithms.split(",") if algorithms else None,
-        "budget": budget,
-        "seeds": seeds,
-        "tasks": tasks.split(",") if tasks is not None else None,
+
+def _spec(context: typer.Context, **fixed: object) -> "Spec":
+    """Read the spec that the options of a command describe; `fixed` are keys that the command itself decides."""
+    from zoo_harness.spec import Spec, read
+
+    given = {key: value for key, value in context.params.items() if key in Spec.model_fields and value is not None}
+    flags = {
+        key: value.split(",") if key in LISTS and value else value for key, value in given.items() if key != "preset"
     }
-    given = {key: value for key, value in flags.items() if value is not None}
-    return read(file, preset, given, _pairs(settings or ()))
+    return read(
+        context.params["spec"], context.params["preset"], {**flags, **fixed}, _pairs(context.params["settings"] or ())
+    )
 
 
 def _pairs(settings: Sequence[str]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """All contact with lm-eval: tasks by name, their preflight, and scores of a model in memory.
 
-The low-level `evaluate` is used, never `simple_evaluate` (it reseeds the global generators and spends half a second on an
-environment dump) and never `use_cache` (its key leaves out the weights).
+The low-level `evaluate` is used, never `simple_evaluate` (it reseeds the global generators and spends half a second on
+an environment dump) and never `use_cache` (its key leaves out the weights).
 """
 
 import contextlib
@@ -108,7 +108,8 @@ def _load_task(name: str) -> ConfigurableTask:
         return _only(manager, name, name)
     except (ConnectionError, FileNotFoundError, ModuleNotFoundError, ValueError) as error:
         raise SpecError(
-            f"tasks: {name!r} cannot be loaded here: {str(error).splitlines()[0]}. A task of lm-eval needs its data set in the "
+            f"tasks: {name!r} cannot be loaded here: {str(error).splitlines()[0]}. A task of lm-eval needs its "
+            "data set in the "
             "local cache (run it once while online), or give a YAML task over a local file."
         ) from None
 

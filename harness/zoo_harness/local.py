@@ -25,7 +25,8 @@ def run(
     """Run jobs whose needs are met, until none is left that can run.
 
     `finished(job, outcome)` is called once per job, `watch(running)` a few times a second. A job that needs one that
-    failed, or one of `failed_before` itself, ends as failed without being tried. Ctrl-C ends the running processes; what they had done stays.
+    failed, or one of `failed_before` itself, ends as failed without being tried. Ctrl-C
+    ends the running processes; what they had done stays.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)

@@ -374,14 +374,16 @@ class Plan:
         elif row["updates"] < 1:
             raise BudgetError(
                 f"the budget of {self.budget:.3g} FLOPs is too small for one update of {name}: beside its stages "
-                f"({share:.0%}) there is less left than the {row['flops_per_update']:.3g} FLOPs of one. Give a larger --budget."
+                f"({share:.0%}) there is less left than the {row['flops_per_update']:.3g} FLOPs of one. Give a "
+                "larger --budget."
             )
         else:
             if share > LARGE_STAGE_SHARE:
                 self.warnings.append(f"{name}: its stages take {share:.0%} of the budget.")
             if row["updates"] < FEW_UPDATES:
                 self.warnings.append(
-                    f"{name}: about {row['updates']} updates fit in the budget; below {FEW_UPDATES} up to 5 % stays unused."
+                    f"{name}: about {row['updates']} updates fit in the budget; below {FEW_UPDATES} up to 5 % "
+                    "stays unused."
                 )
 
 

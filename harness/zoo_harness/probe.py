@@ -1,7 +1,7 @@
 """The job before all others: open everything the spec names, and measure one update of every algorithm.
 
-What is wrong with the user's input is found here, before any training; and the plan's figures are measured, not guessed:
-an update's FLOPs, seconds and memory are those of a real update on the real model and data.
+What is wrong with the user's input is found here, before any training; and the plan's figures are measured, not
+guessed: an update's FLOPs, seconds and memory are those of a real update on the real model and data.
 """
 
 import os

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -260,5 +261,5 @@ def _distinct(responses: Sequence[str]) -> float:
     pairs: Counter[tuple[str, str]] = Counter()
     for response in responses:
         words = response.split()
-        pairs.update(zip(words, words[1:], strict=False))
+        pairs.update(pairwise(words))
     return len(pairs) / max(1, pairs.total())

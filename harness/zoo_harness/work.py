@@ -93,7 +93,8 @@ class Materials:
         wanted = self.spec.prompt_tokens + self.spec.response_tokens
         if context and wanted > context:
             raise SpecError(
-                f"prompt_tokens={self.spec.prompt_tokens} and response_tokens={self.spec.response_tokens} make {wanted} tokens, "
+                f"prompt_tokens={self.spec.prompt_tokens} and response_tokens={self.spec.response_tokens} make "
+                f"{wanted} tokens, "
                 f"more than the context of {self.spec.base} ({context}). Lower one of them."
             )
 

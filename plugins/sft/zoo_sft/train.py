@@ -1,7 +1,7 @@
 """The training loop of supervised fine-tuning.
 
-Each update raises the likelihood of a batch of demonstrations. Many passes over few demonstrations overfit, so a part of
-them is held out, and the weights that are handed over are those with the lowest loss on that part.
+Each update raises the likelihood of a batch of demonstrations. Many passes over few demonstrations overfit, so a part
+of them is held out, and the weights that are handed over are those with the lowest loss on that part.
 """
 
 import math
@@ -24,7 +24,7 @@ def train(config: SFTConfig, run: Run) -> Iterator[dict[str, float]]:
     """Train `run.policy` in place; yield metrics once per update."""
     demonstrations, dev = run.demonstrations.hold_out(config.dev_share)
     optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0))
-    best = run.keep("best", {"loss": math.inf, "weights": {}})
+    best: dict[str, Any] = run.keep("best", {"loss": math.inf, "weights": {}})
     passes = config.epochs
     most = None if passes is None else math.ceil(passes * demonstrations.epoch(config.batch_size))
 
