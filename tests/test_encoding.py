@@ -5,6 +5,7 @@ import shutil
 import pytest
 import torch
 from torch.testing import assert_close
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from zoo_core.errors import DataError, ModelError
 from zoo_core.models import (
@@ -182,6 +183,14 @@ def test_what_was_saved_is_loaded_ready_to_train_without_dropout(saved):
     assert all(weight.requires_grad for weight in policy.parameters())
     encoded = load_tokenizer(saved)("hi")["input_ids"]
     assert encoded == tiny_tokenizer()("hi")["input_ids"]
+
+
+def test_a_model_that_was_trained_with_dropout_is_loaded_without(tmp_path):
+    shape = {"vocab_size": 40, "n_positions": 32, "n_embd": 16, "n_layer": 2, "n_head": 2}
+    GPT2LMHeadModel(GPT2Config(**shape, bos_token_id=1, eos_token_id=2)).save_pretrained(tmp_path)
+    policy = load_policy(tmp_path).train()
+    tokens = torch.arange(6, 20).unsqueeze(0)
+    assert torch.equal(policy(tokens).logits, policy(tokens).logits)
 
 
 @pytest.mark.parametrize(("name", "remedy"), [("pad", 'tokenizer.pad_token = "<|pad|>"'), ("eos", "could ever end")])

@@ -72,6 +72,13 @@ def test_rows_that_were_drawn_are_in_the_ledger_once():
     assert one.ledger.rows == {"preferences": set(wheres(ROWS["preferences"]))}
 
 
+@pytest.mark.parametrize(("share", "held"), [(0.0, 0), (0.01, 1), (0.25, 2), (0.5, 5), (1.0, 9)])
+def test_rows_that_are_held_out_are_not_trained_on_and_one_row_always_is(share, held):
+    train, dev = feed("demonstrations").hold_out(share)
+    assert (len(train), len(dev)) == (10 - held, held)
+    assert sorted(wheres([*train.rows, *dev.rows])) == sorted(wheres(ROWS["demonstrations"]))
+
+
 def test_a_batch_holds_the_rows_that_were_drawn():
     texts = [row.prompt for row in feed().take(4, 3)]
     assert list(feed().batch(4, 3).texts) == texts

@@ -38,13 +38,17 @@ def three_stages(run):
     first = run.stage("first", share=0.3)
     optimizer = first.keep("optimizer", AdamW(first.policy.parameters(), lr=1e-3))
     schedule = first.keep("schedule", LambdaLR(optimizer, lambda count: 1.0 / (1 + count)))
-    head = None
+    head = odd = None
     for update in first.updates():
         if head is None:
             with torch.random.fork_rng():
                 head = first.keep("head", nn.Linear(2, 2))  # random, kept only inside the loop
         loss = step(first, optimizer, head.parameters(), update, 1e-3 * (random.random() + np.random.rand()))
         schedule.step()
+        if update % 2:  # kept later than the first update behind a checkpoint: until then its state must be carried on
+            odd = first.keep("odd", []) if odd is None else odd
+            odd.append(update)
+            loss += sum(odd)
         with torch.no_grad():
             head.weight += torch.rand(2, 2)
         yield {"loss": loss, "head": head.weight.sum().item(), "progress": first.progress}

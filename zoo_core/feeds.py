@@ -63,8 +63,8 @@ class DemonstrationFeed(_Feed):
         return self.encoder.responses([(row.prompt, row.completion) for row in rows if isinstance(row, Demonstration)])
 
     def hold_out(self, share: float) -> tuple["DemonstrationFeed", "DemonstrationFeed"]:
-        """Split the rows into those to train on, at least one, and a dev split of about this share."""
-        kept = min(len(self.rows) - 1, max(1, round(share * len(self.rows))))
+        """Split the rows into those to train on, at least one, and a dev split of about this share; none if it is 0."""
+        kept = min(len(self.rows) - 1, max(1, round(share * len(self.rows)))) if share else 0
         return replace(self, rows=self.rows[kept:]), replace(self, rows=self.rows[:kept])
 
 

@@ -248,6 +248,7 @@ class AlgorithmSuite:
         assert report["flops"] <= budget
         assert budget - report["flops"] <= 1.1 * dearest, "one more update would have fitted"
         assert report["flops"] == sum(report["flops_by_role_phase"].values())
+        assert "reference/train" not in report["flops_by_role_phase"], "score with references under torch.no_grad()"
         assert report["audit_ratio"] == pytest.approx(1.0, abs=0.02), "compute bypasses the meter"
 
     def test_the_same_seed_gives_the_same_numbers_and_weights(self, finished: Finished) -> None:
