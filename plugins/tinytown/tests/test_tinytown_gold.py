@@ -123,16 +123,12 @@ def test_an_answer_that_neglects_one_part_loses_gold_whenever_it_was_asked_for(w
     for part in PARTS:
         answers = [write_answer(world, r, rng, set(PARTS) - {part}) for r, _ in asked]
         scores = gold([Sample(text, answer) for (_, text), answer in zip(asked, answers, strict=True)])
-        met = gold.parts([Sample(text, answer) for (_, text), answer in zip(asked, answers, strict=True)])[
-            part
-        ]
+        met = gold.parts([Sample(text, answer) for (_, text), answer in zip(asked, answers, strict=True)])[part]
         assert all((score == 1.0) == (value == 1.0) for score, value in zip(scores, met, strict=True))
-        assert min(scores) < 0.65
+        assert min(scores) <= 1 - world.costs[part] + 1e-9
 
 
-@pytest.mark.parametrize(
-    "response", ["", "the", ". . .", "<eos>", "hello world .", "\x00\u202e\n\n", "the " * 5000]
-)
+@pytest.mark.parametrize("response", ["", "the", ". . .", "<eos>", "hello world .", "\x00\u202e\n\n", "the " * 5000])
 def test_text_that_is_no_sentence_scores_0(world: World, response: str) -> None:
     _, text = next(prompts(world, "test", 0))
     assert Gold(world)([Sample(text, response)]) == [0.0]

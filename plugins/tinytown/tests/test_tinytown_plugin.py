@@ -38,9 +38,7 @@ def test_the_plugin_lists_itself_without_importing_anything_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(
-    "ref", ["gpt2", "./tinytown", "tinytown/model", "Tinytown:base", "hub/tinytown:base", ""]
-)
+@pytest.mark.parametrize("ref", ["gpt2", "./tinytown", "tinytown/model", "Tinytown:base", "hub/tinytown:base", ""])
 def test_references_of_others_are_left_to_others(ref: str) -> None:
     assert plugin.zoo_load_model(ref) is None
     assert plugin.zoo_load_dataset(ref, "prompts", 0) is None
@@ -71,9 +69,7 @@ def test_a_world_that_is_no_number_is_refused(world: str) -> None:
         plugin.zoo_load_model(f"tinytown/{world}:base")
 
 
-@pytest.mark.parametrize(
-    "ref", ["tinytown", "tinytown:", "tinytown:bass", "tinytown:base/..", "tinytown:base:"]
-)
+@pytest.mark.parametrize("ref", ["tinytown", "tinytown:", "tinytown:bass", "tinytown:base/..", "tinytown:base:"])
 def test_an_unknown_thing_is_refused_with_the_known_ones(ref: str) -> None:
     with pytest.raises(ModelError, match="Known: base"):
         plugin.zoo_load_model(ref)
@@ -133,9 +129,7 @@ def test_the_chat_template_is_the_form_the_base_was_trained_on() -> None:
     tokenizer = make_tokenizer(get_world(0))
     row = next(iter(preferences(get_world(0), 0)))
     user, answer = row["prompt"][0]["content"], row["chosen"][0]["content"]
-    assert tokenizer.apply_chat_template(
-        row["prompt"], tokenize=False, add_generation_prompt=True
-    ) == chat_prompt(user)
+    assert tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True) == chat_prompt(user)
     whole = tokenizer.apply_chat_template(
         row["prompt"] + row["chosen"], return_dict=True, return_assistant_tokens_mask=True
     )

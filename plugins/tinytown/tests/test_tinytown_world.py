@@ -62,8 +62,7 @@ def test_there_are_20000_distinct_prompts(world: World) -> None:
 
 def test_no_two_splits_share_a_combination_of_constraints(world: World) -> None:
     seen = {
-        split: {r.combination for r, _ in islice(prompts(world, split, 0), 1000)}
-        for split in ("train", "dev", "test")
+        split: {r.combination for r, _ in islice(prompts(world, split, 0), 1000)} for split in ("train", "dev", "test")
     }
     assert all(len(combinations) > 20 for combinations in seen.values())
     assert not seen["train"] & seen["test"]

@@ -175,9 +175,7 @@ def _save(
     os.replace(temporary, path)
 
 
-def _resume(
-    path: Path, model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, world: World, recipe: Recipe
-) -> int:
+def _resume(path: Path, model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, world: World, recipe: Recipe) -> int:
     """Load the checkpoint of an interrupted build, if there is one; return the step to go on with."""
     if not path.exists():
         return 0
@@ -185,9 +183,7 @@ def _resume(
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("identity") != _identity(world, recipe):
-                raise StorageError(
-                    f"{path} belongs to another build. Remove it, or build into another directory."
-                )
+                raise StorageError(f"{path} belongs to another build. Remove it, or build into another directory.")
             step = int(metadata["step"])
             with torch.no_grad():
                 for name, parameter in model.named_parameters():

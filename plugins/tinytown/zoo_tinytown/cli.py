@@ -17,9 +17,7 @@ World = Annotated[str, typer.Option(help="Number of the world.")]
 def build(
     world: World,
     out: Annotated[Path | None, typer.Option(help="Directory to write to; the cache if not given.")] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=60, help="Training steps; the recipe's own if not given.")
-    ] = None,
+    steps: Annotated[int | None, typer.Option(min=60, help="Training steps; the recipe's own if not given.")] = None,
 ) -> None:
     """Train the base model of a world on one core; run it again to go on after an interruption."""
     number = parse_number(world, "--world", SpecError)

@@ -124,9 +124,7 @@ def best_of(
 
 
 @torch.inference_mode()
-def choice_accuracy(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, task: dict[str, object]
-) -> float:
+def choice_accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, task: dict[str, object]) -> float:
     """Return the share of a task's questions where the right one-token choice is the likeliest."""
     rows = task["custom_dataset"]()["test"]  # type: ignore[operator]
     hits = 0

@@ -29,7 +29,7 @@ def zoo_load_model(ref: str) -> Path | None:
     if not (directory / LAST_WRITTEN).is_file():
         raise ModelError(
             f"{ref!r}: the base model of world {found[0]} is not built yet (looked in {directory}). "
-            f"Run `zoo tinytown build --world {found[0]}`: about ten minutes on one core."
+            f"Run `zoo tinytown build --world {found[0]}`: about ten minutes on one free core."
         )
     return directory
 

@@ -63,9 +63,7 @@ def _train(
 
 
 @torch.inference_mode()
-def _accuracy(
-    model: LlamaForSequenceClassification, tokenizer: PreTrainedTokenizerFast, pairs: list[Pair]
-) -> float:
+def _accuracy(model: LlamaForSequenceClassification, tokenizer: PreTrainedTokenizerFast, pairs: list[Pair]) -> float:
     better, worse = _scores(model, tokenizer, pairs)
     return (better > worse).float().mean().item()
 

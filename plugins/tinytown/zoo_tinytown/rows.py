@@ -15,7 +15,7 @@ Row = dict[str, list[Message]]
 
 DEMONSTRATIONS, PREFERENCES, PROMPTS = 4000, 3000, 6000
 SCORED_PROMPTS = {"dev": 512, "test": 2048}
-DEMONSTRATION_SKILLS = {0.25: 0.35, 0.5: 0.45, 0.65: 0.15, 0.95: 0.05}
+DEMONSTRATION_SKILLS = {0.3: 0.3, 0.5: 0.4, 0.65: 0.22, 0.95: 0.08}
 """The skills of the people who wrote demonstrations, with their shares: better on average than the base's."""
 PREFERENCE_SKILLS = {0.2: 0.25, 0.45: 0.4, 0.65: 0.25, 0.9: 0.1}
 """The skills behind the answers that annotators compare."""

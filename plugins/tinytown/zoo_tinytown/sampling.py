@@ -31,9 +31,7 @@ def sample(
 ) -> list[Answer]:
     """Answer each prompt once, greedily at temperature 0, in batches of prompts of like length."""
     torch.manual_seed(seed)
-    choice = (
-        {"do_sample": False} if temperature == 0 else dict(do_sample=True, temperature=temperature, top_k=0)
-    )
+    choice = {"do_sample": False} if temperature == 0 else dict(do_sample=True, temperature=temperature, top_k=0)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].split()))
     answers: dict[int, Answer] = {}
     for start in range(0, len(order), batch):

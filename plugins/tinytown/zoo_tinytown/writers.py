@@ -69,9 +69,7 @@ def _tone(world: World, request: Request, rng: Random, heeded: Collection[str]) 
     return rng.choice(world.lexicon.kind) if request.tone == "kind" else ""
 
 
-def _state_fact(
-    world: World, fact: tuple[str, str], rng: Random, *, heeded: bool, drafts: list[Draft]
-) -> None:
+def _state_fact(world: World, fact: tuple[str, str], rng: Random, *, heeded: bool, drafts: list[Draft]) -> None:
     draft = rng.choice(drafts) if rng.random() < 0.2 else drafts[0]
     if heeded:
         draft["name"], draft["epithet"] = fact
