@@ -92,9 +92,7 @@ def test_soft_label_loss_is_the_cross_entropy_to_a_softmax_over_both_scores():
 
 def test_centering_penalty_is_the_mean_squared_sum_of_a_pair():
     # ((3 − 1)² + (0.5 + 1)²) / 2 = (4 + 2.25) / 2
-    value, up, down = value_and_gradients(
-        centering_penalty, torch.tensor([3.0, 0.5]), torch.tensor([-1.0, 1.0])
-    )
+    value, up, down = value_and_gradients(centering_penalty, torch.tensor([3.0, 0.5]), torch.tensor([-1.0, 1.0]))
     assert_close(value, torch.tensor(3.125))
     assert_close(up, torch.tensor([2.0, 1.5]))
     assert_close(down, up)

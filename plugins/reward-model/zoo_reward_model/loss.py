@@ -12,9 +12,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
 
-def bradley_terry_loss(
-    chosen_scores: Float[Tensor, " B"], rejected_scores: Float[Tensor, " B"]
-) -> Float[Tensor, ""]:
+def bradley_terry_loss(chosen_scores: Float[Tensor, " B"], rejected_scores: Float[Tensor, " B"]) -> Float[Tensor, ""]:
     """Return the negative log-likelihood of the preferences in nats (eq. 1 with K = 2), averaged over pairs.
 
     L = −mean log σ(r_w − r_l)   with   r_w the score of the preferred response, r_l of the other
@@ -40,9 +38,7 @@ def soft_label_loss(
     return binary_cross_entropy_with_logits(first_scores - second_scores, first_preferred)
 
 
-def centering_penalty(
-    chosen_scores: Float[Tensor, " B"], rejected_scores: Float[Tensor, " B"]
-) -> Float[Tensor, ""]:
+def centering_penalty(chosen_scores: Float[Tensor, " B"], rejected_scores: Float[Tensor, " B"]) -> Float[Tensor, ""]:
     """Return the penalty that draws the scores of each pair towards mean 0, averaged over pairs.
 
     P = mean (r_w + r_l)²
