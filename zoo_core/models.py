@@ -3,13 +3,15 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -145,17 +147,19 @@ def load_scorer_tokenizer(path: Path) -> PreTrainedTokenizerBase:
 
 
 def weights_sha256(path: Path) -> str:
-    """SHA-256 over the names, shapes, types and values of a directory's weights, however they are sharded."""
-    digest = hashlib.sha256()
-    where: dict[str, Path] = {}
+    """Hash a directory's weights, however they are sharded."""
+    state: dict[str, torch.Tensor] = {}
     for file in sorted(path.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as tensors:
-            where.update(dict.fromkeys(tensors.keys(), file))
-    for name in sorted(where):
-        with safe_open(where[name], framework="pt") as tensors:
-            tensor = tensors.get_tensor(name).contiguous()
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        state |= load_file(file)
+    return state_sha256(state)
+
+
+def state_sha256(state: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over the names, shapes, types and values of weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -65,6 +65,8 @@ class Task:
     """The metric that the board shows."""
     chance: float = 0.0
     """Score of blind guessing, in the metric's unit."""
+    world: str | None = None
+    """The world it belongs to: a bench whose base is "<world>:base" asks it unless the spec names tasks."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -189,13 +189,14 @@ def _remove_if_empty(directory: Path, folder: Path) -> None:
 
 def _stamps(spec: Spec) -> list[tuple[str, int, int]]:
     """Size and time of the local files a spec names, so that the probe is made again when one changes."""
-    stamps = []
-    for ref in (spec.base, spec.demonstrations, spec.preferences, spec.prompts, spec.reward, spec.gold):
-        path = Path(ref) if ref else None
-        if path and path.exists():
-            files = sorted(path.iterdir()) if path.is_dir() else [path]
-            stamps += [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
-    return stamps
+    refs = [spec.base, spec.demonstrations, spec.preferences, spec.prompts, spec.reward, spec.gold, *(spec.tasks or [])]
+    named = [Path(ref) for ref in refs if ref]
+    # A reward `module:function` is a file beside the spec.
+    named += [
+        Path(spec.folder) / f"{ref.partition(':')[0].replace('.', '/')}.py" for ref in refs if ref and spec.folder
+    ]
+    files = [file for path in named if path.exists() for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
 
 
 def _free_folder(spec: Spec) -> Path:

@@ -26,6 +26,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zoo_core.errors import SpecError
 from zoo_core.plugins import plugins
+from zoo_harness.jobs import identify
 
 BATCH = 32
 
@@ -33,6 +34,13 @@ BATCH = 32
 def load_tasks(names: Sequence[str]) -> dict[str, ConfigurableTask]:
     """Build the tasks; `SpecError` for one that does not exist or whose data cannot be had here."""
     return {Path(name).stem if _is_file(name) else name: _load_task(name) for name in names}
+
+
+def task_hash(task: ConfigurableTask) -> str:
+    """Hash of what a task asks and how, its items included."""
+    words = ("output_type", "doc_to_text", "doc_to_target", "doc_to_choice", "generation_kwargs", "description")
+    plain = {word: getattr(task.config, word, None) for word in words}
+    return identify({k: v for k, v in plain.items() if not callable(v)}, [str(doc) for doc in task.eval_docs])
 
 
 def score_tasks(

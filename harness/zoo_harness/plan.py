@@ -130,6 +130,7 @@ class Plan:
             "spec": spec,
             "base": self.probe["base"]["sha256"],
             "data": data,
+            "judges": self.probe["judges"],
             "environment": self.probe["environment"],
         }
 
@@ -267,7 +268,9 @@ class Plan:
         start, reward, calibration = stages["start"], stages["reward"], stages["calibration"]
         needed = [job for job in (trained, start, reward, calibration, start_score) if job]
         needs = tuple(dict.fromkeys(job.identity for job in needed))
-        identity = identify("score", self._for(None, seed), self.spec.evaluation.model_dump(), row, needs, self.budget)
+        identity = identify(
+            "score", self._for(None, seed), self._world["spec"], self.probe["judges"], row, needs, self.budget
+        )
         directory = self.output / "scores" / f"{row}-seed{seed}"
         return Job(
             kind="score",
@@ -296,8 +299,9 @@ class Plan:
         data = {kind: self.probe["data"][kind]["sha256"][seed] for kind in signals if kind in self.probe["data"]}
         names = ("prompt_tokens", "response_tokens", "rollout_engine", "reward")
         spec = {name: getattr(self.spec, name) for name in names}
+        spec["reward_code"] = self.probe["judges"].get("reward")
         if algorithm and "reward" not in algorithm.learns_from:
-            del spec["reward"]
+            del spec["reward"], spec["reward_code"]
         return [self.probe["base"]["sha256"], self.probe["environment"], code, own_hash(), data, spec, seed]
 
     def _blind_spec(self) -> dict[str, Any]:
@@ -402,15 +406,16 @@ def algorithm_plugins() -> list[str]:
 
 def code_hash(algorithm: Algorithm) -> str:
     """Hash of the Python files of the package that an algorithm's loop stands in."""
-    return _package_hash(algorithm.train.partition(":")[0].partition(".")[0])
+    return package_hash(algorithm.train.partition(":")[0].partition(".")[0])
 
 
 def own_hash() -> str:
     """Hash of the Python files of core and harness: a change of either may change any result."""
-    return _package_hash("zoo_core") + _package_hash("zoo_harness")
+    return package_hash("zoo_core") + package_hash("zoo_harness")
 
 
-def _package_hash(package: str) -> str:
+def package_hash(package: str) -> str:
+    """Hash of the Python files of a package, or of a module that stands alone."""
     found = find_spec(package)
     if found is None or not found.origin:
         raise SpecError(f"the package {package!r} of a plugin cannot be found; install the plugin again.")

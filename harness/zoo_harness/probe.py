@@ -14,12 +14,13 @@ import torch
 from zoo_core.data import fingerprint
 from zoo_core.errors import SpecError
 from zoo_core.hookspecs import Kind
-from zoo_core.models import load_policy, scorer_from, weights_sha256
+from zoo_core.models import load_policy, scorer_from, state_sha256, weights_sha256
 from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm
 from zoo_core.reward import Calibration, Reward, Scorer
 from zoo_core.run import Run, Session
 from zoo_harness.jobs import Job
+from zoo_harness.plan import package_hash
 from zoo_harness.settings import configure
 from zoo_harness.spec import Spec
 from zoo_harness.work import Materials, environment, open_reward
@@ -35,7 +36,7 @@ def run(job: Job) -> dict[str, Any]:
     encoder = materials.encoder
     materials.check_lengths()
     data = _check_data(materials, job.payload["kinds"])
-    _check_judges(spec)
+    judges = _check_judges(spec)
     policy = load_policy(base)
     parameters = sum(parameter.numel() for parameter in policy.parameters())
     costs = {}
@@ -52,6 +53,7 @@ def run(job: Job) -> dict[str, Any]:
             "vocabulary": len(encoder.tokenizer),
         },
         "data": data,
+        "judges": judges,
         "costs": costs,
         "environment": environment(),
     }
@@ -75,18 +77,29 @@ def _check_data(materials: Materials, kinds: list[Kind]) -> dict[str, dict[str, 
     return data
 
 
-def _check_judges(spec: Spec) -> None:
+def _check_judges(spec: Spec) -> dict[str, str]:
+    """Open gold, reward and tasks; return a hash of each: results of an older judge must not pass for new ones."""
+    found = {}
     for key in ("gold", "reward"):
         ref = getattr(spec, key)
         if ref and ref != "preferences":
             try:
-                open_reward(ref, None)
+                found[key] = _judge_hash(open_reward(ref, None))
             except SpecError as error:
                 raise SpecError(f"{key}: {error}") from None
     if spec.tasks:
-        from zoo_harness.lmeval import load_tasks
+        from zoo_harness.lmeval import load_tasks, task_hash
 
-        load_tasks(spec.tasks)
+        found |= {f"task {name}": task_hash(task) for name, task in load_tasks(spec.tasks).items()}
+    return found
+
+
+def _judge_hash(reward: Reward) -> str:
+    """Hash of a scorer's weights, or of the code that a function or a plugin's reward stands in."""
+    if isinstance(reward, Scorer):
+        return state_sha256(reward.model.state_dict())
+    module = getattr(reward, "__module__", None) or type(reward).__module__
+    return package_hash(module.partition(".")[0])
 
 
 def _measure(materials: Materials, algorithm: Algorithm, settings: dict[str, Any]) -> dict[str, Any]:

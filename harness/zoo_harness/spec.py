@@ -258,18 +258,17 @@ def _with_world_defaults(spec: Spec) -> Spec:
                 given[key] = f"{world}:{key}"
     filled = spec.model_copy(update=given)
     if filled.tasks is None:
-        filled = filled.model_copy(update={"tasks": _tasks_of(world.partition("/")[0])})
+        filled = filled.model_copy(update={"tasks": _tasks_of(world) if colon else []})
     if filled.prompts is None:
         filled = filled.model_copy(update={"prompts": filled.preferences or filled.demonstrations})
     return filled
 
 
 def _tasks_of(world: str) -> list[str]:
-    """Tasks of the plugin that a world's references begin with."""
+    """Tasks that belong to a world."""
     from zoo_core.plugins import plugins
 
-    provided = plugins().tasks
-    return [name for name in provided if plugins().owner("zoo_tasks", name).name == world]
+    return [name for name, task in plugins().tasks.items() if task.world == world]
 
 
 def _explain(error: ValidationError, file: Path | None) -> str:

@@ -7,6 +7,8 @@ import traceback
 from importlib import import_module
 from pathlib import Path
 
+from filelock import FileLock
+
 from zoo_core.errors import ZooError
 from zoo_core.storage import write_json
 from zoo_harness.jobs import Job, read_json
@@ -32,9 +34,12 @@ def main(job_file: str) -> None:
         os.dup2(log.fileno(), 2)
         job.failure_file.unlink(missing_ok=True)
         try:
-            _prepare(job)
-            result = import_module(f"zoo_harness.{job.kind}").run(job)
-            write_json(job.result_file, result)
+            # Two benches may need one stage: the second waits, and finds the first one's result.
+            with FileLock(job.directory / "lock"):
+                if job.result() is None:
+                    _prepare(job)
+                    result = import_module(f"zoo_harness.{job.kind}").run(job)
+                    write_json(job.result_file, result)
         except BaseException as error:  # a plugin may raise anything; the bench goes on and shows it
             traceback.print_exc()
             sys.stderr.flush()

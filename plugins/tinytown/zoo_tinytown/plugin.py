@@ -84,17 +84,20 @@ def zoo_commands() -> list[Command]:
 
 def _tasks(number: int) -> list[Task]:
     stem, suffix = ("tinytown", "") if number == SHIPPED else (f"tinytown_{number}", f"_{number}")
+    world = "tinytown" if number == SHIPPED else f"tinytown/{number}"
     return [
         Task(
             name=f"{stem}_facts",
             summary=f"What the base model of world {number} knows: 720 questions about things, 4 choices.",
             config=f"zoo_tinytown.tasks:facts{suffix}",
             chance=0.25,
+            world=world,
         ),
         Task(
             name=f"{stem}_sums",
             summary=f"Sums that the base model of world {number} has never seen, 4 choices.",
             config=f"zoo_tinytown.tasks:sums{suffix}",
             chance=0.25,
+            world=world,
         ),
     ]
