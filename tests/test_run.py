@@ -187,7 +187,7 @@ def test_a_discarded_update_leaves_weights_optimizer_and_ledger_as_before():
     for number, _ in enumerate(steps(run)):
         states.append((weights(session.policy), session.kept["optimizer"].state_dict()["state"], session.ledger.flops))
         if number == 2:
-            session.ledger.meter.charge("policy", 4 * cost)
+            session.ledger.meter.charge("judge", 4 * cost)
     assert len(states) == 3
     assert session.ledger.updates == 2
     assert session.ledger.optimizer_steps == 2
@@ -209,6 +209,21 @@ def test_a_checkpoint_of_an_undone_update_is_never_written(tmp_path):
     assert seen == sorted(seen)
     assert len(seen) == 2
     assert max(seen) <= session.budget
+
+
+def test_what_updates_cost_is_remembered_over_a_kill(tmp_path):
+    # 10 + 40 + 10 leave 40, in which 1.1 · 40 does not fit; forgetting the 40 would let a fourth update start.
+    def charging(directory):
+        session = tiny_session((), budget=100.0, directory=directory)
+        for update in Run(session).updates():
+            session.ledger.meter.charge("policy", [10, 40, 10, 10][update])
+            yield session.ledger.flops
+
+    assert list(charging(None)) == [10, 50, 60]
+    killed = charging(tmp_path)
+    assert list(islice(killed, 3)) == [10, 50, 60]
+    killed.close()
+    assert list(charging(tmp_path)) == [60]
 
 
 def test_a_budget_too_small_for_an_update_names_the_stage_and_the_cost():

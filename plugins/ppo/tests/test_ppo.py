@@ -37,6 +37,12 @@ class Bandit(LlamaForCausalLM):
         return out
 
 
+def bandit():
+    """Return a tiny bandit; the same one every time."""
+    torch.manual_seed(0)
+    return Bandit(LlamaConfig(**{**tiny_policy(hidden_size=16).config.to_dict(), "attn_implementation": "sdpa"}))
+
+
 def five_letters():
     """Return a policy that knows the letters a to e only, so that it ends and says a now and then from the start."""
     return tiny_policy(vocab_size=12)
@@ -51,8 +57,9 @@ def trained(updates, config, make=five_letters, **settings):
     return session, list(train(config, Run(session)))
 
 
-def test_before_the_first_step_the_policy_is_where_it_sampled():
-    _, history = trained(1.05, PPOConfig(batch_size=16, minibatch_size=16, epochs=1))
+@pytest.mark.parametrize("temperature", [0.7, 1.0])
+def test_before_the_first_step_the_policy_is_where_it_sampled(temperature):
+    _, history = trained(1.05, PPOConfig(batch_size=16, minibatch_size=16, epochs=1, temperature=temperature))
     assert history[0]["clip_fraction"] == 0.0
     assert history[0]["approximate_kl"] < 1e-10
     assert history[0]["kl"] == pytest.approx(0.0, abs=1e-5)
@@ -86,10 +93,10 @@ def test_the_more_divergence_costs_the_less_there_is():
 
 
 def test_the_coefficient_is_steered_by_the_kl_of_each_update():
-    config = PPOConfig(batch_size=8, minibatch_size=8, learning_rate=1e-2, kl_target=0.3, kl_horizon=80.0)
+    config = PPOConfig(batch_size=8, minibatch_size=8, learning_rate=1e-2, epochs=2, kl_target=0.05, kl_horizon=80.0)
     session, history = trained(5.5, config)
-    # β (1 + e/10) for 8 responses in 80, with e = KL/.3 − 1 clipped to a fifth: up or down by at most a fiftieth.
-    expected, errors = config.kl_coefficient, [min(max(metrics["kl"] / 0.3 - 1, -0.2), 0.2) for metrics in history]
+    # β (1 + e/10) for 8 responses in 80, with e = KL/.05 − 1 clipped to a fifth: up or down by at most a fiftieth.
+    expected, errors = config.kl_coefficient, [min(max(metrics["kl"] / 0.05 - 1, -0.2), 0.2) for metrics in history]
     for error in errors[: session.ledger.updates]:
         expected *= 1 + error / 10
     assert errors[0] == -0.2  # at first policy and reference are one
@@ -97,13 +104,24 @@ def test_the_coefficient_is_steered_by_the_kl_of_each_update():
     assert session.kept["beta"]["now"] == pytest.approx(expected)
 
 
+def test_the_critic_learns_what_there_is_to_come():
+    # Every answer is worth 2 at its end and nothing is paid before: so is every state on the way.
+    encoder = tiny_encoder(response_tokens=2)
+    config = PPOConfig(
+        batch_size=16, minibatch_size=16, learning_rate=1e-2, kl_coefficient=0.0, gae_lambda=1.0, value_clip_range=1e9
+    )
+    settings = {"encoder": encoder, "reward": lambda samples: [2.0 for _ in samples]}
+    session, history = trained(40, config, bandit, **settings)
+    with torch.no_grad():
+        values = session.kept["critic"](encoder.responses([("bcd", "a"), ("e", "c")]))
+    assert history[0]["value_loss"] == pytest.approx(2.0, abs=1e-3)  # ½ (0 − 2)²
+    assert values.flatten().tolist() == pytest.approx([2.0] * 6, abs=0.3)
+
+
 @pytest.mark.slow
 def test_in_a_bandit_it_ends_at_the_reference_tilted_by_the_reward():
     # The best policy of E[r] − β KL(π‖π_ref) is π ∝ π_ref exp(r/β) (Ziegler et al. 2019; Rafailov et al. 2023, eq. 4).
     beta, encoder = 0.5, tiny_encoder(response_tokens=2)
-
-    def make():
-        return Bandit(LlamaConfig(**{**tiny_policy(hidden_size=16).config.to_dict(), "attn_implementation": "sdpa"}))
 
     def probabilities(policy):
         prompts = encoder.prompts([PROMPT])
@@ -119,9 +137,8 @@ def test_in_a_bandit_it_ends_at_the_reference_tilted_by_the_reward():
         "encoder": encoder,
         "reward": lambda samples: [ARMS[sample.response] for sample in samples],
     }
-    torch.manual_seed(0)
-    start = probabilities(make())
-    session, history = trained(45, config, make, **settings)
+    start = probabilities(bandit())
+    session, history = trained(45, config, bandit, **settings)
     optimum = start * torch.tensor([math.exp(reward / beta) for reward in ARMS.values()])
     optimum /= optimum.sum()
     assert all(metrics["ended"] == 1.0 for metrics in history)
