@@ -64,6 +64,13 @@ def test_a_scorer_reads_the_words_of_prompt_and_response_in_its_own_vocabulary()
     assert scorer.encode(SAMPLES[2]) == [2, 7, 7, 4, 3]  # without a template it judges the answer alone
 
 
+def test_a_scorer_pads_with_its_tokenizers_token_whatever_its_config_says():
+    scorer = llama()
+    expected = scorer(SAMPLES)
+    scorer.model.config.pad_token_id = 9
+    assert Scorer(scorer.model, tiny_tokenizer())(SAMPLES) == pytest.approx(expected, abs=1e-5)
+
+
 def test_of_a_text_that_is_too_long_the_end_is_kept():
     scorer = bert()
     ids = scorer.encode(Sample("bad " * 40, "very good", True))

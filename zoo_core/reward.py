@@ -58,6 +58,7 @@ class Scorer:
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int = 64) -> None:
         self.model = model
         self.tokenizer = tokenizer
+        self.model.config.pad_token_id = tokenizer.pad_token_id  # the score is read at the last token that is none
         self.tokenizer.truncation_side = "left"  # the answer stands at the end
         self.batch_size = batch_size
         positions = getattr(model.config, "max_position_embeddings", None) or 512

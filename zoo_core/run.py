@@ -116,6 +116,8 @@ class Run:
         self._entered = False
         self._saved = 0.0
         if not name:
+            # A scorer made from the policy finds the last token by this; hub models often have none, or another.
+            session.policy.config.pad_token_id = session.encoder.tokenizer.pad_token_id
             session.ledger.meter.attach(session.policy, "policy")
             session.kept["policy"] = session.policy
             if isinstance(getattr(session.reward, "model", None), nn.Module):

@@ -10,7 +10,7 @@ from zoo_reward_model.train import scores, train
 from zoo_core.data import Preference
 from zoo_core.reward import Sample, Scorer
 from zoo_core.run import Run
-from zoo_core.testing import AlgorithmSuite, tiny_session, tiny_tokenizer
+from zoo_core.testing import AlgorithmSuite, tiny_policy, tiny_session, tiny_tokenizer
 
 PROMPT = [{"role": "user", "content": "hi"}]
 
@@ -70,6 +70,17 @@ def test_a_scorer_reads_the_tokens_that_the_reward_model_was_trained_on(trained)
     assert scorer([Sample(row.prompt, row.chosen[0]["content"], True) for row in rows]) == pytest.approx(
         expected, abs=1e-5
     )
+
+
+@pytest.mark.parametrize("pad", [None, 9])
+def test_the_score_is_read_at_the_last_token_whatever_the_config_of_the_policy_says_of_padding(pad):
+    def first(pad):
+        policy = tiny_policy()
+        policy.config.pad_token_id = pad
+        session = tiny_session(["preferences"], policy=policy)
+        return next(train(RewardModelConfig(batch_size=8), Run(session)))
+
+    assert first(pad) == pytest.approx(first(0))
 
 
 def test_the_penalty_keeps_scores_near_zero(trained):
