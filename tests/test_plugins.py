@@ -149,6 +149,11 @@ def test_a_hook_that_fails_names_its_plugin_and_its_own_errors_pass_unchanged(fo
         found(bad=IMPORTS + failing.format("1 / 0")).first("zoo_reward", ref="x")
 
 
+def test_a_plugin_that_trips_over_a_reference_does_not_stand_in_the_way_of_the_one_it_belongs_to(found, tmp_path):
+    failing = "    @hookimpl\n    def zoo_load_model(ref):\n        raise KeyError(ref)\n"
+    assert found(bad=IMPORTS + failing).first("zoo_load_model", ref=str(tmp_path)) == tmp_path
+
+
 def test_a_user_error_of_a_plugin_is_passed_on_as_it_is(found):
     failing = "    @hookimpl\n    def zoo_reward(ref):\n        raise DataError('row 3 is empty')\n"
     with pytest.raises(DataError, match=r"^row 3 is empty$"):

@@ -33,6 +33,11 @@ class ExactCounter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         formula = FORMULAS.get(func._overloadpacket)
+        if formula is None and torch.is_inference_mode_enabled() and func._can_decompose():
+            with self:  # under inference_mode `linear` arrives whole, and its matrix product would not be seen
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
         out = func(*args, **kwargs)
         if formula is not None:
             self.total += formula(*args, **kwargs, out_val=out)

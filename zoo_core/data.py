@@ -59,13 +59,12 @@ def load_rows(ref: str, kind: Kind, seed: int, limit: int | None = None) -> list
     rows = plugins().first("zoo_load_dataset", ref=ref, kind=kind, seed=seed)
     if rows is None and kind in ("dev_prompts", "test_prompts"):
         split = "dev" if kind == "dev_prompts" else "test"
-        return _in_split(load_all(ref, "prompts", seed), split, seed, ref)
+        return _drawn(_in_split(load_all(ref, "prompts", seed), split, seed, ref), seed)
     rows = None if rows is None else list(rows)
     parsed = _parse_all(ref, kind, rows)
     if rows and all(isinstance(row, Row) for row in rows):  # a user's file; a world's rows are split by the world
         parsed = _in_split(parsed, "train", seed, ref)
-    ordered = sorted(parsed, key=lambda row: _hash(f"{seed}\n{canonical(row)}"))
-    return ordered[:limit]
+    return _drawn(parsed, seed)[:limit]
 
 
 def load_all(ref: str, kind: Kind, seed: int) -> list[DataRow]:
@@ -160,6 +159,11 @@ def _in_split(rows: Sequence[DataRow], split: str, seed: int, ref: str) -> list[
             "the test, 10 % for dev); give at least about 50 rows with different first turns."
         )
     return kept
+
+
+def _drawn(rows: Sequence[DataRow], seed: int) -> list[DataRow]:
+    """Put rows in the order that a seed draws."""
+    return sorted(rows, key=lambda row: _hash(f"{seed}\n{canonical(row)}"))
 
 
 def _hash(text: str) -> float:

@@ -62,9 +62,9 @@ class DemonstrationFeed(_Feed):
         rows = self.take(update, size)
         return self.encoder.responses([(row.prompt, row.completion) for row in rows if isinstance(row, Demonstration)])
 
-    def hold_out(self, share: float) -> tuple["DemonstrationFeed", "DemonstrationFeed"]:
-        """Split the rows into those to train on, at least one, and a dev split of about this share; none if it is 0."""
-        kept = min(len(self.rows) - 1, max(1, round(share * len(self.rows)))) if share else 0
+    def hold_out(self, share: float, most: int) -> tuple["DemonstrationFeed", "DemonstrationFeed"]:
+        """Split off a dev split: this share of the rows, `most` at most; none if the share is 0 or there is one row."""
+        kept = min(len(self.rows) - 1, most, max(1, round(share * len(self.rows)))) if share else 0
         return replace(self, rows=self.rows[kept:]), replace(self, rows=self.rows[:kept])
 
 

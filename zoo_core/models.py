@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -147,19 +146,23 @@ def load_scorer_tokenizer(path: Path) -> PreTrainedTokenizerBase:
 
 
 def weights_sha256(path: Path) -> str:
-    """Hash a directory's weights, however they are sharded."""
+    """SHA-256 over the names, shapes, types and values of a directory's weights, however they are sharded."""
     state: dict[str, torch.Tensor] = {}
     for file in sorted(path.glob("*.safetensors")):
         state |= load_file(file)
-    return state_sha256(state)
-
-
-def state_sha256(state: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 over the names, shapes, types and values of weights."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def files_sha256(path: Path) -> str:
+    """Hash all of a model directory that can change what it computes: weights, config, tokenizer and template."""
+    digest = hashlib.sha256(weights_sha256(path).encode())
+    for file in sorted(path.iterdir()):
+        if file.suffix in (".json", ".jinja", ".txt", ".model"):
+            digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()
 
 

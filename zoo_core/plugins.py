@@ -140,15 +140,21 @@ class Plugins:
 
     def first(self, hook: str, **arguments: object) -> Any:
         """The first answer that is not None of the plugins implementing a hook, the core's own last."""
+        failures = []
         for plugin, function in self._implementations(hook, arguments):
             try:
                 answer = function()
-            except ZooError:
+            except ZooError as error:
+                if failures:
+                    raise PluginError("; ".join([*failures, str(error)])) from error
                 raise
-            except Exception as error:  # named, so that the user knows whom to tell
-                raise PluginError(f"plugin {plugin!r} failed in {hook}({arguments}): {error!r}") from error
+            except Exception as error:  # a plugin that trips over another's reference must not stand in its way
+                failures.append(f"plugin {plugin!r} failed in {hook}({arguments}): {error!r}")
+                continue
             if answer is not None:
                 return answer
+        if failures:
+            raise PluginError("; ".join(failures))
         return None
 
     def observe(self, hook: str, **arguments: object) -> list[str]:

@@ -1,6 +1,7 @@
 """Rewards: functions of text, so that a scorer of any architecture and tokenizer serves any policy."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zoo_core.data import Text
-from zoo_core.errors import ModelError
+from zoo_core.errors import ModelError, SpecError
 from zoo_core.plugins import plugins
 
 
@@ -52,6 +53,21 @@ def load_reward(ref: str) -> Reward:
     return reward
 
 
+def checked(reward: Reward, samples: Sequence[Sample]) -> list[float]:
+    """Ask a reward; `SpecError` unless it gives one finite number per sample."""
+    scores = [float(score) for score in reward(samples)]
+    wrong = [score for score in scores if not math.isfinite(score)]
+    if len(scores) != len(samples) or wrong:
+        name = getattr(reward, "__name__", type(reward).__name__)
+        what = (
+            f"{len(scores)} scores for {len(samples)} samples"
+            if len(scores) != len(samples)
+            else f"the score {wrong[0]}"
+        )
+        raise SpecError(f"the reward {name} gave {what}; it must return one finite number per sample.")
+    return scores
+
+
 class Scorer:
     """A sequence classifier with one output, reading text with its own tokenizer and template."""
 
@@ -84,12 +100,17 @@ class Scorer:
         return scores
 
     def encode(self, sample: Sample) -> list[int]:
-        """Token ids of prompt and response together, ended by EOS where the tokenizer has one.
+        """Token ids of prompt and response together, ended by EOS, where the tokenizer has one, if the response ended.
 
         A conversation is written with the scorer's own chat template; a scorer without one judges the answer alone. Of
         a text that is too long for the scorer the end is kept.
         """
-        if isinstance(sample.prompt, str):
+        eos = self.tokenizer.eos_token_id
+        if isinstance(sample.prompt, str) and eos is not None:
+            # In two parts, as a policy reads them: the boundary between prompt and response is not merged away.
+            response = self.tokenizer(sample.response, add_special_tokens=False)["input_ids"]
+            ids = [*self._plain(sample.prompt), *response]
+        elif isinstance(sample.prompt, str):
             ids = self._plain(sample.prompt + sample.response)
         elif self.tokenizer.chat_template is None:
             ids = self._plain(sample.response)
@@ -101,9 +122,11 @@ class Scorer:
             if self.tokenizer.eos_token and text.rstrip().endswith(self.tokenizer.eos_token):
                 text = text.rstrip()
             ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        eos = self.tokenizer.eos_token_id
-        if eos is not None and (not ids or ids[-1] != eos):
-            ids = [*ids, eos]
+        if eos is not None:
+            while ids and ids[-1] == eos:
+                ids = ids[:-1]
+            # A response that was cut has no EOS, here as in the pairs that the scorer was trained on.
+            ids = [*ids, eos] if sample.ended or not ids else ids
         return ids[-self.longest :]
 
     def _plain(self, text: str) -> list[int]:

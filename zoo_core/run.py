@@ -37,7 +37,7 @@ from zoo_core.errors import BudgetError, PluginError
 from zoo_core.feeds import DemonstrationFeed, PreferenceFeed, PromptFeed
 from zoo_core.ledger import Ledger
 from zoo_core.models import accelerator
-from zoo_core.reward import Calibration, Reward, Sample
+from zoo_core.reward import Calibration, Reward, Sample, checked
 from zoo_core.rollout import Prompts, Rollout, RolloutEngine, response_mask, sample_cached
 
 Kept = TypeVar("Kept")
@@ -171,7 +171,7 @@ class Run:
         if session.reward is None or session.calibration is None:
             raise PluginError("run.reward: this algorithm's record does not list 'reward' under learns_from.")
         with session.ledger.meter.during("score"), torch.no_grad():
-            scores = torch.tensor(list(session.reward(samples)), dtype=torch.float32, device=self.device)
+            scores = torch.tensor(checked(session.reward, samples), dtype=torch.float32, device=self.device)
         session.ledger.reward_queries += len(samples)
         return (scores - session.calibration.mean) / session.calibration.deviation
 
@@ -223,7 +223,7 @@ class Run:
         if isinstance(thing, torch.optim.Optimizer):
             thing.register_step_post_hook(self._count_step)
         self._session.kept[qualified] = thing
-        if self._entered and qualified in self._session.unclaimed:
+        if qualified in self._session.unclaimed:
             _restore(thing, self._session.unclaimed.pop(qualified))
         return thing
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 ROWS = ("sft", "dpo", "ppo")
-NOT_REPEATED = ("wall_seconds", "peak_memory_bytes", "stages")
+NOT_REPEATED = ("wall_seconds", "peak_memory_bytes", "stages", "attempt")
 
 
 def records_of(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:

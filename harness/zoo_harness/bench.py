@@ -20,7 +20,7 @@ from zoo_core.records import Algorithm
 from zoo_core.storage import write_json
 from zoo_harness import local
 from zoo_harness.jobs import Job, Outcome, identify, read_json
-from zoo_harness.plan import Pipeline, Plan, algorithm_plugins, budget_of, own_hash
+from zoo_harness.plan import Pipeline, Plan, algorithm_plugins, budget_of, code_hash
 from zoo_harness.record import SCHEMA_VERSION, record_file, record_of
 from zoo_harness.spec import Entry, Spec
 
@@ -100,7 +100,7 @@ def run(
     _mark_failed(jobs, retry)
     display.planned(plan, jobs)
     result = Result({}, plan.output)
-    known_failures = [job for job in jobs if (read_json(job.failure_file) or {}).get("identity") == job.identity]
+    known_failures = [job for job in jobs if _failed_for_good(job)]
 
     def finished(job: Job, outcome: Outcome) -> None:
         if outcome.status != "ok":
@@ -156,13 +156,12 @@ def executor_function(name: str) -> Callable[..., None]:
 def _probe(pipeline: Pipeline, folder: Path, announce: Callable[[str], None]) -> dict[str, Any]:
     """Run the probe in a process of its own, so that this one stays small and a wrong input cannot hurt it."""
     spec = pipeline.spec.model_dump(mode="json")
-    versions = {plugin.name: plugin.version for plugin in plugins().plugins}
     directory = folder / "probe"
     job = Job(
         kind="probe",
         title="probe",
         directory=directory.resolve(),
-        identity=identify("probe", spec, pipeline.measurements(), versions, own_hash(), _stamps(pipeline.spec)),
+        identity=identify("probe", spec, pipeline.measurements(), code_hash(), _stamps(pipeline.spec)),
         payload={"spec": spec, "kinds": pipeline.kinds, "measure": pipeline.measurements()},
     )
     found = job.result()
@@ -195,7 +194,7 @@ def _stamps(spec: Spec) -> list[tuple[str, int, int]]:
     named += [
         Path(spec.folder) / f"{ref.partition(':')[0].replace('.', '/')}.py" for ref in refs if ref and spec.folder
     ]
-    files = [file for path in named if path.exists() for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    files = [file for path in named if path.exists() for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
     return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
 
 
@@ -231,6 +230,12 @@ def _check_disk(plan: Plan, jobs: Sequence[Job]) -> None:
             "MiB are free. "
             "Make room, or give --output on another disk. Nothing was started."
         )
+
+
+def _failed_for_good(job: Job) -> bool:
+    """Whether a job failed before by its algorithm's doing; what a user or a full disk did may have been mended."""
+    failure = read_json(job.failure_file) or {}
+    return failure.get("identity") == job.identity and not failure["user"]
 
 
 def _mark_failed(jobs: Sequence[Job], retry: bool) -> None:

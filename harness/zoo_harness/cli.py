@@ -239,10 +239,10 @@ def leaderboard(
 
 
 @plugins_app.callback()
-def plugins_default(context: typer.Context) -> None:
+def plugins_default(context: typer.Context, as_json: AsJson = False) -> None:
     """Show the installed plugins."""
     if context.invoked_subcommand is None:
-        plugins_list(as_json=False)
+        plugins_list(as_json)
 
 
 @plugins_app.command("list")

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from zoo_core.errors import StorageError
 from zoo_core.storage import write_json
 
 Kind = Literal["probe", "train", "calibrate", "score"]
@@ -70,6 +71,10 @@ def read_json(path: Path) -> dict[str, Any] | None:
         value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
         return None
+    except OSError as error:
+        raise StorageError(
+            f"{path}: cannot be read ({error.strerror}). A folder was expected before the last /."
+        ) from None
     return value
 
 

@@ -6,6 +6,7 @@ an environment dump) and never `use_cache` (its key leaves out the weights).
 
 import contextlib
 import difflib
+import inspect
 import os
 import random
 from collections.abc import Iterator, Sequence
@@ -38,9 +39,8 @@ def load_tasks(names: Sequence[str]) -> dict[str, ConfigurableTask]:
 
 def task_hash(task: ConfigurableTask) -> str:
     """Hash of what a task asks and how, its items included."""
-    words = ("output_type", "doc_to_text", "doc_to_target", "doc_to_choice", "generation_kwargs", "description")
-    plain = {word: getattr(task.config, word, None) for word in words}
-    return identify({k: v for k, v in plain.items() if not callable(v)}, [str(doc) for doc in task.eval_docs])
+    config = {key: value for key, value in task.config.to_dict().items() if key not in ("custom_dataset", "metadata")}
+    return identify(_without_functions(config), [str(doc) for doc in task.eval_docs])
 
 
 def score_tasks(
@@ -80,6 +80,15 @@ def _read(name: str, results: dict[str, Any], items: int) -> dict[str, Any]:
         "chance": record.chance if record else None,
         "n": items,
     }
+
+
+def _without_functions(value: Any) -> Any:
+    """Functions by their source: their address changes from process to process."""
+    if isinstance(value, dict):
+        return {str(key): _without_functions(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_functions(one) for one in value]
+    return inspect.getsource(value) if callable(value) else str(value)
 
 
 def _drawn(size: int, items: int | None) -> list[int]:

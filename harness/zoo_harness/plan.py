@@ -1,14 +1,14 @@
 """From a spec to the jobs of its bench, and to the figures that are shown before anything runs."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from zoo_core.errors import BudgetError, SpecError
+from zoo_core.errors import BudgetError, PluginError, SpecError
 from zoo_core.hookspecs import Kind
 from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm
@@ -51,12 +51,22 @@ class Pipeline:
             if not algorithm.competes:
                 raise SpecError(f"algorithms: {entry.name!r} prepares a stage of others and is no row by itself.")
             configure(algorithm, entry.settings)
-        first = [a.starts_from for _, a in rows if a.starts_from != "base"]
-        first += [a.starts_from for a in installed.values() if a.starts_from != "base"]
-        start = plugins().algorithm(first[0]) if first else None
-        pipeline = cls(spec, rows, start, cls._reward_maker(spec))
+        pipeline = cls(spec, rows, cls._start(rows), cls._reward_maker(spec))
         pipeline._check_signals()
         return pipeline
+
+    @staticmethod
+    def _start(rows: Sequence[tuple[Entry, Algorithm]]) -> Algorithm | None:
+        """The one algorithm that rows start from; failing that, the one that installed algorithms start from."""
+        wanted = {a.starts_from for _, a in rows} - {"base"}
+        wanted = wanted or {a.starts_from for a in plugins().algorithms.values()} - {"base"}
+        if len(wanted) > 1:
+            names = ", ".join(sorted(wanted))
+            raise SpecError(f"algorithms: these rows start from different stages ({names}); bench them apart.")
+        start = plugins().algorithm(wanted.pop()) if wanted else None
+        if start is not None and (start.stage is None or start.starts_from != "base"):
+            raise PluginError(f"{start.name!r} has no stage recipe from the base model, so nothing can start from it.")
+        return start
 
     @staticmethod
     def _reward_maker(spec: Spec) -> Algorithm | None:
@@ -120,7 +130,7 @@ class Plan:
     @cached_property
     def identity(self) -> str:
         """Hash of everything that the results depend on."""
-        return identify(self._world, self.budget, [entry.model_dump() for entry, _ in self.pipeline.rows], self._codes)
+        return identify(self._world, self.budget, [entry.model_dump() for entry, _ in self.pipeline.rows], code_hash())
 
     @cached_property
     def _world(self) -> dict[str, Any]:
@@ -128,29 +138,26 @@ class Plan:
         data = {kind: found["sha256"] for kind, found in self.probe["data"].items()}
         return {
             "spec": spec,
-            "base": self.probe["base"]["sha256"],
+            "base": self.probe["base"]["files"],
             "data": data,
             "judges": self.probe["judges"],
             "environment": self.probe["environment"],
         }
 
-    @cached_property
-    def _codes(self) -> dict[str, str]:
-        return {a.name: code_hash(a) for a in self.pipeline.trained}
-
     def jobs(self, scored: bool = True) -> list[Job]:
         """Every job of the bench, each behind those it needs."""
         found: list[Job] = []
-        if scored:
-            found += [self._score(seed, "base", None) for seed in range(self.spec.seeds)]
         for seed in range(self.spec.seeds):
             found += self._seed_jobs(seed, scored)
-        order = {"train": 0, "calibrate": 1, "score": 2}
-        # Stages of all seeds first, so that no worker waits for one while cells could run.
-        return sorted(
-            found,
-            key=lambda job: (bool(job.row), job.row not in ("base", "start"), order[job.kind], job.seed),
-        )
+        # Stages of all seeds first, so that no worker waits while cells could run; a score right behind its row.
+        place = {"train": 0, "calibrate": 1, "score": 2}
+        return sorted(found, key=lambda job: (0, place[job.kind]) if not job.row else (1 + self._turn(job), 0))
+
+    def _turn(self, job: Job) -> int:
+        """Turn of a row: the reference rows of all seeds, then row by row for each seed."""
+        rows = ["base", "start", *(entry.row for entry, _ in self.pipeline.rows)]
+        place = rows.index(job.row)
+        return place if place < 2 else place + job.seed * len(rows)
 
     def _seed_jobs(self, seed: int, scored: bool) -> list[Job]:
         pipeline, jobs = self.pipeline, []
@@ -168,6 +175,8 @@ class Plan:
         if scored and start:
             start_score = self._score(seed, "start", start, stages)
             jobs.append(start_score)
+        if scored:
+            jobs.append(self._score(seed, "base", None, stages, start_score))
         for entry, algorithm in pipeline.rows:
             closure = self.closure(algorithm, stages)
             cell = self._cell(entry, algorithm, seed, closure, stages)
@@ -261,10 +270,9 @@ class Plan:
         seed: int,
         row: str,
         trained: Job | None,
-        stages: Mapping[str, Job | None] | None = None,
+        stages: Mapping[str, Job | None],
         start_score: Job | None = None,
     ) -> Job:
-        stages = stages or {"start": None, "reward": None, "calibration": None}
         start, reward, calibration = stages["start"], stages["reward"], stages["calibration"]
         needed = [job for job in (trained, start, reward, calibration, start_score) if job]
         needs = tuple(dict.fromkeys(job.identity for job in needed))
@@ -293,16 +301,17 @@ class Plan:
         )
 
     def _for(self, algorithm: Algorithm | None, seed: int) -> list[Any]:
-        """What a job's result depends on beside its own settings; a reward's code counts through its reference."""
-        code = code_hash(algorithm) if algorithm else None
+        """What a job's result depends on beside its own settings."""
         signals = algorithm.learns_from if algorithm else ("prompts",)
         data = {kind: self.probe["data"][kind]["sha256"][seed] for kind in signals if kind in self.probe["data"]}
-        names = ("prompt_tokens", "response_tokens", "rollout_engine", "reward")
+        names = ["prompt_tokens", "response_tokens", "rollout_engine"]
+        judges = {}
+        if algorithm is None or "reward" in algorithm.learns_from:
+            names.append("reward")
+            judges = {"reward": self.probe["judges"].get("reward")}
         spec = {name: getattr(self.spec, name) for name in names}
-        spec["reward_code"] = self.probe["judges"].get("reward")
-        if algorithm and "reward" not in algorithm.learns_from:
-            del spec["reward"], spec["reward_code"]
-        return [self.probe["base"]["sha256"], self.probe["environment"], code, own_hash(), data, spec, seed]
+        name = algorithm.name if algorithm else None
+        return [self.probe["base"]["files"], self.probe["environment"], code_hash(), name, data, spec, judges, seed]
 
     def _blind_spec(self) -> dict[str, Any]:
         """Return the spec without what a training process must not know: the hidden judge and the tasks."""
@@ -404,14 +413,10 @@ def algorithm_plugins() -> list[str]:
     return sorted({plugins().owner("zoo_algorithms", name).name for name in plugins().algorithms})
 
 
-def code_hash(algorithm: Algorithm) -> str:
-    """Hash of the Python files of the package that an algorithm's loop stands in."""
-    return package_hash(algorithm.train.partition(":")[0].partition(".")[0])
-
-
-def own_hash() -> str:
-    """Hash of the Python files of core and harness: a change of either may change any result."""
-    return package_hash("zoo_core") + package_hash("zoo_harness")
+def code_hash() -> str:
+    """Hash of the Python files of core, harness and every loaded plugin: a change of any may change a result."""
+    roots = {plugin.module.partition(":")[0].partition(".")[0] for plugin in plugins().plugins if plugin.status == "ok"}
+    return identify([package_hash(root) for root in ("zoo_core", "zoo_harness", *sorted(roots))])
 
 
 def package_hash(package: str) -> str:

@@ -10,14 +10,16 @@ from typing import Any
 
 import psutil
 import torch
+from transformers import PreTrainedModel
 
 from zoo_core.data import fingerprint
-from zoo_core.errors import SpecError
+from zoo_core.encoding import Encoder
+from zoo_core.errors import ModelError, SpecError
 from zoo_core.hookspecs import Kind
-from zoo_core.models import load_policy, scorer_from, state_sha256, weights_sha256
+from zoo_core.models import files_sha256, load_policy, resolve, scorer_from, weights_sha256
 from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm
-from zoo_core.reward import Calibration, Reward, Scorer
+from zoo_core.reward import Calibration, Reward, Sample, Scorer, checked
 from zoo_core.run import Run, Session
 from zoo_harness.jobs import Job
 from zoo_harness.plan import package_hash
@@ -36,8 +38,10 @@ def run(job: Job) -> dict[str, Any]:
     encoder = materials.encoder
     materials.check_lengths()
     data = _check_data(materials, job.payload["kinds"])
-    judges = _check_judges(spec)
+    prompts = materials.texts("dev_prompts", 0, 2)
+    judges = _check_judges(spec, [Sample(prompt.prompt, "an answer", True) for prompt in prompts])
     policy = load_policy(base)
+    _check_special_tokens(spec.base, encoder, policy)
     parameters = sum(parameter.numel() for parameter in policy.parameters())
     costs = {}
     for key, wanted in job.payload["measure"].items():
@@ -49,6 +53,7 @@ def run(job: Job) -> dict[str, Any]:
         "base": {
             "ref": spec.base,
             "sha256": weights_sha256(base),
+            "files": files_sha256(base),
             "parameters": parameters,
             "vocabulary": len(encoder.tokenizer),
         },
@@ -57,6 +62,19 @@ def run(job: Job) -> dict[str, Any]:
         "costs": costs,
         "environment": environment(),
     }
+
+
+def _check_special_tokens(base: str, encoder: Encoder, policy: PreTrainedModel) -> None:
+    """Raise `ModelError` if pad or EOS is the unknown token, or has no row in the embedding."""
+    size: int = policy.config.vocab_size
+    for name in ("pad", "eos"):
+        token = getattr(encoder.tokenizer, f"{name}_token_id")
+        if token >= size or token == encoder.tokenizer.unk_token_id:
+            raise ModelError(
+                f"{base}: the {name.upper()} token has the id {token}, which is the unknown token or beyond the "
+                f"model's {size} embeddings. Add it: tokenizer.add_special_tokens(...), "
+                "model.resize_token_embeddings(len(tokenizer)); save both."
+            )
 
 
 def _check_data(materials: Materials, kinds: list[Kind]) -> dict[str, dict[str, Any]]:
@@ -77,14 +95,16 @@ def _check_data(materials: Materials, kinds: list[Kind]) -> dict[str, dict[str, 
     return data
 
 
-def _check_judges(spec: Spec) -> dict[str, str]:
+def _check_judges(spec: Spec, trial: list[Sample]) -> dict[str, str]:
     """Open gold, reward and tasks; return a hash of each: results of an older judge must not pass for new ones."""
     found = {}
     for key in ("gold", "reward"):
         ref = getattr(spec, key)
         if ref and ref != "preferences":
             try:
-                found[key] = _judge_hash(open_reward(ref, None))
+                judge = open_reward(ref, None)
+                checked(judge, trial)
+                found[key] = files_sha256(resolve(ref)) if isinstance(judge, Scorer) else _code_of(judge)
             except SpecError as error:
                 raise SpecError(f"{key}: {error}") from None
     if spec.tasks:
@@ -94,10 +114,8 @@ def _check_judges(spec: Spec) -> dict[str, str]:
     return found
 
 
-def _judge_hash(reward: Reward) -> str:
-    """Hash of a scorer's weights, or of the code that a function or a plugin's reward stands in."""
-    if isinstance(reward, Scorer):
-        return state_sha256(reward.model.state_dict())
+def _code_of(reward: Reward) -> str:
+    """Hash of the code that a function or a plugin's reward stands in."""
     module = getattr(reward, "__module__", None) or type(reward).__module__
     return package_hash(module.partition(".")[0])
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm
-from zoo_harness.jobs import Job, Outcome
+from zoo_harness.jobs import Job, Outcome, read_json
 from zoo_harness.spec import Entry
 
 SCHEMA_VERSION = 1
@@ -42,7 +42,7 @@ def record_of(
         "learns_from": list(algorithm.learns_from) if algorithm else [],
         "starts_from": algorithm.starts_from if algorithm else "base",
         "seed": score.seed,
-        "attempt": 1,
+        "attempt": (read_json(trained.directory / "begun.json") or {}).get("attempts", 1) if trained else 1,
         "status": "ok" if outcome.status == "ok" else "failed",
         "error": outcome.error or None,
         "flops_budget": bench["flops_budget"] if entry else None,

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 from zoo_core.data import Prompt, Text
 from zoo_core.errors import ModelError
 from zoo_core.models import load_policy, weights_sha256
-from zoo_core.reward import Calibration, Reward, load_reward
+from zoo_core.reward import Calibration, Reward, checked, load_reward
 from zoo_core.rollout import Responses, Rollout, response_logits
 from zoo_core.run import derive, finish_rollout
 from zoo_core.storage import write_json
@@ -43,11 +43,11 @@ class Judges:
 
     def score(self, rollout: Rollout) -> dict[str, list[float] | None]:
         """Return gold and proxy scores, None where there is no such judge."""
-        gold = None if self.gold is None else list(self.gold(rollout.samples))
+        gold = None if self.gold is None else checked(self.gold, rollout.samples)
         proxy = None
         if self.proxy is not None and self.calibration is not None:
             mean, deviation = self.calibration.mean, self.calibration.deviation
-            proxy = [(score - mean) / deviation for score in self.proxy(rollout.samples)]
+            proxy = [(score - mean) / deviation for score in checked(self.proxy, rollout.samples)]
         return {"gold": gold, "proxy": proxy}
 
 

@@ -19,6 +19,8 @@ def configure(algorithm: Algorithm, settings: Mapping[str, Any]) -> Any:
             raise SpecError(f"{algorithm.name} has no setting {name!r}. {did_you_mean(name, fields)}")
     try:
         return TypeAdapter(kind).validate_python(dict(settings))
+    except (TypeError, ArithmeticError) as error:
+        raise SpecError(f"{algorithm.name}: the settings {dict(settings)} cannot be used: {error}") from None
     except ValidationError as error:
         lines = [": ".join([*map(str, one["loc"]), one["msg"].removeprefix("Value error, ")]) for one in error.errors()]
         raise SpecError(f"{algorithm.name}: {'; '.join(lines)}") from None

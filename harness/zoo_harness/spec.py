@@ -21,7 +21,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "evaluation": {"temperatures": [0.0, 1.0], "dev_prompts": 32, "test_prompts": 64, "task_items": 50},
     },
     "quick": {
-        "budget": 4e12,
+        "budget": 3.5e12,
         "seeds": 3,
         "limits": {"preference_labels": 500, "demonstrations": 1000, "prompts": 4000},
         "evaluation": {
@@ -72,6 +72,8 @@ class Entry(_Strict):
     @field_validator("row")
     @classmethod
     def _is_a_name(cls, row: str) -> str:
+        if row in ("base", "start"):
+            raise ValueError(f"a row cannot be called {row!r}: that is a reference row; give it `row: another-name`")
         if not ROW.fullmatch(row):
             raise ValueError(f"the row name {row!r} must be lower case letters, digits and . _ + -")
         return row
@@ -184,9 +186,9 @@ def read(
     """
     values: dict[str, Any] = _read_yaml(file) if file else {}
     preset = preset or values.pop("preset", None) or (None if file else "quick")
-    if preset is not None and preset not in PRESETS:
-        raise SpecError(f"there is no preset {preset!r}. {did_you_mean(preset, PRESETS)}")
-    merged: dict[str, Any] = {"preset": preset, "name": preset or "bench"}
+    if preset is not None and preset not in list(PRESETS):
+        raise SpecError(f"there is no preset {preset!r}. {did_you_mean(str(preset), PRESETS)}")
+    merged: dict[str, Any] = {"preset": preset, "name": preset or "bench", "folder": str(Path.cwd())}
     for layer in (PRESETS.get(preset or "", {}), values, flags):
         for key, value in layer.items():
             both = isinstance(merged.get(key), Mapping) and isinstance(value, Mapping)
@@ -205,9 +207,11 @@ def _set(merged: dict[str, Any], key: str, value: Any) -> None:
     if not tail:
         merged[head] = value
     elif head in ("limits", "evaluation"):
-        merged[head] = {**(merged.get(head) or {}), tail: value}
+        before = merged.get(head) or {}
+        merged[head] = {**before, tail: value} if isinstance(before, Mapping) else before
     else:
-        entries = list(merged.get("algorithms") or [])
+        named = merged.get("algorithms") or []
+        entries = [entry for entry in named if isinstance(entry, (str, Mapping))] if isinstance(named, list) else []
         for place, entry in enumerate(entries):
             form = {"name": entry} if isinstance(entry, str) else dict(entry)
             if form.get("row", form.get("name")) == head:
@@ -231,14 +235,16 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         raise SpecError(f"{file}: the spec cannot be read: {error}") from None
     except yaml.YAMLError as error:
         raise SpecError(f"{file}: this is not YAML: {error}") from None
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise SpecError(f"{file}: a spec must be a list of `key: value` lines, this is a {type(values).__name__}.")
     values.setdefault("name", re.sub(r"[^a-z0-9_.+-]", "-", file.stem.lower()))
     for key in REFERENCES:
-        if isinstance(values.get(key), str):
+        if isinstance(values.get(key), str) and values[key] != "preferences":  # the keyword, not a folder of that name
             values[key] = _relative_to(file, values[key])
     if isinstance(values.get("tasks"), list):
-        values["tasks"] = [_relative_to(file, task) if isinstance(task, str) else task for task in values["tasks"]]
+        values["tasks"] = [
+            _relative_to(file, task) if str(task).endswith((".yaml", ".yml")) else task for task in values["tasks"]
+        ]
     return {**values, "folder": str(file.resolve().parent)}
 
 

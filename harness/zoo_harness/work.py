@@ -34,7 +34,8 @@ class Materials:
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         if spec.folder and spec.folder not in sys.path:
-            sys.path.insert(0, spec.folder)  # where `module:function` rewards of a spec file are
+            # Where `module:function` rewards are. Last, so that no file there can stand in for a library.
+            sys.path.append(spec.folder)
 
     @cached_property
     def base(self) -> Path:

@@ -1,6 +1,10 @@
 """What runs in the process of a job: quiet, single-threaded on a CPU, every failure written down."""
 
+import errno
+import multiprocessing
 import os
+import shutil
+import signal
 import sys
 import threading
 import traceback
@@ -28,6 +32,8 @@ PRELOAD = [
 
 def main(job_file: str) -> None:
     """Do the job; leave result.json, or failure.json and an exit code that is not 0."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the bench, which then ends its jobs
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     job = Job(**(read_json(Path(job_file)) or {}))
     with (job.directory / "log.txt").open("a", encoding="utf-8") as log:
         os.dup2(log.fileno(), 1)
@@ -37,6 +43,7 @@ def main(job_file: str) -> None:
             # Two benches may need one stage: the second waits, and finds the first one's result.
             with FileLock(job.directory / "lock"):
                 if job.result() is None:
+                    _begin(job)
                     _prepare(job)
                     result = import_module(f"zoo_harness.{job.kind}").run(job)
                     write_json(job.result_file, result)
@@ -45,11 +52,35 @@ def main(job_file: str) -> None:
             sys.stderr.flush()
             write_json(
                 job.failure_file,
-                {"identity": job.identity, "user": isinstance(error, ZooError), "error": _say(error)},
+                {
+                    "identity": job.identity,
+                    "user": isinstance(error, ZooError) or _disk_is_full(error),
+                    "error": _say(error),
+                },
             )
             os._exit(1)
         sys.stdout.flush()
         os._exit(0)  # a thread that a plugin left running must not keep the process
+
+
+def _begin(job: Job) -> None:
+    """Count the attempt; clear away what another job, with another identity, left in this folder."""
+    marker = job.directory / "begun.json"
+    begun = read_json(marker) or {}
+    if begun.get("identity") != job.identity:
+        begun = {"identity": job.identity, "attempts": 0}
+        for path in job.directory.iterdir():
+            if path.name not in ("job.json", "log.txt", "lock"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    write_json(marker, {**begun, "attempts": begun["attempts"] + 1})
+
+
+def _end_with_parent() -> None:
+    """End this process when the bench is gone: an orphan would hold its lock, and the next bench would wait for it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _prepare(job: Job) -> None:
@@ -77,7 +108,15 @@ def _block_algorithms(job: Job) -> None:
         import_module(module).plugins = plugins.plugins  # type: ignore[attr-defined]
 
 
+def _disk_is_full(error: BaseException) -> bool:
+    """Whether a library met a full disk while saving; safetensors wraps the system's error in text."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or "os error 28" in str(error).lower() or "no space left" in str(error).lower()
+
+
 def _say(error: BaseException) -> str:
     if isinstance(error, ZooError):
         return " ".join(str(error).split())
+    if _disk_is_full(error):
+        return f"the disk is full ({error}). What is done stays; make room and run the same command again."
     return " ".join(f"{type(error).__name__}: {error}".split())[:500]

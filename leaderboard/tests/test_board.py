@@ -89,9 +89,7 @@ def test_without_an_oracle_the_win_rate_ranks(make_bench: Make, make_record: Mak
     assert row_of(board, "a")["headline"]["mean"] == 0.7
 
 
-def test_without_a_judge_rows_stand_by_proxy_unranked_under_a_note(
-    make_bench: Make, make_record: Make
-) -> None:
+def test_without_a_judge_rows_stand_by_proxy_unranked_under_a_note(make_bench: Make, make_record: Make) -> None:
     proxies = {"start": 0.0, "low": 0.1, "high": 0.9}
     records = [make_record(row, s, gold=None, proxy=proxies[row]) for row in proxies for s in range(5)]
     board = build(make_bench(seeds=5), records)
@@ -131,9 +129,7 @@ def test_one_failure_in_ten_is_borne_and_two_are_not(make_bench: Make, make_reco
     assert {pair["n"] for pair in board["pairs"]} == {9}
 
 
-def test_a_row_that_always_failed_is_listed_with_its_error(
-    make_bench: Make, make_record: Make, fill: Fill
-) -> None:
+def test_a_row_that_always_failed_is_listed_with_its_error(make_bench: Make, make_record: Make, fill: Fill) -> None:
     records = fill(2, a=[0.7, 0.7])
     records += [make_record("z", seed, status="failed", error="out of memory") for seed in (0, 1)]
     z = row_of(build(make_bench(seeds=2), records), "z")
@@ -167,9 +163,7 @@ def test_capability_lost_beyond_two_points_pays_tax(
     assert row["tasks"]["facts"]["delta_start"]["mean"] == pytest.approx(facts - 0.6)
 
 
-def test_rows_that_pay_tax_rank_among_themselves_below_the_others(
-    make_bench: Make, make_record: Make
-) -> None:
+def test_rows_that_pay_tax_rank_among_themselves_below_the_others(make_bench: Make, make_record: Make) -> None:
     golds = {"start": 0.5, "taxed": 0.9, "fine": 0.6}
     facts = {"taxed": 0.4}
     records = [make_record(r, s, gold=golds[r], facts=facts.get(r, 0.6)) for r in golds for s in range(5)]
@@ -276,14 +270,11 @@ def test_answers_to_read_are_a_few_of_the_first_finished_seed(make_bench: Make, 
     assert [one["response"] for one in a["samples"]] == [f"1-{i}" for i in range(8)]
 
 
-def test_points_of_unfinished_runs_are_averaged_by_share_of_the_budget(
-    make_bench: Make, make_record: Make
-) -> None:
+def test_points_of_unfinished_runs_are_averaged_by_share_of_the_budget(make_bench: Make, make_record: Make) -> None:
     point = {"flops": 1e11, "proxy": None, "kl_start": 1.0, "length": 20.0}
     golds = {0: (0.5, 0.7), 1: (0.6, 0.9)}
     curves = {
-        s: [point | {"fraction": f, "gold": g} for f, g in zip((0.25, 0.5), golds[s], strict=True)]
-        for s in golds
+        s: [point | {"fraction": f, "gold": g} for f, g in zip((0.25, 0.5), golds[s], strict=True)] for s in golds
     }
     records = [make_record("start"), *(make_record("a", seed, curve=curve) for seed, curve in curves.items())]
     curve = row_of(build(make_bench(seeds=2), records), "a")["curve"]

@@ -27,9 +27,7 @@ def change(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_what_was_written_comes_back_by_row_and_seed(
-    folder: Path, make_bench: Make, make_record: Make
-) -> None:
+def test_what_was_written_comes_back_by_row_and_seed(folder: Path, make_bench: Make, make_record: Make) -> None:
     bench, records = load(folder)
     assert bench == make_bench()
     assert records == [make_record(row, seed, facts=0.5) for row, seed in (("a", 0), ("a", 1), ("b", 0))]

@@ -78,9 +78,7 @@ def test_the_page_draws_itself_under_its_policy_and_shows_hostile_names_as_text(
 def test_a_click_sorts_within_blocks_and_a_second_click_turns_the_order(
     rendered: Callable[..., tuple[str, str]],
 ) -> None:
-    click = (
-        "[...document.querySelectorAll('#ranks th button')].find((b) => b.textContent === 'Gold').click();"
-    )
+    click = "[...document.querySelectorAll('#ranks th button')].find((b) => b.textContent === 'Gold').click();"
     dom, console = rendered(click)
     assert console == ""
     assert cells(dom) == [HOSTILE, "mid", "low", "bad", "start"]

@@ -38,9 +38,7 @@ def hostile(make_bench: Make, make_record: Make) -> dict[str, Any]:
     bad = {"plugin": HOSTILE, "plugin_version": HOSTILE, "paper": "javascript:alert(1)", "tuning": HOSTILE}
     item = {"prompt": HOSTILE, "response": HOSTILE, "gold": 0.1, "proxy": None, "gold_start": None}
     tasks = {HOSTILE: {"score": 0.5, "stderr": None, "chance": None, "n": None}}
-    record = make_record(
-        HOSTILE, 0, tasks=tasks, flags=[HOSTILE], items=[item], settings={HOSTILE: "=1+1"}, **bad
-    )
+    record = make_record(HOSTILE, 0, tasks=tasks, flags=[HOSTILE], items=[item], settings={HOSTILE: "=1+1"}, **bad)
     records = [make_record("start"), record, make_record("=1+1", 0, status="failed", error=HOSTILE)]
     return build(make_bench(seeds=1, name=HOSTILE, preset=HOSTILE, command=HOSTILE), records)
 
@@ -177,9 +175,7 @@ def test_the_same_board_is_the_same_bytes_in_any_process(board: dict[str, Any], 
     two = tmp_path / "two"
     environment = {"PYTHONPATH": ":".join(sys.path), "PYTHONHASHSEED": "1"}
     subprocess.run([sys.executable, "-c", code, tmp_path / "board.json", two], check=True, env=environment)
-    assert [path.name for path in paths] == [
-        f"leaderboard.{suffix}" for suffix in ("json", "md", "csv", "html")
-    ]
+    assert [path.name for path in paths] == [f"leaderboard.{suffix}" for suffix in ("json", "md", "csv", "html")]
     assert all(path.read_bytes() == (two / path.name).read_bytes() for path in paths)
     assert sorted(path.name for path in two.iterdir()) == sorted(path.name for path in paths)
 
@@ -221,7 +217,5 @@ def test_neither_board_nor_page_needs_torch() -> None:
     imports = "import sys, zoo_leaderboard.load, zoo_leaderboard.write"
     code = f"{imports}; print({{'torch', 'transformers'}} & set(sys.modules))"
     environment = {"PYTHONPATH": ":".join(sys.path)}
-    found = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment
-    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
     assert found.stdout.strip() == "set()"

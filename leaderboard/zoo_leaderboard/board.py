@@ -87,9 +87,7 @@ def _with_worst_case(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _worst_case(row: Mapping[str, Any], worst: Mapping[int, float]) -> float | None:
-    values = [
-        worst.get(seed["seed"]) if seed["status"] == "failed" else seed["headline"] for seed in row["by_seed"]
-    ]
+    values = [worst.get(seed["seed"]) if seed["status"] == "failed" else seed["headline"] for seed in row["by_seed"]]
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if row["errors"] and len(known) == len(values) else None
 

@@ -65,9 +65,7 @@ def number(value: float | int | None, digits: int = 2, *, signed: bool = False) 
 def interval(quantity: Mapping[str, Any]) -> str:
     """Return "mean [low, high]", or the mean alone where there is no interval."""
     mean = number(quantity["mean"])
-    return (
-        mean if quantity["low"] is None else f"{mean} [{number(quantity['low'])}, {number(quantity['high'])}]"
-    )
+    return mean if quantity["low"] is None else f"{mean} [{number(quantity['low'])}, {number(quantity['high'])}]"
 
 
 def rank(row: Row) -> str:

@@ -120,9 +120,7 @@ def _pairs(board: Mapping[str, Any]) -> str:
     separated = [pair for pair in board["pairs"] if pair["separated"]]
     if not separated:
         return ""
-    rows = (
-        [p["a"], p["b"], interval(p | {"mean": p["difference"]}), f"{p['p_adjusted']:.2g}"] for p in separated
-    )
+    rows = ([p["a"], p["b"], interval(p | {"mean": p["difference"]}), f"{p['p_adjusted']:.2g}"] for p in separated)
     return "## Separated pairs\n\n" + _grid(["Above", "Below", "Difference", "p (Holm)"], rows)
 
 

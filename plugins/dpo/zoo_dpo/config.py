@@ -19,3 +19,7 @@ class DPOConfig:
     """β of eq. 7: the strength of the pull towards the reference, per nat."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this L2 norm."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size={self.batch_size} must be 1 or more.")

@@ -22,5 +22,7 @@ class RewardModelConfig:
     """Gradients are scaled down to this L2 norm."""
 
     def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size={self.batch_size} must be 1 or more.")
         if self.epochs is not None and self.epochs <= 0:
             raise ValueError(f"epochs={self.epochs} must be above 0, or left out to spend the whole budget.")

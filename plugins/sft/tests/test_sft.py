@@ -32,27 +32,28 @@ def test_one_demonstration_is_learnt_by_heart_down_to_where_it_stops():
     assert (greedy.samples[0].response, greedy.samples[0].ended) == ("abc?", True)
 
 
-def test_the_weights_handed_over_are_the_best_on_what_was_held_out():
+def test_the_weights_handed_over_are_the_best_on_what_was_held_out(monkeypatch):
     # Twelve answers that have nothing to do with their prompts: learning ten by heart makes the other two less likely.
     rows = [
         Demonstration(f"{one}{other}", f"{other}{one}{'abc'[number % 3]}"[number % 3 :], f"row {number}")
         for number, (one, other) in enumerate(["xy", "ka", "lo", "me", "zu", "pi", "qw", "rt", "vb", "nm", "gh", "fd"])
     ]
 
-    def held_out_loss(**settings):
+    def held_out_loss():
         session = tiny_session(["demonstrations"], rows={"demonstrations": rows})
         run = Run(session)
-        config = SFTConfig(batch_size=10, learning_rate=1e-2, epochs=60.0, **settings)
+        config = SFTConfig(batch_size=10, learning_rate=1e-2, epochs=60.0, dev_share=0.17, dev_every=2)
         list(train(config, run))
         dev = session.encoder.responses([(row.prompt, row.completion) for row in rows[:2]])
         with torch.no_grad():
             return sft_loss(response_logprobs(run.policy, dev), dev.mask).item(), session.kept["best"]["loss"]
 
-    best, remembered = held_out_loss(dev_share=0.17, dev_every=2)
-    last, nothing = held_out_loss(dev_share=0.17, dev_every=1000)
+    best, remembered = held_out_loss()
+    monkeypatch.setattr("zoo_sft.train.keep_if_best", lambda *_: None)
+    last, nothing = held_out_loss()
     assert best == pytest.approx(remembered, abs=1e-5)
     assert best < last - 0.1
-    assert nothing == pytest.approx(last, abs=1e-5)  # looked at once, behind the last update
+    assert nothing == math.inf
 
 
 def test_nothing_held_out_hands_over_the_last_weights():

@@ -22,7 +22,7 @@ from zoo_sft.loss import sft_loss
 
 def train(config: SFTConfig, run: Run) -> Iterator[dict[str, float]]:
     """Train `run.policy` in place; yield metrics once per update."""
-    demonstrations, dev = run.demonstrations.hold_out(config.dev_share)
+    demonstrations, dev = run.demonstrations.hold_out(config.dev_share, config.batch_size)
     optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0))
     best: dict[str, Any] = run.keep("best", {"loss": math.inf, "weights": {}})
     passes = config.epochs
@@ -39,7 +39,7 @@ def train(config: SFTConfig, run: Run) -> Iterator[dict[str, float]]:
         optimizer.step()
 
         if len(dev) and ((update + 1) % config.dev_every == 0 or update + 1 == most):
-            keep_if_best(best, run, dev, config.batch_size)
+            keep_if_best(best, run, dev)
         yield {"loss": loss.item(), "gradient_norm": gradient_norm.item()}
 
     if best["weights"]:
@@ -47,13 +47,10 @@ def train(config: SFTConfig, run: Run) -> Iterator[dict[str, float]]:
 
 
 @torch.no_grad()
-def keep_if_best(best: dict[str, Any], run: Run, dev: DemonstrationFeed, batch_size: int) -> None:
+def keep_if_best(best: dict[str, Any], run: Run, dev: DemonstrationFeed) -> None:
     """Remember the weights if they have the lowest loss on the held-out demonstrations so far."""
-    losses = []
-    for number in range(dev.epoch(batch_size)):
-        batch = dev.batch(number, min(batch_size, len(dev)))
-        losses.append(sft_loss(response_logprobs(run.policy, batch), batch.mask).item())
-    loss = sum(losses) / len(losses)
+    batch = dev.batch(0, len(dev))
+    loss = sft_loss(response_logprobs(run.policy, batch), batch.mask).item()
     if loss < best["loss"]:
         best["loss"] = loss
         best["weights"] = {name: tensor.clone() for name, tensor in run.policy.state_dict().items()}
