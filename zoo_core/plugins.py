@@ -140,7 +140,7 @@ class Plugins:
 
     def first(self, hook: str, **arguments: object) -> Any:
         """The first answer that is not None of the plugins implementing a hook, the core's own last."""
-        failures = []
+        failures: list[str] = []
         for plugin, function in self._implementations(hook, arguments):
             try:
                 answer = function()

@@ -12,12 +12,12 @@ class SFTConfig:
 
     batch_size: int = 32
     """Demonstrations per update."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     """Peak step size of AdamW."""
     epochs: float | None = None
     """Passes over the demonstrations; None goes on until the budget is spent."""
     dev_share: float = 0.1
-    """Share of the demonstrations that is held out, one batch at most; the best weights on it are handed over."""
+    """Share of the demonstrations, three batches at most, that is held out to choose the weights by."""
     dev_every: int = 8
     """Updates between two looks at them, 8 at most: the budget foresees only what it saw in the last 8 updates."""
     max_grad_norm: float = 1.0

@@ -15,6 +15,6 @@ def zoo_algorithms() -> list[Algorithm]:
             config="zoo_sft.config:SFTConfig",
             train="zoo_sft.train:train",
             learns_from=("demonstrations",),
-            stage={"epochs": 1.0},
+            stage={"epochs": 1.0, "learning_rate": 1e-3},
         )
     ]

@@ -6,6 +6,7 @@ of them is held out, and the weights that are handed over are those with the low
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,10 +20,13 @@ from zoo_core.schedule import set_learning_rate
 from zoo_sft.config import SFTConfig
 from zoo_sft.loss import sft_loss
 
+DEV_BATCHES = 3
+"""Batches held out at most: a look at them costs as much as one update."""
+
 
 def train(config: SFTConfig, run: Run) -> Iterator[dict[str, float]]:
     """Train `run.policy` in place; yield metrics once per update."""
-    demonstrations, dev = run.demonstrations.hold_out(config.dev_share, config.batch_size)
+    demonstrations, dev = run.demonstrations.hold_out(config.dev_share, DEV_BATCHES * config.batch_size)
     optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0))
     best: dict[str, Any] = run.keep("best", {"loss": math.inf, "weights": {}})
     passes = config.epochs
@@ -39,7 +43,7 @@ def train(config: SFTConfig, run: Run) -> Iterator[dict[str, float]]:
         optimizer.step()
 
         if len(dev) and ((update + 1) % config.dev_every == 0 or update + 1 == most):
-            keep_if_best(best, run, dev)
+            keep_if_best(best, run, dev, config.batch_size)
         yield {"loss": loss.item(), "gradient_norm": gradient_norm.item()}
 
     if best["weights"]:
@@ -47,10 +51,15 @@ def train(config: SFTConfig, run: Run) -> Iterator[dict[str, float]]:
 
 
 @torch.no_grad()
-def keep_if_best(best: dict[str, Any], run: Run, dev: DemonstrationFeed) -> None:
+def keep_if_best(best: dict[str, Any], run: Run, dev: DemonstrationFeed, batch_size: int) -> None:
     """Remember the weights if they have the lowest loss on the held-out demonstrations so far."""
-    batch = dev.batch(0, len(dev))
-    loss = sft_loss(response_logprobs(run.policy, batch), batch.mask).item()
+    total, tokens = 0.0, 0
+    for start in range(0, len(dev), batch_size):
+        part = replace(dev, rows=dev.rows[start : start + batch_size])
+        batch = part.batch(0, len(part))
+        total += sft_loss(response_logprobs(run.policy, batch), batch.mask).item() * int(batch.mask.sum())
+        tokens += int(batch.mask.sum())
+    loss = total / tokens
     if loss < best["loss"]:
         best["loss"] = loss
         best["weights"] = {name: tensor.clone() for name, tensor in run.policy.state_dict().items()}
