@@ -256,3 +256,10 @@ def test_a_model_without_a_meter_runs_as_ever():
     model = policy()
     out = model(input_ids=TOKENS, past_key_values=DynamicCache(config=model.config), use_cache=True)
     assert out.logits.shape == (*TOKENS.shape, model.config.vocab_size)
+
+
+def test_the_audit_sees_what_runs_under_inference_mode():
+    layer, x = torch.nn.Linear(8, 4), torch.randn(2, 8)
+    with torch.inference_mode(), ExactCounter() as counter:
+        layer(x)
+    assert counter.total == 2 * 2 * 8 * 4

@@ -9,7 +9,7 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 
 from zoo_core.errors import ModelError, SpecError
 from zoo_core.models import scorer_from
-from zoo_core.reward import Calibration, Sample, Scorer, load_reward
+from zoo_core.reward import Calibration, Sample, Scorer, checked, load_reward
 from zoo_core.run import Run
 from zoo_core.testing import share_of_a, tiny_policy, tiny_session, tiny_tokenizer
 
@@ -148,3 +148,24 @@ def test_a_reward_that_says_the_same_of_everything_leaves_training_finite():
     training = record.load_train()(config, Run(session))
     for _ in range(2):
         assert all(abs(value) < 1e12 for value in next(training).values())
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        ([1.0], "gave 1 scores for 3 samples"),
+        ([1.0, float("nan"), 2.0], "gave the score nan"),
+        ([1.0, 2.0, float("inf")], "inf"),
+    ],
+)
+def test_a_reward_must_give_one_finite_number_per_sample(scores, message):
+    with pytest.raises(SpecError, match=message):
+        checked(lambda samples: scores, SAMPLES[:3])
+
+
+def test_a_response_that_was_cut_is_read_without_an_end():
+    scorer = llama()
+    eos = scorer.tokenizer.eos_token_id
+    whole, cut = (scorer.encode(Sample("ab", "cd", ended)) for ended in (True, False))
+    assert whole == [*cut, eos]
+    assert eos not in cut

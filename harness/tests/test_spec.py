@@ -83,3 +83,21 @@ def test_an_unknown_preset_is_answered_with_the_known_ones():
 def test_a_missing_spec_file_is_named(tmp_path):
     with pytest.raises(SpecError, match="no such spec file"):
         read(tmp_path / "absent.yaml", None, {})
+
+
+@pytest.mark.parametrize("name", ["base", "start"])
+def test_a_row_cannot_take_the_name_of_a_reference_row(name):
+    with pytest.raises(SpecError, match=f"a row cannot be called '{name}'"):
+        read(None, None, {"algorithms": [{"name": "sft", "row": name}]})
+
+
+def test_the_keyword_preferences_is_no_folder_of_that_name(tmp_path):
+    (tmp_path / "preferences").mkdir()
+    assert read(write(tmp_path, "reward: preferences\nprompts: a.jsonl"), None, {}).reward == "preferences"
+
+
+def test_settings_of_the_wrong_shape_are_named(tmp_path):
+    with pytest.raises(SpecError, match="limits"):
+        read(write(tmp_path, "limits: 5"), None, {}, {"limits.prompts": 3})
+    with pytest.raises(SpecError, match="there is no preset 5"):
+        read(write(tmp_path, "preset: 5"), None, {})

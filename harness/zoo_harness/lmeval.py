@@ -30,6 +30,8 @@ from zoo_core.plugins import plugins
 from zoo_harness.jobs import identify
 
 BATCH = 32
+SHARES = ("acc", "acc_norm", "acc_bytes", "exact_match")
+"""Metrics that are a share of right answers, 0 to 1: only these tell of a capability that alignment cost."""
 
 
 def load_tasks(names: Sequence[str]) -> dict[str, ConfigurableTask]:
@@ -79,6 +81,7 @@ def _read(name: str, results: dict[str, Any], items: int) -> dict[str, Any]:
         "stderr": stderr if isinstance(stderr, float) else None,  # lm-eval writes "N/A" where it has none
         "chance": record.chance if record else None,
         "n": items,
+        "is_share": stem in SHARES,
     }
 
 

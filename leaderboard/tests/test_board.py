@@ -249,6 +249,14 @@ def test_a_row_without_a_score_of_one_task_has_no_capability(make_bench: Make, m
     assert (a["capability"]["n"], a["tasks"]["facts"]["mean"]) == (0, 0.5)
 
 
+def test_a_perplexity_is_shown_and_is_no_capability(make_bench: Make, make_record: Make) -> None:
+    facts = {"score": 0.5, "stderr": None, "chance": 0.0, "n": 100, "is_share": True}
+    tasks = {"facts": facts, "perplexity": facts | {"score": 20.0, "is_share": False}}
+    a = row_of(build(make_bench(seeds=1), [make_record("start"), make_record("a", tasks=tasks)]), "a")
+    assert a["capability"]["mean"] == 0.5  # facts alone; with the perplexity it would be 10.25
+    assert a["tasks"]["perplexity"]["mean"] == 20.0
+
+
 def test_one_rule_makes_the_headline_of_all_rows(make_bench: Make, make_record: Make) -> None:
     records = [make_record("start"), make_record("a"), make_record("b", gold_best=None)]
     assert build(make_bench(seeds=1), records)["headline"] == "win_start"

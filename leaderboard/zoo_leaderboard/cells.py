@@ -95,14 +95,15 @@ def task_score(record: Record | None, name: str) -> float | None:
 
 
 def capability(record: Record | None) -> float | None:
-    """Return the mean over tasks of (score - chance) / (1 - chance); None if any score is missing."""
+    """Return the mean over shares of right answers of (score - chance) / (1 - chance); None if a score is missing."""
     scores = record["scores"] if record else None
     if not scores or not scores["tasks"]:
         return None
-    chances = {name: task["chance"] or 0.0 for name, task in scores["tasks"].items()}
+    shares_of = {name: task for name, task in scores["tasks"].items() if task.get("is_share", True)}
+    chances = {name: task["chance"] or 0.0 for name, task in shares_of.items()}
     known = {name: value for name in chances if (value := task_score(record, name)) is not None}
     shares = [(value - chances[name]) / (1 - chances[name]) for name, value in known.items()]
-    return sum(shares) / len(shares) if len(shares) == len(chances) else None
+    return sum(shares) / len(shares) if shares and len(shares) == len(chances) else None
 
 
 def difference(first: float | None, second: float | None) -> float | None:

@@ -4,7 +4,7 @@ Keys beyond these are allowed and kept. Any measured number may be null: it was 
 Units: FLOPs, seconds, bytes, tokens, nats; shares and scores are fractions.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
@@ -55,6 +55,8 @@ class TaskScore(TypedDict):
     stderr: float | None
     chance: Annotated[float, Field(lt=1)] | None
     n: int | None
+    is_share: NotRequired[bool]
+    """Whether it is a share of right answers, 0 to 1; a perplexity or a length is shown but is no capability."""
 
 
 class Scores(TypedDict):
