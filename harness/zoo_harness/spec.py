@@ -21,7 +21,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "evaluation": {"temperatures": [0.0, 1.0], "dev_prompts": 32, "test_prompts": 64, "task_items": 50},
     },
     "quick": {
-        "budget": 3.5e12,
+        "budget": 3.7e12,
         "seeds": 3,
         "limits": {"preference_labels": 500, "demonstrations": 1000, "prompts": 4000},
         "evaluation": {
