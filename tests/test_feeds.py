@@ -72,15 +72,6 @@ def test_rows_that_were_drawn_are_in_the_ledger_once():
     assert one.ledger.rows == {"preferences": set(wheres(ROWS["preferences"]))}
 
 
-@pytest.mark.parametrize(
-    ("share", "most", "held"), [(0.0, 99, 0), (0.01, 99, 1), (0.25, 99, 2), (0.5, 99, 5), (0.5, 3, 3), (1.0, 99, 9)]
-)
-def test_rows_that_are_held_out_are_not_trained_on_and_one_row_always_is(share, most, held):
-    train, dev = feed("demonstrations").hold_out(share, most)
-    assert (len(train), len(dev)) == (10 - held, held)
-    assert sorted(wheres([*train.rows, *dev.rows])) == sorted(wheres(ROWS["demonstrations"]))
-
-
 def test_a_batch_holds_the_rows_that_were_drawn():
     texts = [row.prompt for row in feed().take(4, 3)]
     assert list(feed().batch(4, 3).texts) == texts

@@ -1,7 +1,7 @@
 """Batches of a data set: a pure function of (seed, stage, update), the same for every algorithm."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -61,11 +61,6 @@ class DemonstrationFeed(_Feed):
         """Return `size` demonstrations."""
         rows = self.take(update, size)
         return self.encoder.responses([(row.prompt, row.completion) for row in rows if isinstance(row, Demonstration)])
-
-    def hold_out(self, share: float, most: int) -> tuple["DemonstrationFeed", "DemonstrationFeed"]:
-        """Split off a dev split: this share of the rows, `most` at most; none if the share is 0 or there is one row."""
-        kept = min(len(self.rows) - 1, most, max(1, round(share * len(self.rows)))) if share else 0
-        return replace(self, rows=self.rows[kept:]), replace(self, rows=self.rows[:kept])
 
 
 class PreferenceFeed(_Feed):

@@ -12,19 +12,15 @@ class SFTConfig:
 
     batch_size: int = 32
     """Demonstrations per update."""
-    learning_rate: float = 3e-4
+    learning_rate: float = 1.5e-4
     """Peak step size of AdamW."""
     epochs: float | None = None
     """Passes over the demonstrations; None goes on until the budget is spent."""
-    dev_share: float = 0.1
-    """Share of the demonstrations, three batches at most, that is held out to choose the weights by."""
-    dev_every: int = 8
-    """Updates between two looks at them, 8 at most: the budget foresees only what it saw in the last 8 updates."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this L2 norm."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or not 1 <= self.dev_every <= 8:
-            raise ValueError(f"batch_size={self.batch_size} must be 1 or more, dev_every={self.dev_every} from 1 to 8.")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size={self.batch_size} must be 1 or more.")
         if self.epochs is not None and self.epochs <= 0:
             raise ValueError(f"epochs={self.epochs} must be above 0, or left out to spend the whole budget.")
