@@ -150,7 +150,7 @@ def zoo(environment: dict[str, str]) -> Zoo:
             env={**environment, **extra},
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=580,
             check=False,
         )
 
