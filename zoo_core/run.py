@@ -38,7 +38,7 @@ from zoo_core.feeds import DemonstrationFeed, PreferenceFeed, PromptFeed
 from zoo_core.ledger import Ledger
 from zoo_core.models import accelerator
 from zoo_core.reward import Calibration, Reward, Sample, checked
-from zoo_core.rollout import Prompts, Rollout, RolloutEngine, response_mask, sample_cached
+from zoo_core.rollout import Prompts, Responses, Rollout, RolloutEngine, response_mask, sample_cached
 
 Kept = TypeVar("Kept")
 
@@ -356,8 +356,6 @@ class Run:
 
 def finish_rollout(prompts: Prompts, tokens: Tensor, logprobs: Tensor, encoder: Encoder) -> Rollout:
     """Turn sampled tokens into a rollout: mask, texts, and whether each ended."""
-    from zoo_core.rollout import Responses
-
     eos = encoder.tokenizer.eos_token_id
     mask = response_mask(tokens, eos)
     joined = Responses.join(prompts, tokens, mask)

@@ -5,7 +5,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,7 +15,7 @@ from zoo_leaderboard.write import write
 
 from zoo_core.errors import SpecError, StorageError, ZooError, did_you_mean
 from zoo_core.plugins import plugins
-from zoo_core.records import Algorithm
+from zoo_core.records import Algorithm, load_path
 from zoo_core.storage import write_json
 from zoo_harness import local
 from zoo_harness.jobs import Job, Outcome, identify, read_json
@@ -148,8 +147,7 @@ def executor_function(name: str) -> Callable[..., None]:
     executors = plugins().executors
     if name not in executors:
         raise SpecError(f"there is no executor {name!r}. {did_you_mean(name, [*executors, 'local'])}")
-    module, _, function = executors[name].run.partition(":")
-    runner: Callable[..., None] = getattr(import_module(module), function)
+    runner: Callable[..., None] = load_path(executors[name].run)
     return runner
 
 

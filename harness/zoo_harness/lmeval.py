@@ -10,7 +10,6 @@ import inspect
 import os
 import random
 from collections.abc import Iterator, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zoo_core.errors import SpecError
 from zoo_core.plugins import plugins
+from zoo_core.records import load_path
 from zoo_harness.jobs import identify
 
 BATCH = 32
@@ -108,8 +108,7 @@ def _load_task(name: str) -> ConfigurableTask:
     record = plugins().tasks.get(name)
     try:
         if record is not None:
-            module, _, function = record.config.partition(":")
-            return ConfigurableTask(config=getattr(import_module(module), function)())
+            return ConfigurableTask(config=load_path(record.config)())
         if _is_file(name):
             if not Path(name).is_file():
                 raise SpecError(f"tasks: there is no task file {name} (looked in {Path.cwd()}).")

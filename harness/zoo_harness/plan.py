@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -413,6 +413,7 @@ def algorithm_plugins() -> list[str]:
     return sorted({plugins().owner("zoo_algorithms", name).name for name in plugins().algorithms})
 
 
+@cache
 def code_hash() -> str:
     """Hash of the Python files of core, harness and every loaded plugin: a change of any may change a result."""
     roots = {plugin.module.partition(":")[0].partition(".")[0] for plugin in plugins().plugins if plugin.status == "ok"}
