@@ -177,19 +177,11 @@ class Run:
 
     def sample(self, prompts: Prompts, temperature: float = 1.0) -> Rollout:
         """Sample one response per prompt from the policy; temperature 0 is greedy."""
-        session, tokenizer = self._session, self._session.encoder.tokenizer
+        session = self._session
         self._draws += 1
+        generator = self.rng(self._update, f"sample {self._draws}")
         with session.ledger.meter.during("sample"):
-            tokens, logprobs = session.engine(
-                self.policy,
-                prompts,
-                response_tokens=session.encoder.response_tokens,
-                temperature=temperature,
-                eos=tokenizer.eos_token_id,
-                pad=tokenizer.pad_token_id,
-                generator=self.rng(self._update, f"sample {self._draws}"),
-            )
-        rollout = finish_rollout(prompts, tokens, logprobs, session.encoder)
+            rollout = roll_out(session.engine, self.policy, prompts, session.encoder, temperature, generator)
         session.ledger.generated_tokens += int(rollout.mask.sum())
         return rollout
 
@@ -354,9 +346,25 @@ class Run:
         return self._session.encoder, self._session.ledger, kind, derive(self.seed, self._name, kind)
 
 
-def finish_rollout(prompts: Prompts, tokens: Tensor, logprobs: Tensor, encoder: Encoder) -> Rollout:
-    """Turn sampled tokens into a rollout: mask, texts, and whether each ended."""
+def roll_out(
+    engine: RolloutEngine,
+    policy: PreTrainedModel,
+    prompts: Prompts,
+    encoder: Encoder,
+    temperature: float,
+    generator: torch.Generator,
+) -> Rollout:
+    """Sample one response per prompt: tokens, mask, texts, and whether each ended."""
     eos = encoder.tokenizer.eos_token_id
+    tokens, logprobs = engine(
+        policy,
+        prompts,
+        response_tokens=encoder.response_tokens,
+        temperature=temperature,
+        eos=eos,
+        pad=encoder.tokenizer.pad_token_id,
+        generator=generator,
+    )
     mask = response_mask(tokens, eos)
     joined = Responses.join(prompts, tokens, mask)
     ended = ((tokens == eos) & mask).any(1)

@@ -24,7 +24,7 @@ from zoo_core.errors import ModelError
 from zoo_core.models import load_policy, weights_sha256
 from zoo_core.reward import Calibration, Reward, checked, load_reward
 from zoo_core.rollout import Responses, Rollout, response_logits
-from zoo_core.run import derive, finish_rollout
+from zoo_core.run import derive, roll_out
 from zoo_core.storage import write_json
 from zoo_harness.jobs import Job, read_json
 from zoo_harness.spec import Spec
@@ -154,16 +154,7 @@ class Scoring:
         for start in range(0, len(prompts), BATCH):
             batch = encoder.prompts([prompt.prompt for prompt in prompts[start : start + BATCH]])
             generator = torch.Generator(encoder.device).manual_seed(derive(self.job.seed, purpose, temperature, start))
-            tokens, logprobs = engine(
-                model,
-                batch,
-                response_tokens=encoder.response_tokens,
-                temperature=temperature,
-                eos=encoder.tokenizer.eos_token_id,
-                pad=encoder.tokenizer.pad_token_id,
-                generator=generator,
-            )
-            rollouts.append(finish_rollout(batch, tokens, logprobs, encoder))
+            rollouts.append(roll_out(engine, model, batch, encoder, temperature, generator))
         return rollouts
 
     def _summary(self, rollouts: Sequence[Rollout]) -> dict[str, Any]:
