@@ -9,6 +9,7 @@ from zoo_core.errors import SpecError
 from zoo_core.hookspecs import Kind, hookimpl
 
 if TYPE_CHECKING:
+    from zoo_core.judge import Judge
     from zoo_core.reward import Reward
     from zoo_core.rollout import RolloutEngine
 
@@ -52,3 +53,11 @@ def zoo_reward(ref: str) -> "Reward | None":
             raise SpecError(f"the reward {ref!r} is {type(function).__name__}, not a function of list[Sample]")
         return function  # type: ignore[no-any-return]
     return Scorer.load(ref)
+
+
+@hookimpl(trylast=True)
+def zoo_judge(ref: str) -> "Judge | None":
+    """A causal language model: a directory, a hub id, or a model of a plugin (`tinytown:base`)."""
+    from zoo_core.judge import CausalJudge
+
+    return CausalJudge.load(ref)

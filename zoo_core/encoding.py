@@ -38,8 +38,8 @@ class Encoder:
         ids = self._template(text, where) if not isinstance(text, str) else self._plain(text)
         return len(ids) <= self.prompt_tokens
 
-    def response(self, prompt: Text, completion: Text, where: str = "row") -> list[int]:
-        """Token ids of a response: EOS at its end once, unless it was cut at `response_tokens`."""
+    def response(self, prompt: Text, completion: Text, where: str = "row", ended: bool = True) -> list[int]:
+        """Token ids of a response: EOS at its end once, unless it was cut (at `response_tokens`, or not `ended`)."""
         eos: int = self.tokenizer.eos_token_id
         if isinstance(prompt, str) or isinstance(completion, str):
             ids = self.tokenizer(str(completion), add_special_tokens=False)["input_ids"]
@@ -55,7 +55,7 @@ class Encoder:
                 )
             ids = whole[len(start) :]
         ids = [*ids[: ids.index(eos)], eos] if eos in ids else [*ids, eos]
-        return ids[: self.response_tokens]
+        return (ids if ended or len(ids) == 1 else ids[:-1])[: self.response_tokens]
 
     def prompts(self, texts: Sequence[Text]) -> Prompts:
         """Pad prompts on the left to the longest of them."""
@@ -68,10 +68,14 @@ class Encoder:
             attention[row, width - len(one) :] = True
         return Prompts(tokens.to(self.device), attention.to(self.device), tuple(texts))
 
-    def responses(self, pairs: Sequence[tuple[Text, Text]]) -> Responses:
-        """Join prompts (padded on the left) and their responses (padded on the right)."""
+    def responses(self, pairs: Sequence[tuple[Text, Text]], ended: Sequence[bool] | None = None) -> Responses:
+        """Join prompts (padded on the left) and their responses (padded on the right).
+
+        `ended` tells of sampled responses which of them the policy ended itself; the others get no EOS.
+        """
         prompts = self.prompts([prompt for prompt, _ in pairs])
-        ids = [self.response(prompt, completion) for prompt, completion in pairs]
+        ends = ended or [True] * len(pairs)
+        ids = [self.response(prompt, answer, ended=end) for (prompt, answer), end in zip(pairs, ends, strict=True)]
         width = max(map(len, ids))
         tokens = torch.full((len(ids), width), self.tokenizer.pad_token_id)
         mask = torch.zeros_like(tokens, dtype=torch.bool)

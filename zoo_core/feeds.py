@@ -1,9 +1,9 @@
 """Batches of a data set: a pure function of (seed, stage, update), the same for every algorithm."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 
@@ -11,6 +11,8 @@ from zoo_core.data import DataRow, Demonstration, Preference
 from zoo_core.encoding import Encoder
 from zoo_core.ledger import Ledger
 from zoo_core.rollout import Prompts, Responses
+
+Feed = TypeVar("Feed", bound="_Feed")
 
 
 class Pairs(NamedTuple):
@@ -35,6 +37,15 @@ class _Feed:
     def epoch(self, size: int) -> int:
         """Updates that one pass over the data takes, at `size` rows an update."""
         return -(-len(self.rows) // size)
+
+    def all(self) -> list[DataRow]:
+        """Return every row, in the order that the seed draws, and count all of them as used."""
+        self.ledger.see(self.kind, (row.where for row in self.rows))
+        return list(self.rows)
+
+    def only(self: Feed, rows: Sequence[DataRow]) -> Feed:
+        """Return a feed of these rows alone: what a selection has left."""
+        return replace(self, rows=rows)
 
     def take(self, update: int, size: int) -> list[DataRow]:
         """Return the rows of an update: shuffled passes over the data, one behind the other."""

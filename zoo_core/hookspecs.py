@@ -14,6 +14,7 @@ from pluggy import HookimplMarker, HookspecMarker
 from zoo_core.records import Algorithm, Command, Executor, Task
 
 if TYPE_CHECKING:
+    from zoo_core.judge import Judge
     from zoo_core.reward import Reward
     from zoo_core.rollout import RolloutEngine
 
@@ -84,6 +85,15 @@ def zoo_reward(ref: str) -> "Reward | None":
     A reward is a callable `list[Sample] -> list[float]` **on text** (see `zoo_core.reward.Reward`): a rule, a scorer
     with any tokenizer, a judge. It may have an attribute `best: float`, the highest score any response can get, and a
     method `parts(samples) -> dict[str, list[float]]`, the scores it is made of.
+    """
+
+
+@hookspec(firstresult=True)
+def zoo_judge(ref: str) -> "Judge | None":
+    """Return the judge that `ref` names, or None if the reference is not this plugin's.
+
+    A judge is a language model that is asked about texts (see `zoo_core.judge.Judge`). A directory or hub id of a
+    causal language model is a judge without any plugin.
     """
 
 

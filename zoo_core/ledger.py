@@ -28,6 +28,8 @@ class Ledger:
     updates: int = 0
     wall_seconds: float = 0.0
     peak_memory_bytes: int = 0
+    declared: int = 0
+    """FLOPs that were declared and not seen by the meter: of a judge elsewhere, of a selection's distances."""
     audit_charged: int = 0
     """FLOPs the meter charged on audited updates ..."""
     audit_counted: int = 0
@@ -48,6 +50,11 @@ class Ledger:
     def see(self, kind: str, wheres: Iterable[str]) -> None:
         """Count rows of a data set as used."""
         self.rows.setdefault(kind, set()).update(wheres)
+
+    def declare(self, role: str, flops: int) -> None:
+        """Charge what no metered layer computes."""
+        self.meter.charge(role, flops)
+        self.declared += flops
 
     def note_memory(self) -> None:
         """Raise the peak: on CUDA what its allocator held, on the CPU the process's resident memory."""
@@ -86,6 +93,7 @@ class Ledger:
             "flops_by_role_phase": dict(cells),
             "audit_ratio": self.audit_charged / self.audit_counted if self.audit_counted else None,
             "rows": {kind: sorted(rows) for kind, rows in self.rows.items()},
+            "declared": self.declared,
             "judge_calls": self.judge_calls,
             "generated_tokens": self.generated_tokens,
             "reward_queries": self.reward_queries,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 API_VERSION = 1
 """Version of the contract between the core and its plugins; raised when a plugin must be changed to go on working."""
 
-Signal = Literal["demonstrations", "preferences", "prompts", "reward"]
+Signal = Literal["demonstrations", "preferences", "prompts", "reward", "judge"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,12 @@ class Algorithm:
     """Settings of the fixed, shorter recipe that runs when others start from this one. None: nothing starts from it."""
     competes: bool = True
     """Whether it is a row of the board; False for algorithms that only prepare stages."""
+    by_default: bool = True
+    """Whether a bench that names no rows has it as one; False for variants that users ask for by name."""
+    reference: bool = False
+    """Whether it is a reference row: on every board whose data it can learn from, never ranked."""
+    stops_early: str = ""
+    """The rule by which it may end before its budget is spent, in words for the board; empty if it has none."""
     api_version: int = API_VERSION
     """The contract it was written for."""
 

@@ -15,7 +15,9 @@ undisturbed one.
 
 import copy
 import hashlib
+import json
 import random
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,16 +33,19 @@ from transformers import PreTrainedModel
 from zoo_core import checkpoint
 from zoo_core.audit import ExactCounter
 from zoo_core.budget import Line
-from zoo_core.data import DataRow
+from zoo_core.data import DataRow, Text
 from zoo_core.encoding import Encoder
 from zoo_core.errors import BudgetError, PluginError
 from zoo_core.feeds import DemonstrationFeed, PreferenceFeed, PromptFeed
+from zoo_core.judge import CountedJudge, Judge
 from zoo_core.ledger import Ledger
 from zoo_core.models import accelerator
-from zoo_core.reward import Calibration, Reward, Sample, checked
+from zoo_core.reward import Calibration, Reward, Sample, Scorer, checked
 from zoo_core.rollout import Prompts, Responses, Rollout, RolloutEngine, response_mask, sample_cached
+from zoo_core.storage import write_text
 
 Kept = TypeVar("Kept")
+RAW = Calibration(mean=0.0, deviation=1.0)
 
 AUDITED = 1 / 64
 """Share of updates that are audited beside the first of every stage; which ones is drawn, and not announced."""
@@ -59,6 +64,7 @@ class Session:
     """The data sets that the algorithm's record lists, by name."""
     reward: Reward | None = None
     calibration: Calibration | None = None
+    judge: Judge | None = None
     engine: RolloutEngine = sample_cached
     directory: Path | None = None
     """Where checkpoints go; None keeps none."""
@@ -106,10 +112,19 @@ class Session:
 class Run:
     """A training run, or one stage of it."""
 
-    def __init__(self, session: Session, name: str = "", line: Line | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        name: str = "",
+        line: Line | None = None,
+        reward: Reward | None = None,
+        calibration: Calibration | None = None,
+    ) -> None:
         self._session = session
         self._name = name
         self._line = line or Line(0, session.budget)
+        self._reward = reward or session.reward
+        self._calibration = calibration if reward else session.calibration
         self._update = -1
         self._most: int | None = None
         self._draws = 0
@@ -167,13 +182,44 @@ class Run:
 
     def reward(self, samples: Sequence[Sample]) -> Float[Tensor, " B"]:
         """Score texts; mean 0 and standard deviation 1 on samples of the checkpoint that runs start from."""
-        session = self._session
-        if session.reward is None or session.calibration is None:
+        ledger = self._session.ledger
+        if self._reward is None or self._calibration is None:
             raise PluginError("run.reward: this algorithm's record does not list 'reward' under learns_from.")
-        with session.ledger.meter.during("score"), torch.no_grad():
-            scores = torch.tensor(checked(session.reward, samples), dtype=torch.float32, device=self.device)
-        session.ledger.reward_queries += len(samples)
-        return (scores - session.calibration.mean) / session.calibration.deviation
+        with ledger.meter.during("score"), torch.no_grad():
+            scores = torch.tensor(checked(self._reward, samples), dtype=torch.float32, device=self.device)
+        ledger.reward_queries += len(samples)
+        return (scores - self._calibration.mean) / self._calibration.deviation
+
+    @property
+    def judge(self) -> CountedJudge:
+        """A language model to ask about texts; every call is in the ledger."""
+        if self._session.judge is None:
+            raise PluginError("run.judge: this algorithm's record does not list 'judge' under learns_from.")
+        return CountedJudge(self._session.judge, self._session.ledger)
+
+    def scorer(self, model: PreTrainedModel) -> Scorer:
+        """Return the reward that a sequence classifier with the policy's tokenizer gives, for `stage(reward=...)`."""
+        return Scorer(model, self._session.encoder.tokenizer)
+
+    def encode(self, pairs: Sequence[tuple[Text, Text]], ended: Sequence[bool] | None = None) -> Responses:
+        """Tokenise prompts with an answer each; `ended` tells which sampled answers the policy ended itself."""
+        return self._session.encoder.responses(pairs, ended)
+
+    def encode_prompts(self, prompts: Sequence[Text]) -> Prompts:
+        """Tokenise prompts to sample from."""
+        return self._session.encoder.prompts(prompts)
+
+    def declare(self, role: str, flops: int) -> None:
+        """Charge what no layer of a model computes, such as the distances of a selection."""
+        self._session.ledger.declare(role, flops)
+
+    def write_rows(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
+        """Leave rows for people to read, as `<name>.jsonl` beside the trained model."""
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,40}", name):
+            raise PluginError(f"run.write_rows: {name!r} must be lower case letters, digits and hyphens.")
+        if self._session.directory:
+            lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+            write_text(self._session.directory / f"{name}.jsonl", "".join(lines))
 
     def sample(self, prompts: Prompts, temperature: float = 1.0) -> Rollout:
         """Sample one response per prompt from the policy; temperature 0 is greedy."""
@@ -219,15 +265,27 @@ class Run:
             _restore(thing, self._session.unclaimed.pop(qualified))
         return thing
 
-    def stage(self, name: str, share: float | None = None) -> "Run":
+    def stage(
+        self,
+        name: str,
+        share: float | None = None,
+        *,
+        reward: Reward | None = None,
+        calibration: Calibration = RAW,
+    ) -> "Run":
         """Return a run for a part of the budget, with its own counter, progress, names and reference.
 
-        `share` is a part of this run's whole line; None is all that is left of it.
+        `share` is a part of this run's whole line; None is all that is left of it. To be called where the stage
+        begins, behind the loop of the one before. `reward` takes the place of the bench's; `calibrate` (of
+        zoo_core.calibration) measures what brings it to mean 0 and deviation 1.
         """
         spent = self._session.ledger.flops
         whole = self._line.end - self._line.start
         end = self._line.end if share is None else min(self._line.end, spent + share * whole)
-        return type(self)(self._session, f"{self._name}/{name}" if self._name else name, Line(spent, end))
+        qualified = f"{self._name}/{name}" if self._name else name
+        if reward is None:
+            reward, calibration = self._reward, self._calibration or RAW
+        return type(self)(self._session, qualified, Line(spent, end), reward, calibration)
 
     def updates(self, most: int | None = None) -> Iterator[int]:
         """Count updates, from 0 or from where a checkpoint left off, until the budget (or `most`) is reached.
@@ -328,10 +386,10 @@ class Run:
             yield update
             return
         ledger = self._session.ledger
-        before = ledger.flops
+        before = ledger.flops - ledger.declared
         with ExactCounter() as counter:
             yield update
-        ledger.audit_charged += ledger.flops - before
+        ledger.audit_charged += ledger.flops - ledger.declared - before
         ledger.audit_counted += counter.total
 
     def _count_step(self, *_: object) -> None:

@@ -12,6 +12,7 @@ import ast
 import dataclasses
 import inspect
 import math
+import re
 import subprocess
 import sys
 import textwrap
@@ -30,6 +31,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrai
 from zoo_core.data import DataRow, Demonstration, Preference, Prompt, Text
 from zoo_core.encoding import Encoder
 from zoo_core.errors import PluginError
+from zoo_core.judge import Judge
 from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm, Signal
 from zoo_core.reward import Calibration, Reward, Sample
@@ -104,6 +106,36 @@ def share_of_a(samples: Sequence[Sample]) -> list[float]:
     return [sample.response.count("a") / max(1, len(sample.response)) for sample in samples]
 
 
+class LikesA:
+    """A judge without a model that prefers texts with a larger share of the letter a, and now and then abstains.
+
+    It reads from the question what stands behind "first:" and "second:" (each on a line), or behind "text:".
+    """
+
+    parameters = 0
+    tokens = 0
+    constitution: ClassVar[Path | None] = None
+
+    def verdicts(self, questions: Sequence[Text], answers: Sequence[str]) -> list[list[float] | None]:
+        return [None if number % 7 == 6 else self.verdict(text, answers) for number, text in enumerate(questions)]
+
+    def verdict(self, question: Text, answers: Sequence[str]) -> list[float]:
+        asked = question if isinstance(question, str) else question[-1]["content"]
+        shares = [_share(text) for text in re.findall(r"^(?:first|second|text): ?(.*)$", asked, re.MULTILINE)]
+        if len(shares) == len(answers):
+            return [4.0 * share for share in shares]
+        # One text on a scale: the answers stand for levels from low to high.
+        level = shares[0] * (len(answers) - 1) if shares else 0.0
+        return [-abs(place - level) for place in range(len(answers))]
+
+    def write(self, questions: Sequence[Text], longest: int, temperature: float, seed: int) -> list[str]:
+        return ["a" * (1 + number % min(3, longest)) for number, _ in enumerate(questions)]
+
+
+def _share(text: str) -> float:
+    return text.count("a") / max(1, len(text))
+
+
 def tiny_session(
     signals: Collection[Signal] = SIGNALS,
     *,
@@ -114,6 +146,7 @@ def tiny_session(
     encoder: Encoder | None = None,
     rows: Mapping[str, Sequence[DataRow]] | None = None,
     reward: Reward = share_of_a,
+    judge: Judge | None = None,
 ) -> Session:
     """Return a session with these signals; with a directory it takes a checkpoint at every boundary."""
     return Session(
@@ -124,6 +157,7 @@ def tiny_session(
         rows=tiny_rows(signals) if rows is None else rows,
         reward=reward if "reward" in signals else None,
         calibration=Calibration(0.0, 1.0) if "reward" in signals else None,
+        judge=(judge or LikesA()) if "judge" in signals else None,
         directory=directory,
         checkpoint_seconds=0.0,
     )
@@ -178,6 +212,8 @@ class AlgorithmSuite:
     settings: ClassVar[dict[str, Any]] = {}
     updates: ClassVar[float] = 4.7
     """Budget of a run, in first updates."""
+    loops: ClassVar[int] = 1
+    """Loops that follow each other in a run, each with metrics of its own."""
     most_updates: ClassVar[int] = 12
     """A run that has not ended after so many updates is stopped, and the test fails."""
 
@@ -231,7 +267,8 @@ class AlgorithmSuite:
         undone = sum("discarded" in flag for flag in ledger.flags)
         assert len(history) == ledger.updates + undone
         assert ledger.updates >= 2
-        assert all(metrics and metrics.keys() == history[0].keys() for metrics in history)
+        assert all(history)
+        assert len({tuple(metrics) for metrics in history}) <= self.loops
         values = [(key, value) for metrics in history for key, value in metrics.items()]
         assert [(key, value) for key, value in values if type(value) is not float or not math.isfinite(value)] == []
 
@@ -289,8 +326,10 @@ class AlgorithmSuite:
         run = Run(session)
         next(self.training(session, run))
         listed = set(self.record.learns_from)
-        used = set(session.ledger.rows) | ({"reward"} if session.ledger.reward_queries else set())
+        used = set(session.ledger.rows) | ({"judge"} if session.ledger.judge_calls else set())
         assert used <= listed
+        if session.ledger.reward_queries:  # of the bench, or of a model made from a judge's verdicts
+            assert listed & {"reward", "judge"}
         for signal in set(SIGNALS) - listed:
             with pytest.raises(PluginError, match=signal):
                 run.reward([]) if signal == "reward" else getattr(run, signal)

@@ -22,8 +22,6 @@ FEW_UPDATES = 50
 LARGE_STAGE_SHARE = 0.33
 MOST_FOR_STAGES = 0.8
 """A row whose stages take more than this share of the budget does not fit in it."""
-CALIBRATION_SAMPLES = 256
-"""Samples of `start` that a reward is standardised on."""
 
 
 @dataclass(frozen=True)
@@ -375,7 +373,9 @@ class Plan:
                 cost = costs[f"stage {stage.name}"]
                 flops[name] = cost["flops_per_update"] * (cost["updates"] or 0)
         if self.spec.reward:
-            tokens = CALIBRATION_SAMPLES * (self.spec.prompt_tokens + self.spec.response_tokens)
+            from zoo_core.calibration import SAMPLES
+
+            tokens = SAMPLES * (self.spec.prompt_tokens + self.spec.response_tokens)
             # Sampling and scoring each pass every token once: twice two FLOPs a parameter.
             flops["calibration"] = 4 * self.probe["base"]["parameters"] * tokens
         return flops

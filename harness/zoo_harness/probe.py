@@ -16,6 +16,7 @@ from zoo_core.data import fingerprint
 from zoo_core.encoding import Encoder
 from zoo_core.errors import ModelError, SpecError
 from zoo_core.hookspecs import Kind
+from zoo_core.judge import load_judge
 from zoo_core.models import files_sha256, load_policy, resolve, scorer_from, weights_sha256
 from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm
@@ -137,6 +138,7 @@ def _measure(materials: Materials, algorithm: Algorithm, settings: dict[str, Any
         rows=materials.signals(algorithm.learns_from, 0),
         reward=reward,
         calibration=Calibration(0.0, 1.0) if rewarded else None,
+        judge=load_judge(materials.spec.judge or materials.spec.base) if "judge" in algorithm.learns_from else None,
         engine=materials.engine(),
     )
     run = Run(session)

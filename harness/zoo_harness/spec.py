@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from zoo_core.errors import SpecError, did_you_mean
 
-REFERENCES = ("base", "demonstrations", "preferences", "prompts", "reward", "gold")
+REFERENCES = ("base", "demonstrations", "preferences", "prompts", "reward", "judge", "gold")
 ROW = re.compile(r"[a-z0-9][a-z0-9_.+-]{0,63}")
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -118,6 +118,8 @@ class Spec(_Strict):
     prompts: str | None = None
     reward: str | None = "preferences"
     """"preferences" (a reward model trained on the pairs), or a scorer's directory, or module:function."""
+    judge: str | None = None
+    """A language model that is asked about texts in place of people; left out, the world's, or the base model."""
     gold: str | None = None
     """The board's hidden judge, never given to an algorithm."""
     algorithms: list[Entry] = Field(default_factory=list)
@@ -259,10 +261,12 @@ def _with_world_defaults(spec: Spec) -> Spec:
     world, colon, thing = spec.base.rpartition(":")
     given: dict[str, Any] = {}
     if colon and thing == "base":
-        for key in ("demonstrations", "preferences", "prompts", "gold"):
+        for key in ("demonstrations", "preferences", "prompts", "judge", "gold"):
             if getattr(spec, key) is None and key not in spec.model_fields_set:
                 given[key] = f"{world}:{key}"
     filled = spec.model_copy(update=given)
+    if filled.judge is None:
+        filled = filled.model_copy(update={"judge": filled.base})
     if filled.tasks is None:
         filled = filled.model_copy(update={"tasks": _tasks_of(world) if colon else []})
     if filled.prompts is None:

@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from zoo_core.errors import BudgetError, StorageError
+from zoo_core.judge import load_judge
 from zoo_core.models import load_policy, load_tokenizer, weights_sha256
 from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm
@@ -85,6 +86,7 @@ def _session(job: Job, algorithm: Algorithm, before: int) -> Session:
         rows=materials.signals(algorithm.learns_from, job.seed),
         reward=open_reward(materials.spec.reward, Path(reward_model) if reward_model else None) if calibrated else None,
         calibration=Calibration.load(calibrated) if calibrated else None,
+        judge=load_judge(materials.spec.judge or materials.spec.base) if "judge" in algorithm.learns_from else None,
         engine=materials.engine(),
         directory=job.directory,
         checkpoint_seconds=materials.spec.checkpoint_seconds,

@@ -10,7 +10,10 @@ from zoo_core.records import Command, Task
 from zoo_tinytown.references import LAST_WRITTEN, SHIPPED, base_directory, built_worlds, parse_reference
 
 if TYPE_CHECKING:
+    from zoo_core.judge import CausalJudge
     from zoo_tinytown.gold import Gold
+
+CONSTITUTION = Path(__file__).parent / "constitution.yaml"
 
 KINDS = {
     "demonstrations": ("demonstrations",),
@@ -67,6 +70,17 @@ def zoo_reward(ref: str) -> "Gold | None":
     from zoo_tinytown.world import get_world
 
     return Gold(get_world(found[0]))
+
+
+@hookimpl
+def zoo_judge(ref: str) -> "CausalJudge | None":
+    """Return a base model as a judge, with the constitution that is written in its own question forms."""
+    found = parse_reference(ref, ("judge",), SpecError)
+    if found is None:
+        return None
+    from zoo_core.judge import CausalJudge
+
+    return CausalJudge.load(f"{ref.rpartition(':')[0]}:base", CONSTITUTION)
 
 
 @hookimpl

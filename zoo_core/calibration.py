@@ -1,0 +1,26 @@
+"""Bringing a reward to mean 0 and standard deviation 1 on samples of a policy.
+
+A KL coefficient has a meaning only in units of the reward; without this a comparison of algorithms under two rewards
+would compare their scales.
+"""
+
+import torch
+
+from zoo_core.reward import Calibration
+from zoo_core.run import Run
+
+SAMPLES = 256
+"""Samples that a reward is standardised on (Ziegler et al. 2019, arXiv:1909.08593, section 2.1)."""
+BATCH = 64
+
+
+def calibrate(run: Run) -> Calibration:
+    """Sample the policy on training prompts at temperature 1, score, and return mean and deviation of `run.reward`."""
+    scores = []
+    for batch in range(SAMPLES // BATCH):
+        rollout = run.sample(run.prompts.batch(batch, BATCH))
+        scores.append(run.reward(rollout.samples))
+    every = torch.cat(scores)
+    deviation = every.std(correction=0).item()
+    # A reward that gives every sample the same score has no scale to bring to 1.
+    return Calibration(every.mean().item(), deviation if deviation > 0 else 1.0)
