@@ -7,9 +7,10 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
+from zoo_core.data import Preference
 from zoo_core.errors import ModelError, SpecError
 from zoo_core.models import scorer_from
-from zoo_core.reward import Calibration, Sample, Scorer, checked, load_reward
+from zoo_core.reward import Calibration, Sample, Scorer, as_sample, checked, load_reward, pair_accuracy
 from zoo_core.run import Run
 from zoo_core.testing import share_of_a, tiny_policy, tiny_session, tiny_tokenizer
 
@@ -169,3 +170,21 @@ def test_a_response_that_was_cut_is_read_without_an_end():
     whole, cut = (scorer.encode(Sample("ab", "cd", ended)) for ended in (True, False))
     assert whole == [*cut, eos]
     assert eos not in cut
+
+
+def test_pair_accuracy_counts_the_pairs_that_a_reward_orders_as_people_did_and_ties_as_half():
+    answers = [("aa", "ab"), ("ab", "aa"), ("b", "c"), ("ac", "b")]  # right, wrong, tied, right
+    rows = [Preference("hi", chosen, rejected, str(n)) for n, (chosen, rejected) in enumerate(answers)]
+    assert pair_accuracy(share_of_a, rows) == 2.5 / 4
+    assert pair_accuracy(share_of_a, rows[2:3]) == 0.5
+    assert pair_accuracy(lambda samples: [-score for score in share_of_a(samples)], rows) == 1.5 / 4
+
+
+def test_of_an_answer_of_several_messages_the_last_is_the_response_and_the_others_belong_to_the_prompt():
+    asked, *more = (
+        {"role": role, "content": text} for role, text in [("user", "a"), ("assistant", "b"), ("user", "c")]
+    )
+    said = {"role": "assistant", "content": "d"}
+    assert as_sample([asked], [said]) == Sample([asked], "d", True)
+    assert as_sample([asked], [*more, said]) == Sample([asked, *more], "d", True)
+    assert as_sample("a", "d") == Sample("a", "d", True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zoo_core.data import Text
+from zoo_core.data import Preference, Text
 from zoo_core.errors import ModelError, SpecError
 from zoo_core.plugins import plugins
 
@@ -53,6 +53,13 @@ def load_reward(ref: str) -> Reward:
     return reward
 
 
+def as_sample(prompt: Text, answer: Text) -> Sample:
+    """Return an answer of a data set as a reward reads it; of several messages the last one is the response."""
+    if isinstance(prompt, str) or isinstance(answer, str):
+        return Sample(prompt, str(answer), ended=True)
+    return Sample([*prompt, *answer[:-1]], answer[-1]["content"], ended=True)
+
+
 def checked(reward: Reward, samples: Sequence[Sample]) -> list[float]:
     """Ask a reward; `SpecError` unless it gives one finite number per sample."""
     scores = [float(score) for score in reward(samples)]
@@ -66,6 +73,16 @@ def checked(reward: Reward, samples: Sequence[Sample]) -> list[float]:
         )
         raise SpecError(f"the reward {name} gave {what}; it must return one finite number per sample.")
     return scores
+
+
+def pair_accuracy(reward: Reward, pairs: Sequence[Preference]) -> float:
+    """Share of pairs whose chosen answer a reward scores higher, ties 1/2. Answers count as ended by their writer."""
+    scores = checked(reward, [as_sample(pair.prompt, text) for pair in pairs for text in (pair.chosen, pair.rejected)])
+    won = [
+        float(chosen > rejected) + 0.5 * float(chosen == rejected)
+        for chosen, rejected in zip(scores[::2], scores[1::2], strict=True)
+    ]
+    return sum(won) / len(won)
 
 
 class Scorer:

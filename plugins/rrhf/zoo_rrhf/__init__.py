@@ -1,0 +1,1 @@
+"""RRHF: make likelier what scores higher."""

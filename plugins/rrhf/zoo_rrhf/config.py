@@ -1,0 +1,45 @@
+"""Settings of RRHF.
+
+Numbers of samples and weights are those of Yuan et al. 2023 (arXiv:2304.05302), section 4. Batch, learning rate and
+share of sampling suit models of a few million parameters; they are hand-set until `zoo tune-defaults` chooses them.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class RRHFConfig:
+    """Settings of RRHF."""
+
+    samples: int = 4
+    """Responses sampled to each prompt, beside the two of its pair."""
+    temperature: float = 1.0
+    """Sampling temperature; ranking takes log-probabilities at 1."""
+    iterations: int = 1
+    """How often to sample anew from what was trained so far (IP-n), each time with an equal share of the budget."""
+    collect_share: float = 0.2
+    """Share of an iteration that sampling and scoring may spend; it ends sooner once every prompt was answered."""
+    batch_size: int = 8
+    """Prompts per update, in sampling as in training."""
+    learning_rate: float = 1e-4
+    """Peak step size of AdamW."""
+    rank_weight: float = 1.0
+    """Weight of the rank loss beside the fine-tuning loss; 0 only imitates the best response."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this L2 norm."""
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "iterations", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more.")
+        if not 0 < self.collect_share < 1:
+            raise ValueError(
+                f"collect_share={self.collect_share} must lie between 0 and 1: responses are needed, and what is left "
+                "is trained with."
+            )
+        if self.temperature <= 0:
+            raise ValueError(
+                f"temperature={self.temperature} must be above 0: greedy samples of one prompt are all alike."
+            )
+        if self.rank_weight < 0:
+            raise ValueError(f"rank_weight={self.rank_weight} must not be below 0: it would rank upside down.")

@@ -1,0 +1,69 @@
+"""A policy as a reward: the more likely it finds a response, token for token, the higher the score."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from zoo_core.encoding import Encoder
+from zoo_core.errors import ModelError, SpecError
+from zoo_core.models import files_sha256, load_policy, load_tokenizer, resolve
+from zoo_core.reward import Sample
+from zoo_core.rollout import Responses, response_logprobs
+from zoo_rrhf.loss import mean_logprobs
+
+
+class Likelihood:
+    """Scores samples by p, the mean log-probability of their tokens (eq. 1), reading with the policy's tokenizer."""
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, identity: str = "", batch_size: int = 64
+    ) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.identity = identity
+        """A hash of what was loaded: a result under older weights must not pass for one under these."""
+        self.batch_size = batch_size
+        self.longest: int = getattr(model.config, "max_position_embeddings", None) or 1024
+        # Texts are those of other policies: prompts are cut here, where the response has left too little room.
+        self.encoder = Encoder(tokenizer, 10**9, self.longest - 1, model.device)
+
+    @classmethod
+    def load(cls, run: str) -> "Likelihood":
+        """Load it from the folder of a run or of a model; `SpecError` if there is no policy."""
+        final = Path(run).expanduser() / "final"
+        try:
+            path = final if final.is_dir() else resolve(run)
+            kinds = json.loads((path / "config.json").read_text()).get("architectures") or []
+            if any("Classification" in kind for kind in kinds):
+                raise ModelError(f"{path} holds a scorer ({kinds[0]}), no policy. Name it without `rrhf:`.")
+            return cls(load_policy(path), load_tokenizer(path), files_sha256(path))
+        except ModelError as error:
+            raise SpecError(
+                f"the reward 'rrhf:{run}' needs a policy: the folder of a model, or of a finished run: {error}"
+            ) from None
+
+    @torch.no_grad()
+    def __call__(self, samples: Sequence[Sample]) -> list[float]:
+        """One score per sample, at most 0, the same in whatever batch it is asked."""
+        scores: list[float] = []
+        for start in range(0, len(samples), self.batch_size):
+            batch = self.encode(samples[start : start + self.batch_size])
+            scores += mean_logprobs(response_logprobs(self.model, batch), batch.mask).tolist()
+        return scores
+
+    def encode(self, samples: Sequence[Sample]) -> Responses:
+        """Tokenise; of a text that is too long the response's beginning and the prompt's end are kept.
+
+        All rows end in the same column, so the mask is true on the last columns of each.
+        """
+        answers = [self.encoder.response(sample.prompt, sample.response, ended=sample.ended) for sample in samples]
+        prompts = [self.encoder.prompt(sample.prompt) for sample in samples]
+        ids = [prompt[len(answer) - self.longest :] + answer for prompt, answer in zip(prompts, answers, strict=True)]
+        batch = self.tokenizer.pad({"input_ids": ids}, padding_side="left", return_tensors="pt").to(self.model.device)
+        lengths = torch.tensor([len(answer) for answer in answers], device=self.model.device)
+        width = int(lengths.max())
+        mask = torch.arange(width, device=lengths.device) >= width - lengths.unsqueeze(1)
+        return Responses(batch.input_ids, batch.attention_mask.bool(), batch.input_ids.shape[1] - width, mask)

@@ -1,0 +1,53 @@
+"""The formulas of RRHF, as pure functions.
+
+Equation numbers refer to Yuan et al. 2023, "RRHF: Rank Responses to Align Language Models with Human Feedback
+without tears", arXiv:2304.05302, section 3.
+
+Shapes: B responses of T tokens; or P prompts with a group of up to K responses each. `present` is true on the
+responses that a group has, `mask` on the tokens that a response has, the end-of-text token among them.
+Nothing outside matters. The loss of a batch is the mean over its prompts of L = L_rank + L_ft.
+"""
+
+import math
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from zoo_core.functional import masked_sum
+
+
+def mean_logprobs(logprobs: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, " B"]:
+    """Return by how much a policy favours each response: its log-probability per token (eq. 1).
+
+    pᵢ = Σₜ log π(yᵢₜ | x, yᵢ₍<ₜ₎) / |yᵢ|
+
+    The mean over the tokens of one response, not of the batch: else long responses would rank last.
+    """
+    return masked_sum(logprobs, mask) / mask.sum(dim=1)
+
+
+def rank_loss(p: Float[Tensor, "P K"], scores: Float[Tensor, "P K"], present: Bool[Tensor, "P K"]) -> Float[Tensor, ""]:
+    """Return how far p is from the order of the scores (eq. 2): the sum over pairs, the mean over prompts.
+
+    L_rank = Σ max(0, pᵢ − pⱼ)   over i, j with rᵢ < rⱼ
+
+    Pairs are formed within a group only. There is no margin: a group in the right order has no gradient.
+    Responses with the same score are no pair. Only the order of the scores matters.
+    """
+    p = p.masked_fill(~present, 0.0)
+    pairs = (scores.unsqueeze(2) < scores.unsqueeze(1)) & present.unsqueeze(2) & present.unsqueeze(1)
+    excess = (p.unsqueeze(2) - p.unsqueeze(1)).relu()
+    return excess.masked_fill(~pairs, 0.0).sum(dim=(1, 2)).mean()
+
+
+def fine_tune_loss(
+    logprobs: Float[Tensor, "P K"], scores: Float[Tensor, "P K"], present: Bool[Tensor, "P K"]
+) -> Float[Tensor, ""]:
+    """Return the negative log-likelihood of the best response of each group (eq. 3), averaged over prompts.
+
+    L_ft = −Σₜ log π(yᵢₜ | x, yᵢ₍<ₜ₎)   with   i = argmax r
+
+    `logprobs` is the *sum* over the tokens of each response. Of several best responses the first one is taken.
+    """
+    best = scores.masked_fill(~present, -math.inf).argmax(dim=1, keepdim=True)
+    return -logprobs.gather(1, best).mean()

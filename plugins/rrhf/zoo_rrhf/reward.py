@@ -1,0 +1,23 @@
+"""Tells the zoo that a trained policy is also a reward: `rrhf:<run>`.
+
+An entry point of its own: a process that scores loads none that provides algorithms. So it imports nothing heavy.
+"""
+
+from typing import TYPE_CHECKING
+
+from zoo_core.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from zoo_core.reward import Reward
+
+PREFIX = "rrhf:"
+
+
+@hookimpl
+def zoo_reward(ref: str) -> "Reward | None":
+    """`rrhf:<run>`: a policy's folder, or that of the run that trained it; also a hub id or a plugin's model."""
+    if not ref.startswith(PREFIX):
+        return None
+    from zoo_rrhf.likelihood import Likelihood
+
+    return Likelihood.load(ref.removeprefix(PREFIX))

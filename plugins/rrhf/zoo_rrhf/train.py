@@ -1,0 +1,128 @@
+"""The training loop of RRHF.
+
+Each iteration
+    1. collects a group of responses to each prompt, the policy's own and the two of its pair, and scores them,
+    2. trains on these groups until its share of the budget is spent, without sampling: the better a response scored
+       among its group the likelier it shall be.
+The formulas are in loss.py; this file says in which order they are applied.
+"""
+
+from collections.abc import Iterator
+from typing import TypedDict
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils.rnn import pad_sequence
+from torch.optim import AdamW
+
+from zoo_core.data import Preference, Text
+from zoo_core.functional import masked_sum, minibatches
+from zoo_core.reward import Sample, as_sample
+from zoo_core.rollout import response_logprobs
+from zoo_core.run import Run
+from zoo_core.schedule import set_learning_rate
+from zoo_rrhf.config import RRHFConfig
+from zoo_rrhf.loss import fine_tune_loss, mean_logprobs, rank_loss
+
+
+class Group(TypedDict):
+    """The responses to one prompt, no two alike: the chosen one, the rejected one, then those of the policy."""
+
+    prompt: Text
+    responses: list[Text]
+    ended: list[bool]
+    scores: list[float]
+
+
+def train(config: RRHFConfig, run: Run) -> Iterator[dict[str, float]]:
+    """Train `run.policy` in place; yield metrics once per update."""
+    optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0))
+    groups: list[Group] = run.keep("groups", [])
+
+    for iteration in range(config.iterations):
+        last = iteration + 1 == config.iterations
+        part = run.stage(f"iteration-{iteration}", None if last else 1 / config.iterations)
+
+        # 1. Collect, at most one pass over the pairs.
+        collecting = part.stage("collect", config.collect_share)
+        groups.clear()
+        for update in collecting.updates(collecting.preferences.epoch(config.batch_size)):
+            rows = [
+                row for row in collecting.preferences.take(update, config.batch_size) if isinstance(row, Preference)
+            ]
+            prompts = collecting.encode_prompts([row.prompt for row in rows])
+            rollout = collecting.sample(prompts.repeat(config.samples), config.temperature)
+            scores = collecting.reward(rollout.samples)
+            new = [
+                group(row, list(rollout[own].samples), scores[own].tolist(), collecting)
+                for row, own in zip(rows, torch.arange(len(scores)).split(config.samples), strict=True)
+            ]
+            groups += new
+
+            yield {
+                "score": scores.mean().item(),
+                "best_score": sum(max(some["scores"]) for some in new) / len(new),
+                "ended": rollout.ended.float().mean().item(),
+            }
+
+        # 2. Train on what was collected. Shapes: B responses to P prompts, at most K each.
+        training = part.stage("train")
+        for update in training.updates():
+            batch = batch_of(groups, update, config.batch_size, training)
+            sizes = [len(some["scores"]) for some in batch]
+            responses = training.encode(
+                [(some["prompt"], response) for some in batch for response in some["responses"]],
+                [ended for some in batch for ended in some["ended"]],
+            )
+            logprobs = response_logprobs(run.policy, responses)
+            p = by_prompt(mean_logprobs(logprobs, responses.mask), sizes)
+            likelihood = by_prompt(masked_sum(logprobs, responses.mask), sizes)
+            scores = by_prompt(torch.tensor([score for some in batch for score in some["scores"]]).to(p.device), sizes)
+            present = by_prompt(torch.ones(sum(sizes)).to(p.device), sizes).bool()
+            ranking, imitation = rank_loss(p, scores, present), fine_tune_loss(likelihood, scores, present)
+
+            set_learning_rate(optimizer, config.learning_rate, training.progress)
+            optimizer.zero_grad()
+            (config.rank_weight * ranking + imitation).backward()
+            gradient_norm = clip_grad_norm_(run.policy.parameters(), config.max_grad_norm)
+            optimizer.step()
+
+            yield {
+                "rank_loss": ranking.item(),
+                "fine_tune_loss": imitation.item(),
+                # How often p tells the chosen response from the rejected one; a tie counts one half.
+                "pair_accuracy": ((p[:, 0] - p[:, 1]).sign().mean().item() + 1) / 2,
+                "gradient_norm": gradient_norm.item(),
+            }
+
+
+def group(row: Preference, sampled: list[Sample], scores: list[float], run: Run) -> Group:
+    """Score the pair of a row and put the sampled responses behind it, those that it has not yet."""
+    found = [as_sample(row.prompt, row.chosen), as_sample(row.prompt, row.rejected)]
+    new = Group(
+        prompt=row.prompt,
+        responses=[row.chosen, row.rejected],
+        ended=[sample.ended for sample in found],
+        scores=run.reward(found).tolist(),
+    )
+    for sample, score in zip(sampled, scores, strict=True):
+        if sample not in found:
+            found.append(sample)
+            new["responses"].append(sample.response)
+            new["ended"].append(sample.ended)
+            new["scores"].append(score)
+    return new
+
+
+def batch_of(groups: list[Group], update: int, size: int, run: Run) -> list[Group]:
+    """Return the groups of an update: passes over all of them, each in an order of its own."""
+    epoch, place = divmod(update, -(-len(groups) // size))
+    batches = list(minibatches(len(groups), size, run.rng(epoch, "order")))
+    return [groups[number] for number in batches[place].tolist()]
+
+
+def by_prompt(values: Float[Tensor, " B"], sizes: list[int]) -> Float[Tensor, "P K"]:
+    """Return the values of a batch's responses with one row a prompt, 0 behind the end of a smaller group."""
+    return pad_sequence(list(values.split(sizes)), batch_first=True)
