@@ -144,11 +144,29 @@ def fingerprint(rows: Iterable[DataRow]) -> str:
 
 def split_of(prompt: Text, seed: int) -> str:
     """Return "test", "dev" or "train" for a prompt; test does not depend on the seed."""
-    first = prompt if isinstance(prompt, str) else next((m["content"] for m in prompt if m["role"] == "user"), "")
-    normal = " ".join(first.split()).lower()
+    normal = _first_turn(prompt)
     if _hash(f"test\n{normal}") < TEST_SHARE:
         return "test"
     return "dev" if _hash(f"dev {seed}\n{normal}") < DEV_SHARE else "train"
+
+
+def in_first_half(prompt: Text) -> bool:
+    """Whether a prompt falls into the first of two halves, by its first user turn."""
+    return _hash(f"half\n{_first_turn(prompt)}") < 0.5
+
+
+def load_unseen(ref: str, seed: int, limit: int | None) -> list[DataRow]:
+    """Return pairs that no algorithm of a seed learns from: a file's test split, or a world's rows past the limit."""
+    rows = plugins().first("zoo_load_dataset", ref=ref, kind="preferences", seed=seed)
+    rows = None if rows is None else list(rows)
+    if rows and all(isinstance(row, Row) for row in rows):
+        return _in_split(_parse_all(ref, "preferences", rows), "test", seed, ref)
+    return [] if limit is None else _drawn(_parse_all(ref, "preferences", rows), seed)[limit:]
+
+
+def _first_turn(prompt: Text) -> str:
+    first = prompt if isinstance(prompt, str) else next((m["content"] for m in prompt if m["role"] == "user"), "")
+    return " ".join(first.split()).lower()
 
 
 def _in_split(rows: Sequence[DataRow], split: str, seed: int, ref: str) -> list[DataRow]:

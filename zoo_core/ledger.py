@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from zoo_core.meter import Meter
 
@@ -28,6 +30,12 @@ class Ledger:
     updates: int = 0
     wall_seconds: float = 0.0
     peak_memory_bytes: int = 0
+    policy_bytes: int = 0
+    """Weights of the policy as the run found it."""
+    parameter_bytes: int = 0
+    """Weights of all models at an update's end, at most; memory that models share counts once."""
+    training_bytes: int = 0
+    """The same with gradients and the optimizers' states."""
     declared: int = 0
     """FLOPs that were declared and not seen by the meter: of a judge elsewhere, of a selection's distances."""
     audit_charged: int = 0
@@ -48,8 +56,9 @@ class Ledger:
             self.flags.append(text)
 
     def see(self, kind: str, wheres: Iterable[str]) -> None:
-        """Count rows of a data set as used."""
-        self.rows.setdefault(kind, set()).update(wheres)
+        """Count rows of a data set as used; a preference that is imitated is no demonstration beside it."""
+        counted = self.rows.get("preferences", set()) if kind == "demonstrations" else set()
+        self.rows.setdefault(kind, set()).update(set(wheres) - counted)
 
     def declare(self, role: str, flops: int) -> None:
         """Charge what no metered layer computes."""
@@ -64,6 +73,15 @@ class Ledger:
             unit = 1 if sys.platform == "darwin" else 1024
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
         self.peak_memory_bytes = max(self.peak_memory_bytes, peak)
+
+    def note_models(self, models: Iterable[nn.Module], optimizers: Iterable[Optimizer]) -> None:
+        """Raise what weights, gradients and states of optimizers take."""
+        weights = [weight for model in models for weight in model.parameters()]
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        moments = [one for optimizer in optimizers for state in optimizer.state.values() for one in state.values()]
+        trained = [*weights, *gradients, *(one for one in moments if isinstance(one, Tensor))]
+        self.parameter_bytes = max(self.parameter_bytes, bytes_of(weights))
+        self.training_bytes = max(self.training_bytes, bytes_of(trained))
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
@@ -101,6 +119,14 @@ class Ledger:
             "updates": self.updates,
             "wall_seconds": self.wall_seconds,
             "peak_memory_bytes": self.peak_memory_bytes,
-            "models_resident": len(self.meter.roles),
+            "parameter_bytes": self.parameter_bytes,
+            "training_bytes": self.training_bytes,
+            "models_resident": round(self.parameter_bytes / self.policy_bytes, 2) if self.policy_bytes else 0.0,
             "flags": list(self.flags),
         }
+
+
+def bytes_of(tensors: Iterable[Tensor]) -> int:
+    """Memory of tensors, each piece of it once."""
+    storages = (tensor.untyped_storage() for tensor in tensors)
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())

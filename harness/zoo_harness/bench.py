@@ -15,13 +15,15 @@ from zoo_leaderboard.write import write
 
 from zoo_core.errors import SpecError, StorageError, ZooError, did_you_mean
 from zoo_core.plugins import plugins
-from zoo_core.records import Algorithm, load_path
+from zoo_core.records import load_path
 from zoo_core.storage import write_json
 from zoo_harness import local
+from zoo_harness.figures import budget_of, figures
 from zoo_harness.jobs import Job, Outcome, identify, read_json
-from zoo_harness.plan import Pipeline, Plan, algorithm_plugins, budget_of, code_hash
+from zoo_harness.pipeline import Pipeline
+from zoo_harness.plan import Plan, algorithm_plugins, code_hash
 from zoo_harness.record import SCHEMA_VERSION, record_file, record_of
-from zoo_harness.spec import Entry, Spec
+from zoo_harness.spec import LabelPairs, Spec
 
 SPARE_BYTES = 200 * 2**20
 """Disk that is left free."""
@@ -133,7 +135,13 @@ def bench_json(plan: Plan) -> dict[str, Any]:
         "base": plan.probe["base"],
         "tasks": spec.tasks or [],
         "algorithms": [
-            {"row": entry.row, "algorithm": entry.name, "settings": entry.settings} for entry, _ in plan.pipeline.rows
+            {
+                "row": row.name,
+                "algorithm": row.algorithm.name,
+                "settings": row.entry.settings,
+                "kind": "reference" if row.reference else "algorithm",
+            }
+            for row in plan.pipeline.rows
         ],
         "data": plan.probe["data"],
         "environment": plan.probe["environment"],
@@ -160,7 +168,12 @@ def _probe(pipeline: Pipeline, folder: Path, announce: Callable[[str], None]) ->
         title="probe",
         directory=directory.resolve(),
         identity=identify("probe", spec, pipeline.measurements(), code_hash(), _stamps(pipeline.spec)),
-        payload={"spec": spec, "kinds": pipeline.kinds, "measure": pipeline.measurements()},
+        payload={
+            "spec": spec,
+            "kinds": pipeline.kinds,
+            "rewards": pipeline.rewards,
+            "measure": pipeline.measurements(),
+        },
     )
     found = job.result()
     if found is None:
@@ -186,7 +199,9 @@ def _remove_if_empty(directory: Path, folder: Path) -> None:
 
 def _stamps(spec: Spec) -> list[tuple[str, int, int]]:
     """Size and time of the local files a spec names, so that the probe is made again when one changes."""
-    refs = [spec.base, spec.demonstrations, spec.preferences, spec.prompts, spec.reward, spec.gold, *(spec.tasks or [])]
+    pairs = spec.preferences.annotator if isinstance(spec.preferences, LabelPairs) else spec.preferences
+    refs = [spec.base, spec.demonstrations, pairs, spec.prompts, spec.reward, spec.judge, spec.gold]
+    refs += [entry.reward for entry in spec.algorithms] + [*(spec.tasks or [])]
     named = [Path(ref) for ref in refs if ref]
     # A reward `module:function` is a file beside the spec.
     named += [
@@ -218,7 +233,7 @@ def _differs(output: Path, known: dict[str, Any], plan: Plan) -> str:
 
 
 def _check_disk(plan: Plan, jobs: Sequence[Job]) -> None:
-    rows = {row["row"]: row["disk_bytes"] for row in plan.figures()["rows"]}
+    rows = {row["row"]: row["disk_bytes"] for row in figures(plan)["rows"]}
     need = sum(rows.get(job.row, 0) for job in jobs if job.kind == "train" and job.row and job.result() is None)
     plan.output.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(plan.output).free
@@ -245,26 +260,21 @@ def _mark_failed(jobs: Sequence[Job], retry: bool) -> None:
 
 def _write_record(plan: Plan, bench: dict[str, Any], jobs: Sequence[Job], score: Job, outcome: Outcome) -> None:
     by_identity = {job.identity: job for job in jobs}
-    entry, algorithm = _row_of(plan, score.row)
+    row = next((row for row in plan.pipeline.rows if row.name == score.row), None)
     directory = score.payload["trained"]
     trained = next((job for job in jobs if str(job.directory) == directory), None)
-    stages = [by_identity[need] for need in trained.needs] if trained and entry else []
-    record = record_of(bench, score, trained, stages, entry, algorithm, outcome)
+    needed = trained.needs if trained and row else score.payload["stands_on"]
+    stages = [by_identity[need] for need in needed]
+    algorithm = row.algorithm if row else plan.pipeline.start if score.row == "start" else None
+    record = record_of(bench, score, trained, stages, row, algorithm, outcome)
     write_json(record_file(plan.output, score.row, score.seed), record)
-
-
-def _row_of(plan: Plan, row: str) -> tuple[Entry | None, Algorithm | None]:
-    for entry, algorithm in plan.pipeline.rows:
-        if entry.row == row:
-            return entry, algorithm
-    return None, plan.pipeline.start if row == "start" else None
 
 
 def train_one(spec: Spec, seed: int, output: Path | None, display: Display) -> Path:
     """Train the spec's one row with one seed, with the stages it stands on; return the model's directory."""
     plan = make_plan(spec, output)
     jobs = plan.jobs(scored=False)
-    cell = next(job for job in jobs if job.row and job.seed == seed)
+    cell = next(job for job in jobs if job.row == spec.algorithms[0].row and job.seed == seed)
     wanted = [job for job in jobs if job.identity in cell.needs or job is cell]
     needed = {need for job in wanted for need in job.needs}
     wanted = [job for job in jobs if job in wanted or job.identity in needed]
@@ -298,8 +308,11 @@ def score_one(spec: Spec, model: Path, seed: int) -> dict[str, Any]:
                 "trained": None,
                 "start": None,
                 "start_result": None,
+                "reward": None,
                 "reward_model": None,
+                "judge_model": None,
                 "calibration": None,
+                "best_of": None,
                 "algorithm_plugins": algorithm_plugins(),
             },
         )

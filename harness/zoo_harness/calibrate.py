@@ -10,22 +10,20 @@ from zoo_core.calibration import calibrate
 from zoo_core.models import load_policy
 from zoo_core.run import RAW, Run, Session
 from zoo_harness.jobs import Job
-from zoo_harness.spec import Spec
 from zoo_harness.work import Materials, open_reward
 
 
 def run(job: Job) -> dict[str, Any]:
     """Sample `start` on training prompts at temperature 1, score, and save mean and deviation."""
     payload = job.payload
-    materials = Materials(Spec(**payload["spec"]))
-    reward_model = payload["reward_model"]
+    materials = Materials.of(payload)
     session = Session(
         policy=load_policy(Path(payload["start"]) if payload["start"] else materials.base),
         encoder=materials.encoder,
         seed=job.seed,
         budget=float("inf"),
         rows=materials.signals(("prompts",), job.seed),
-        reward=open_reward(materials.spec.reward, Path(reward_model) if reward_model else None),
+        reward=open_reward(payload["reward"], payload["reward_model"]),
         calibration=RAW,
         engine=materials.engine(),
     )

@@ -149,17 +149,18 @@ def plan(
 ) -> None:
     """Show FLOPs, updates, time, memory and disk of a bench before anything runs."""
     from zoo_harness.bench import default_workers, make_plan
+    from zoo_harness.figures import figures
     from zoo_harness.show import plan_table
 
     read = _spec(context)
     ready = make_plan(read, output)
-    figures = {**ready.figures(), "workers": workers or default_workers(ready)}
+    found = {**figures(ready), "workers": workers or default_workers(ready)}
     if as_json:
-        sys.stdout.write(json.dumps(figures, indent=1, sort_keys=True) + "\n")
+        sys.stdout.write(json.dumps(found, indent=1, sort_keys=True) + "\n")
         return
     console = Console()
-    console.print(plan_table(figures))
-    for warning in figures["warnings"]:
+    console.print(plan_table(found))
+    for warning in found["warnings"]:
         console.print(f"note: {warning}", markup=False, highlight=False)
 
 

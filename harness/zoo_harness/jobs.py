@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from zoo_core.errors import StorageError
 from zoo_core.storage import write_json
 
-Kind = Literal["probe", "train", "calibrate", "score"]
+Kind = Literal["probe", "train", "label_pairs", "calibrate", "score"]
 
 
 class Job(BaseModel):

@@ -9,10 +9,17 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from zoo_harness.figures import figures
 from zoo_harness.jobs import Job, Outcome, read_json
 from zoo_harness.plan import Plan
 
-WORDS = {"user-error": "failed"}
+WORDS = {
+    "user-error": "failed",
+    "train": "training",
+    "label_pairs": "labelling",
+    "calibrate": "calibrating",
+    "score": "scoring",
+}
 
 
 @dataclass
@@ -59,7 +66,7 @@ class LiveTable:
 
     def planned(self, plan: Plan, jobs: Sequence[Job]) -> None:
         """Lay out the table."""
-        for warning in plan.figures()["warnings"]:
+        for warning in figures(plan)["warnings"]:
             self.console.print(f"note: {warning}", markup=False, highlight=False)
         for job in jobs:
             self.cells.setdefault(_place(job), Cell(*_place(job)))
@@ -68,7 +75,7 @@ class LiveTable:
         """Read the progress of the jobs that run."""
         for job in running:
             cell = self.cells[_place(job)]
-            cell.state = {"train": "training", "calibrate": "calibrating", "score": "scoring"}[job.kind]
+            cell.state = WORDS[job.kind]
             cell.began = cell.began or time.monotonic()
             progress = read_json(job.progress_file) or {}
             if progress.get("budget"):

@@ -6,48 +6,75 @@ guessed: an update's FLOPs, seconds and memory are those of a real update on the
 
 import os
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 from transformers import PreTrainedModel
 
-from zoo_core.data import fingerprint
+from zoo_core.data import DataRow, fingerprint, preference
 from zoo_core.encoding import Encoder
 from zoo_core.errors import ModelError, SpecError
 from zoo_core.hookspecs import Kind
-from zoo_core.judge import load_judge
+from zoo_core.judge import CausalJudge, load_judge
 from zoo_core.models import files_sha256, load_policy, resolve, scorer_from, weights_sha256
 from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm
-from zoo_core.reward import Calibration, Reward, Sample, Scorer, checked
+from zoo_core.reward import Calibration, Reward, Sample, Scorer, checked, load_reward
 from zoo_core.run import Run, Session
 from zoo_harness.jobs import Job
+from zoo_harness.label_pairs import labelled
+from zoo_harness.pipeline import FROM_PAIRS
 from zoo_harness.plan import package_hash
 from zoo_harness.settings import configure
-from zoo_harness.spec import Spec
-from zoo_harness.work import Materials, environment, open_reward
+from zoo_harness.spec import FOR_ALGORITHMS, LabelPairs, Spec
+from zoo_harness.work import Materials, environment, open_judge, open_reward
 
 UNBOUNDED = 1e30
+LOOK = 3
+"""Updates of each loop that are measured; the first is audited, which takes longer."""
+
+
+@dataclass
+class Loop:
+    """One loop of an algorithm."""
+
+    most: int | None
+    """Updates that it is bounded by."""
+    share: float
+    """Its part of the budget."""
+    costs: list[tuple[int, float]]
+    """FLOPs and seconds of its first updates."""
+
+    def report(self) -> dict[str, Any]:
+        """Return what an update costs."""
+        usual = self.costs[1:] or self.costs
+        flops, seconds = (sum(values) / len(usual) for values in zip(*usual, strict=True))
+        return {"most": self.most, "share": self.share, "flops": flops, "seconds": max(seconds, 1e-6)}
 
 
 def run(job: Job) -> dict[str, Any]:
     """Check and measure; return what the plan needs."""
     spec = Spec(**job.payload["spec"])
-    materials = Materials(spec)
+    materials = Materials(spec, half=FOR_ALGORITHMS if spec.gold == FROM_PAIRS else None)
     base = materials.base
     encoder = materials.encoder
     materials.check_lengths()
     data = _check_data(materials, job.payload["kinds"])
     prompts = materials.texts("dev_prompts", 0, 2)
-    judges = _check_judges(spec, [Sample(prompt.prompt, "an answer", True) for prompt in prompts])
+    rewards = job.payload["rewards"]
+    judges = _check_judges(spec, rewards, [Sample(prompt.prompt, "an answer", True) for prompt in prompts])
     policy = load_policy(base)
     _check_special_tokens(spec.base, encoder, policy)
     parameters = sum(parameter.numel() for parameter in policy.parameters())
     costs = {}
     for key, wanted in job.payload["measure"].items():
         algorithm = plugins().algorithm(wanted["algorithm"])
-        costs[key] = _measure(materials, algorithm, wanted["settings"])
+        costs[key] = _measure(materials, algorithm, wanted["settings"], wanted["reward"])
     return {
         "identity": job.identity,
         "base_path": str(base),
@@ -96,18 +123,24 @@ def _check_data(materials: Materials, kinds: list[Kind]) -> dict[str, dict[str, 
     return data
 
 
-def _check_judges(spec: Spec, trial: list[Sample]) -> dict[str, str]:
-    """Open gold, reward and tasks; return a hash of each: results of an older judge must not pass for new ones."""
+def _check_judges(spec: Spec, rewards: list[str], trial: list[Sample]) -> dict[str, str]:
+    """Open rewards, gold, judge and tasks; hash each: results of an older judge must not pass for new ones."""
     found = {}
-    for key in ("gold", "reward"):
-        ref = getattr(spec, key)
-        if ref and ref != "preferences":
+    named = [("reward", reward) for reward in rewards] + [("gold", spec.gold)]
+    if isinstance(spec.preferences, LabelPairs):
+        named.append(("preferences.annotator", spec.preferences.annotator))
+    for key, ref in named:
+        if ref and ref != FROM_PAIRS:
             try:
                 judge = open_reward(ref, None)
                 checked(judge, trial)
-                found[key] = files_sha256(resolve(ref)) if isinstance(judge, Scorer) else _code_of(judge)
+                found[ref] = files_sha256(resolve(ref)) if isinstance(judge, Scorer) else _code_of(judge)
             except SpecError as error:
                 raise SpecError(f"{key}: {error}") from None
+    if spec.judge:
+        asked = load_judge(spec.judge)
+        path = Path(asked.model.name_or_path) if isinstance(asked, CausalJudge) else None
+        found[spec.judge] = files_sha256(path) if path else spec.judge
     if spec.tasks:
         from zoo_harness.lmeval import load_tasks, task_hash
 
@@ -121,46 +154,64 @@ def _code_of(reward: Reward) -> str:
     return package_hash(module.partition(".")[0])
 
 
-def _measure(materials: Materials, algorithm: Algorithm, settings: dict[str, Any]) -> dict[str, Any]:
-    """Run one update from the base model; its cost does not depend on the weights it starts from."""
+def _measure(
+    materials: Materials, algorithm: Algorithm, settings: dict[str, Any], reward_ref: str | None
+) -> dict[str, Any]:
+    """Run the first updates of each loop from the base model; what they cost does not depend on the weights."""
     policy = load_policy(materials.base).train()
     rewarded = "reward" in algorithm.learns_from
     reward: Reward | None = None
-    if rewarded and materials.spec.reward == "preferences":
+    if rewarded and reward_ref == FROM_PAIRS:
         reward = Scorer(scorer_from(policy, 0).eval().requires_grad_(False), materials.encoder.tokenizer)
     elif rewarded:
-        reward = open_reward(materials.spec.reward, None)
+        reward = open_reward(reward_ref, None)
     session = Session(
         policy=policy,
         encoder=materials.encoder,
         seed=0,
         budget=UNBOUNDED,
-        rows=materials.signals(algorithm.learns_from, 0),
+        rows=_rows(materials, policy, algorithm),
         reward=reward,
         calibration=Calibration(0.0, 1.0) if rewarded else None,
-        judge=load_judge(materials.spec.judge or materials.spec.base) if "judge" in algorithm.learns_from else None,
+        judge=open_judge(materials.spec, algorithm.learns_from),
         engine=materials.engine(),
     )
-    run = Run(session)
-    loop = algorithm.load_train()(configure(algorithm, settings), run)
-    began, before = time.perf_counter(), torch.get_num_threads()
-    next(loop)
-    first = session.ledger.flops
-    next(loop, None)  # the second update is not audited, so it is the one to time
-    middle = time.perf_counter()
-    next(loop, None)
-    seconds = time.perf_counter() - middle
-    flops = (session.ledger.flops - first) / 2 if session.ledger.updates >= 2 else first
-    loop.close()
+    loops: list[Loop] = []
+
+    class Glance(Run):
+        """Ends every loop after a few updates, and notes what they cost."""
+
+        def updates(self, most: int | None = None) -> Iterator[int]:
+            line = self._line
+            loops.append(Loop(most, min(1.0, (line.end - line.start) / UNBOUNDED), []))
+            flops, began = session.ledger.flops, time.perf_counter()
+            for update in super().updates(min(most or LOOK, LOOK)):
+                yield update
+                loops[-1].costs.append((session.ledger.flops - flops, time.perf_counter() - began))
+                flops, began = session.ledger.flops, time.perf_counter()
+
+    for _ in algorithm.load_train()(configure(algorithm, settings), Glance(session)):
+        pass
     return {
-        "flops_per_update": flops,
-        "seconds_per_update": seconds if seconds > 1e-4 else middle - began,
-        "threads": before,
-        "updates": run.most,
+        "loops": [loop.report() for loop in loops],
+        "prepare_flops": sum(flops for (_, phase), flops in session.ledger.meter.cells.items() if phase == "prepare"),
         "memory_bytes": psutil.Process(os.getpid()).memory_info().rss,
         "models_resident": session.ledger.report()["models_resident"],
         "checkpoint_bytes": _state_bytes(session),
     }
+
+
+def _rows(materials: Materials, policy: PreTrainedModel, algorithm: Algorithm) -> dict[str, list[DataRow]]:
+    """The data sets that an algorithm learns from; a few pairs of the base's own where the bench is to make them."""
+    wanted = materials.spec.preferences
+    if not isinstance(wanted, LabelPairs) or "preferences" not in algorithm.learns_from:
+        return materials.signals(algorithm.learns_from, 0)
+    some = wanted.model_copy(update={"pairs": 64})
+    session = Session(policy, materials.encoder, 0, UNBOUNDED, materials.signals(("prompts",), 0))
+    pairs = islice(labelled(Run(session), some, load_reward(wanted.annotator)), some.pairs)
+    rest = [signal for signal in algorithm.learns_from if signal != "preferences"]
+    made: list[DataRow] = [preference(pair, f"pair {number}") for number, pair in enumerate(pairs)]
+    return {**materials.signals(rest, 0), "preferences": made}
 
 
 def _state_bytes(session: Session) -> int:

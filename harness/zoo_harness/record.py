@@ -7,7 +7,7 @@ from typing import Any
 from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm
 from zoo_harness.jobs import Job, Outcome, read_json
-from zoo_harness.spec import Entry
+from zoo_harness.pipeline import Row
 
 SCHEMA_VERSION = 1
 LABELLED = ("demonstrations", "preferences")
@@ -20,11 +20,12 @@ def record_of(
     score: Job,
     trained: Job | None,
     stages: Sequence[Job],
-    entry: Entry | None,
+    row: Row | None,
     algorithm: Algorithm | None,
     outcome: Outcome,
 ) -> dict[str, Any]:
-    """Put a record together from the results of its jobs. `entry` is None for the reference rows."""
+    """Put a record together from the results of its jobs. `row` is None for what is only scored."""
+    entry = row.entry if row else None
     owner = plugins().owner("zoo_algorithms", algorithm.name) if algorithm else None
     scored = score.result() or {}
     record: dict[str, Any] = {
@@ -32,7 +33,9 @@ def record_of(
         "bench_id": bench["bench_id"],
         "cell_id": trained.identity if trained else score.identity,
         "row": score.row,
-        "kind": "algorithm" if entry else "reference",
+        "kind": "algorithm" if row and not row.reference else "reference",
+        "reward": row.reward if row else None,
+        "stops_early": algorithm.stops_early if row and algorithm else "",
         "algorithm": algorithm.name if algorithm else None,
         "plugin": owner.distribution if owner else None,
         "plugin_version": owner.version if owner else None,
@@ -90,7 +93,8 @@ def _costs(trained: Job | None, stages: Sequence[Job], record: dict[str, Any]) -
     if own and record["status"] == "ok":
         left = record["flops_budget"] - used if record["flops_budget"] else 0
         dearest = (used - sum(stage["flops"] for stage in costs["stages"])) / max(1, costs["updates"])
-        if record["flops_budget"] and used < 0.95 * record["flops_budget"] and left > 1.5 * dearest:
+        unspent = record["flops_budget"] and used < 0.95 * record["flops_budget"] and left > 1.5 * dearest
+        if unspent and not record["stops_early"]:
             costs["flags"].append("budget under-used")
     return costs
 

@@ -19,10 +19,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from zoo_core.data import Prompt, Text
+from zoo_core.data import Preference, Prompt, Text
 from zoo_core.errors import ModelError
+from zoo_core.meter import Meter
 from zoo_core.models import load_policy, weights_sha256
-from zoo_core.reward import Calibration, Reward, checked, load_reward
+from zoo_core.reward import Calibration, Reward, Sample, Scorer, checked, pair_accuracy
 from zoo_core.rollout import Responses, Rollout, response_logits
 from zoo_core.run import derive, roll_out
 from zoo_core.storage import write_json
@@ -31,6 +32,8 @@ from zoo_harness.spec import Spec
 from zoo_harness.work import Materials, environment, open_reward
 
 BATCH = 64
+PAIRS = 400
+"""Pairs at most that the judges are measured on."""
 
 
 @dataclass
@@ -80,14 +83,18 @@ class Scoring:
         payload = job.payload
         self.job = job
         self.spec = Spec(**payload["spec"])
-        self.materials = Materials(self.spec)
-        gold = load_reward(self.spec.gold) if self.spec.gold else None
+        self.materials = Materials.of(payload)
+        gold = open_reward(self.spec.gold, payload["judge_model"]) if self.spec.gold else None
         proxy, calibration = None, None
         if payload["calibration"]:
-            reward_model = payload["reward_model"]
-            proxy = open_reward(self.spec.reward, Path(reward_model) if reward_model else None)
+            proxy = open_reward(payload["reward"], payload["reward_model"])
             calibration = Calibration.load(Path(payload["calibration"]))
         self.judges = Judges(gold, proxy, calibration)
+        self.best_of: int = payload["best_of"] or 1
+        self.meter = Meter()
+        """Counts what an answer costs."""
+        if isinstance(proxy, Scorer) and self.best_of > 1:
+            self.meter.attach(proxy.model, "reward")
         self.start = self.load(Path(payload["start"])) if payload["start"] else None
         start_result = read_json(Path(payload["start_result"])) if payload["start_result"] else None
         self.start_items = start_result["items"] if start_result else None
@@ -106,6 +113,7 @@ class Scoring:
             raise ModelError(f"{weights}: the weights do not fit the architecture of {self.spec.base} ({wrong}).")
         model.tie_weights()
         model.eval().requires_grad_(False)
+        self.meter.attach(model, "policy")
         return model
 
     def final(self, model: PreTrainedModel) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -114,22 +122,31 @@ class Scoring:
         dev = self.materials.texts("dev_prompts", self.job.seed, evaluation.dev_prompts)
         test = self.materials.texts("test_prompts", self.job.seed, evaluation.test_prompts)
         by_temperature = {}
-        for temperature in evaluation.temperatures:
+        # The best of several greedy answers is the greedy answer.
+        for temperature in [t for t in evaluation.temperatures if t > 0 or self.best_of == 1] or [1.0]:
             self._say(f"dev prompts at temperature {temperature:g}")
             rollouts = self.sample(model, dev, temperature, "dev")
             by_temperature[f"{temperature:g}"] = self._summary(rollouts)
         best = self._best(by_temperature)
         self._say(f"test prompts at temperature {best:g}")
+        before = self.meter.total
         rollouts = self.sample(model, test, best, "test")
+        per_query = (self.meter.total - before) / len(test)
         items = self._items(rollouts)
         summary = self._summary(rollouts)
         summary["by_temperature"] = by_temperature
         summary["temperature"] = best
+        summary["flops_per_query"] = per_query
         summary["gold_best"] = getattr(self.judges.gold, "best", None)
         summary["win_start"] = self._win(items)
         summary["distinct"] = _distinct([sample.response for rollout in rollouts for sample in rollout.samples])
-        plain = rollouts if best == 1.0 else self.sample(model, test, 1.0, "kl")
-        summary |= self._divergence(model, plain)
+        if self.best_of > 1:  # no next-token distribution stands behind the best of several
+            summary |= {"kl_start": None, "kl_start_per_token": None}
+        else:
+            plain = rollouts if best == 1.0 else self.sample(model, test, 1.0, "kl")
+            summary |= self._divergence(model, plain)
+        if self.job.row == "start":
+            summary["pair_accuracy"] = self._pair_accuracies()
         parts = getattr(self.judges.gold, "parts", None)
         summary["parts"] = _means(parts([s for r in rollouts for s in r.samples])) if parts else {}
         summary["tasks"] = self._tasks(model)
@@ -152,10 +169,32 @@ class Scoring:
         engine, encoder = self.materials.engine(), self.materials.encoder
         rollouts = []
         for start in range(0, len(prompts), BATCH):
-            batch = encoder.prompts([prompt.prompt for prompt in prompts[start : start + BATCH]])
+            batch = encoder.prompts([prompt.prompt for prompt in prompts[start : start + BATCH]]).repeat(self.best_of)
             generator = torch.Generator(encoder.device).manual_seed(derive(self.job.seed, purpose, temperature, start))
-            rollouts.append(roll_out(engine, model, batch, encoder, temperature, generator))
+            rollout = roll_out(engine, model, batch, encoder, temperature, generator)
+            rollouts.append(self._best_answers(rollout) if self.best_of > 1 else rollout)
         return rollouts
+
+    def _best_answers(self, rollout: Rollout) -> Rollout:
+        """Of the answers to each prompt the one that the reward which algorithms saw scores highest."""
+        assert self.judges.proxy is not None
+        scores = torch.tensor(checked(self.judges.proxy, rollout.samples)).view(-1, self.best_of)
+        return rollout[scores.argmax(1) + torch.arange(len(scores)) * self.best_of]
+
+    def _pair_accuracies(self) -> dict[str, Any]:
+        """How often gold and proxy rank pairs that neither was trained on as people did; and "the shorter wins"."""
+        seed, found = self.job.seed, dict[str, Any]()
+        unseen = self.materials.unseen_pairs(seed, PAIRS)
+        for name, judge in (("gold", self.judges.gold), ("proxy", self.judges.proxy)):
+            pairs = unseen
+            if name == "gold" and self.job.payload["judge_model"]:  # it was trained on what algorithms did not see
+                rows = self.materials.rows("preferences", seed)[:PAIRS]
+                pairs = [row for row in rows if isinstance(row, Preference)]
+            if judge is not None and pairs:
+                found[name] = {"accuracy": pair_accuracy(judge, pairs), "pairs": len(pairs)}
+        if unseen:
+            found["shorter"] = {"accuracy": pair_accuracy(_shorter, unseen), "pairs": len(unseen)}
+        return found
 
     def _summary(self, rollouts: Sequence[Rollout]) -> dict[str, Any]:
         scores = [self.judges.score(rollout) for rollout in rollouts]
@@ -227,6 +266,11 @@ def _kl(
     mine = response_logits(model, responses).float().log_softmax(-1)
     other = response_logits(start, responses).float().log_softmax(-1)
     return (mine.exp() * (mine - other)).sum(-1).masked_fill(~mask, 0.0).sum(1)
+
+
+def _shorter(samples: Sequence[Sample]) -> list[float]:
+    """The length-only baseline."""
+    return [-float(len(sample.response)) for sample in samples]
 
 
 def show(text: Text) -> str:

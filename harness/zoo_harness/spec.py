@@ -49,6 +49,15 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+ENTRY_KEYS = ("name", "row", "reward", "reference")
+BEST_OF = "best-of-"
+"""Rows called so answer with the best of several samples of `start`, by the reward."""
+
+
+FOR_ALGORITHMS, FOR_THE_JUDGE = "algorithms", "judge"
+"""The halves of the pairs where the judge is trained on pairs."""
+
+
 class Entry(_Strict):
     """One row of the board: an algorithm with settings of its own."""
 
@@ -56,6 +65,10 @@ class Entry(_Strict):
     """The algorithm."""
     row: str
     """What the board calls it; the algorithm's name unless it stands on the board twice."""
+    reward: str | None = None
+    """A reward for this row alone, in place of the spec's."""
+    reference: bool = False
+    """Whether the row is a point of reference: shown, and not ranked."""
     settings: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -64,19 +77,31 @@ class Entry(_Strict):
         if isinstance(value, str):
             return {"name": value, "row": value}
         if isinstance(value, Mapping) and "settings" not in value:
-            own = {key: value[key] for key in ("name", "row") if key in value}
-            settings = {key: one for key, one in value.items() if key not in ("name", "row")}
+            own = {key: value[key] for key in ENTRY_KEYS if key in value}
+            settings = {key: one for key, one in value.items() if key not in ENTRY_KEYS}
             return {"row": own.get("name"), **own, "settings": settings}
         return value
 
     @field_validator("row")
     @classmethod
     def _is_a_name(cls, row: str) -> str:
-        if row in ("base", "start"):
+        if row in ("base", "start") or row.startswith(BEST_OF):
             raise ValueError(f"a row cannot be called {row!r}: that is a reference row; give it `row: another-name`")
         if not ROW.fullmatch(row):
             raise ValueError(f"the row name {row!r} must be lower case letters, digits and . _ + -")
         return row
+
+
+class LabelPairs(_Strict):
+    """Preferences that the bench makes: two samples of `start` to a prompt, labelled by a simulated annotator."""
+
+    annotator: str
+    """A reward reference; the answer that it scores higher is chosen."""
+    pairs: int = Field(default=1000, ge=1)
+    """Labels, each counted as one that a person gave."""
+    flips: float = Field(default=0.0, ge=0.0, lt=0.5)
+    """Share of labels that are the wrong way round."""
+    temperature: float = Field(default=1.0, gt=0.0)
 
 
 class Limits(_Strict):
@@ -96,6 +121,8 @@ class Evaluation(_Strict):
     test_prompts: int = Field(default=512, ge=8)
     task_items: int | None = Field(default=None, ge=1)
     """Items of each lm-eval task, the same drawn ones for every row; None asks all."""
+    best_of: list[int] = [16]
+    """Reference rows that answer with the best of so many samples of `start`, by the reward."""
     curve_prompts: int = Field(default=32, ge=8)
     """Prompts for the points at 25, 50 and 75 % of the budget."""
 
@@ -114,16 +141,20 @@ class Spec(_Strict):
     preset: str | None = None
     base: str = "tinytown:base"
     demonstrations: str | None = None
-    preferences: str | None = None
+    preferences: str | LabelPairs | None = None
+    """Pairs: a reference, or `{annotator: ..., pairs: ..., flips: ...}` for labelled samples of `start`."""
     prompts: str | None = None
     reward: str | None = "preferences"
     """"preferences" (a reward model trained on the pairs), or a scorer's directory, or module:function."""
     judge: str | None = None
     """A language model that is asked about texts in place of people; left out, the world's, or the base model."""
     gold: str | None = None
-    """The board's hidden judge, never given to an algorithm."""
+    """The board's hidden judge, never given to an algorithm: a reward, or "preferences" for a reward model that is
+    trained on a half of the pairs which no algorithm sees."""
     algorithms: list[Entry] = Field(default_factory=list)
-    """Rows; empty means every installed algorithm that competes."""
+    """Rows; empty means every installed algorithm that is a row by default."""
+    stages: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """By algorithm: settings that change the recipe of the stage it makes for others."""
     budget: float | str = 3e12
     """FLOPs, or a time such as "90s" that is converted once by a measured rate."""
     seeds: int = Field(default=3, ge=1, le=1000)
@@ -162,6 +193,12 @@ class Spec(_Strict):
         if not 0 < flops < float("inf"):
             raise ValueError(f"a budget must be above 0, got {budget!r}")
         return flops
+
+    @model_validator(mode="after")
+    def _halves_are_of_given_pairs(self) -> "Spec":
+        if self.gold == "preferences" and isinstance(self.preferences, LabelPairs):
+            raise ValueError("gold: preferences needs pairs that are given; the annotator itself can be the gold here")
+        return self
 
     @model_validator(mode="after")
     def _rows_differ(self) -> "Spec":
@@ -208,9 +245,13 @@ def _set(merged: dict[str, Any], key: str, value: Any) -> None:
     head, _, tail = key.partition(".")
     if not tail:
         merged[head] = value
-    elif head in ("limits", "evaluation"):
+    elif head in ("limits", "evaluation", "preferences"):
         before = merged.get(head) or {}
         merged[head] = {**before, tail: value} if isinstance(before, Mapping) else before
+    elif head == "stages":
+        name, _, setting = tail.partition(".")
+        stages = merged.get("stages") or {}
+        merged["stages"] = {**stages, name: {**stages.get(name, {}), setting: value}}
     else:
         named = merged.get("algorithms") or []
         entries = [entry for entry in named if isinstance(entry, (str, Mapping))] if isinstance(named, list) else []
@@ -243,11 +284,19 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     for key in REFERENCES:
         if isinstance(values.get(key), str) and values[key] != "preferences":  # the keyword, not a folder of that name
             values[key] = _relative_to(file, values[key])
+    _relate(file, values.get("preferences"), "annotator")
+    for entry in values["algorithms"] if isinstance(values.get("algorithms"), list) else []:
+        _relate(file, entry, "reward")
     if isinstance(values.get("tasks"), list):
         values["tasks"] = [
             _relative_to(file, task) if str(task).endswith((".yaml", ".yml")) else task for task in values["tasks"]
         ]
     return {**values, "folder": str(file.resolve().parent)}
+
+
+def _relate(file: Path, mapping: Any, key: str) -> None:
+    if isinstance(mapping, dict) and isinstance(mapping.get(key), str):
+        mapping[key] = _relative_to(file, mapping[key])
 
 
 def _relative_to(file: Path, ref: str) -> str:
@@ -270,7 +319,8 @@ def _with_world_defaults(spec: Spec) -> Spec:
     if filled.tasks is None:
         filled = filled.model_copy(update={"tasks": _tasks_of(world) if colon else []})
     if filled.prompts is None:
-        filled = filled.model_copy(update={"prompts": filled.preferences or filled.demonstrations})
+        pairs = filled.preferences if isinstance(filled.preferences, str) else None
+        filled = filled.model_copy(update={"prompts": pairs or filled.demonstrations})
     return filled
 
 

@@ -10,18 +10,16 @@ import torch
 from transformers import PreTrainedModel
 
 from zoo_core.errors import BudgetError, StorageError
-from zoo_core.judge import load_judge
-from zoo_core.models import load_policy, load_tokenizer, weights_sha256
+from zoo_core.models import load_policy, load_tokenizer, save_model, weights_sha256
 from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm
 from zoo_core.reward import Calibration
 from zoo_core.run import Run, Session
 from zoo_core.storage import write_json
+from zoo_harness.figures import MOST_FOR_STAGES
 from zoo_harness.jobs import Job, read_json
-from zoo_harness.plan import MOST_FOR_STAGES
 from zoo_harness.settings import configure
-from zoo_harness.spec import Spec
-from zoo_harness.work import Materials, environment, open_reward
+from zoo_harness.work import Materials, environment, open_judge, open_reward
 
 POINTS = (0.25, 0.5, 0.75)
 """Shares of the budget at which weights are kept for the curve, beside the end."""
@@ -75,18 +73,17 @@ def _session(job: Job, algorithm: Algorithm, before: int) -> Session:
             f"{job.row} does not fit in this budget: its stages cost {before:.3g} FLOPs of {payload['budget']:.3g}. "
             f"Raise the budget above {before / MOST_FOR_STAGES:.2g}, or lower the limits on labels and demonstrations."
         )
-    materials = Materials(Spec(**payload["spec"]))
+    materials = Materials.of(payload)
     calibrated = Path(payload["calibration"]) if "reward" in algorithm.learns_from else None
-    reward_model = payload["reward_model"]
     return Session(
         policy=load_policy(Path(payload["start"]) if payload["start"] else materials.base).train(),
         encoder=materials.encoder,
-        seed=job.seed,
+        seed=payload.get("session_seed", job.seed),
         budget=budget,
         rows=materials.signals(algorithm.learns_from, job.seed),
-        reward=open_reward(materials.spec.reward, Path(reward_model) if reward_model else None) if calibrated else None,
+        reward=open_reward(payload["reward"], payload["reward_model"]) if calibrated else None,
         calibration=Calibration.load(calibrated) if calibrated else None,
-        judge=load_judge(materials.spec.judge or materials.spec.base) if "judge" in algorithm.learns_from else None,
+        judge=open_judge(materials.spec, algorithm.learns_from),
         engine=materials.engine(),
         directory=job.directory,
         checkpoint_seconds=materials.spec.checkpoint_seconds,
@@ -110,7 +107,7 @@ class _Points:
             if self.before < share * self.budget <= spent and not path.exists():
                 temporary = path.with_suffix(".tmp")
                 shutil.rmtree(temporary, ignore_errors=True)
-                session.policy.save_pretrained(temporary)
+                save_model(session.policy, temporary)
                 write_json(temporary / "point.json", {"fraction": share, "flops": spent, "weights": path.name})
                 temporary.rename(path)
 
@@ -132,8 +129,8 @@ def _hand_over(session: Session, algorithm: Algorithm, job: Job, final: Path) ->
     temporary = final.with_suffix(".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.rmtree(final, ignore_errors=True)
-    model.save_pretrained(temporary)
-    load_tokenizer(Materials(Spec(**job.payload["spec"])).base).save_pretrained(temporary)
+    save_model(model, temporary, apart=algorithm.makes != "policy")
+    load_tokenizer(Materials.of(job.payload).base).save_pretrained(temporary)
     temporary.rename(final)
 
 

@@ -1,26 +1,31 @@
 """What the jobs of a bench share: the base model, the rows of a seed, the reward, the start."""
 
+import json
 import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from zoo_core.data import DataRow, Prompt, load_rows
+from zoo_core.data import DataRow, Preference, Prompt, in_first_half, load_rows, load_unseen, preference
 from zoo_core.encoding import Encoder
 from zoo_core.errors import ModelError, SpecError
 from zoo_core.hookspecs import Kind
+from zoo_core.judge import Judge, load_judge
 from zoo_core.meter import METER_VERSION
 from zoo_core.models import accelerator, load_scorer, load_scorer_tokenizer, load_tokenizer, resolve
 from zoo_core.plugins import plugins
 from zoo_core.reward import Reward, Scorer, load_reward
 from zoo_core.rollout import RolloutEngine
-from zoo_harness.spec import Spec
+from zoo_harness.spec import FOR_THE_JUDGE, Spec
 
+PAIRS, HELD_OUT_PAIRS = "pairs.jsonl", "held-out-pairs.jsonl"
+"""What a bench that makes its own preferences leaves: those to learn from, and those to measure rewards on."""
 LIMITS: dict[str, str] = {
     "preferences": "preference_labels",
     "demonstrations": "demonstrations",
@@ -31,11 +36,21 @@ LIMITS: dict[str, str] = {
 class Materials:
     """The spec's references, opened."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, pairs: Path | None = None, half: str | None = None) -> None:
         self.spec = spec
+        self.pairs = pairs
+        """Where the bench made its own preferences."""
+        self.half = half
+        """Whose half of the preferences this is, where the judge is trained on the other."""
         if spec.folder and spec.folder not in sys.path:
             # Where `module:function` rewards are. Last, so that no file there can stand in for a library.
             sys.path.append(spec.folder)
+
+    @classmethod
+    def of(cls, payload: Mapping[str, Any]) -> "Materials":
+        """Open what a job's payload names."""
+        pairs = payload.get("pairs")
+        return cls(Spec(**payload["spec"]), Path(pairs) if pairs else None, payload.get("half"))
 
     @cached_property
     def base(self) -> Path:
@@ -54,11 +69,14 @@ class Materials:
 
     def rows_and_dropped(self, kind: Kind, seed: int) -> tuple[list[DataRow], int]:
         """Rows for a seed, and how many were dropped because their prompt is too long."""
-        ref = self.spec.prompts if kind.endswith("prompts") else getattr(self.spec, kind)
-        if ref is None:
-            raise SpecError(f"this bench needs {kind!r}; give a file, a saved data set or a hub id under `{kind}:`.")
         limit = getattr(self.spec.limits, LIMITS[kind]) if kind in LIMITS else None
+        if kind == "preferences" and self.pairs:
+            return self._made(PAIRS)[:limit], 0
+        ref = self._ref(kind)
         rows = load_rows(ref, kind, seed)
+        if kind == "preferences" and self.half:
+            rows = [row for row in rows if in_first_half(row.prompt) == (self.half != FOR_THE_JUDGE)]
+            limit = None if self.half == FOR_THE_JUDGE else limit
         if self.spec.long_prompts == "error":
             for row in rows[:limit]:
                 self.encoder.prompt(row.prompt, row.where)
@@ -67,6 +85,31 @@ class Materials:
         if not short:
             raise SpecError(f"{ref}: every prompt is longer than prompt_tokens={self.spec.prompt_tokens}; raise it.")
         return short[:limit], len(rows) - len(short)
+
+    def _ref(self, kind: Kind) -> str:
+        ref = self.spec.prompts if kind.endswith("prompts") else getattr(self.spec, kind)
+        if not isinstance(ref, str):
+            raise SpecError(f"this bench needs {kind!r}; give a file, a saved data set or a hub id under `{kind}:`.")
+        return ref
+
+    def _made(self, name: str) -> list[DataRow]:
+        """Rows that the bench made itself."""
+        path = (self.pairs or Path()) / name
+        rows = enumerate(path.read_text(encoding="utf-8").splitlines())
+        return [preference(json.loads(line), f"{name}:{number + 1}") for number, line in rows]
+
+    def unseen_pairs(self, seed: int, count: int) -> list[Preference]:
+        """Pairs that no algorithm of this seed learns from, short enough; none if there are none."""
+        if self.pairs:
+            rows = self._made(HELD_OUT_PAIRS)
+        elif not isinstance(self.spec.preferences, str):
+            rows = []
+        elif self.half:
+            rows = Materials(self.spec, half=FOR_THE_JUDGE).rows("preferences", seed)
+        else:
+            rows = load_unseen(self.spec.preferences, seed, self.spec.limits.preference_labels)
+        fitting = (row for row in rows if isinstance(row, Preference) and self.encoder.fits(row.prompt, row.where))
+        return list(islice(fitting, count))
 
     def signals(self, learns_from: Iterable[str], seed: int) -> dict[str, list[DataRow]]:
         """Return the data sets that an algorithm's record lists, and no others."""
@@ -100,10 +143,15 @@ class Materials:
             )
 
 
-def open_reward(ref: str | None, directory: Path | None) -> Reward:
+def open_judge(spec: Spec, learns_from: Iterable[str]) -> Judge | None:
+    """Return the judge of a bench for an algorithm that asks one."""
+    return load_judge(spec.judge or spec.base) if "judge" in learns_from else None
+
+
+def open_reward(ref: str | None, directory: str | None) -> Reward:
     """Return the reward of a bench: trained by one of its stages, or ready-made."""
     if directory is not None:
-        return Scorer(load_scorer(directory), load_scorer_tokenizer(directory))
+        return Scorer(load_scorer(Path(directory)), load_scorer_tokenizer(Path(directory)))
     if ref is None:
         raise SpecError("this bench has no reward; give `reward: preferences`, a scorer or module:function.")
     reward = load_reward(ref)

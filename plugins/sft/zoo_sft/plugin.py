@@ -6,7 +6,7 @@ from zoo_core.records import Algorithm
 
 @hookimpl
 def zoo_algorithms() -> list[Algorithm]:
-    """Return supervised fine-tuning."""
+    """Return supervised fine-tuning, and the reference row that imitates the chosen answers of the pairs, too."""
     return [
         Algorithm(
             name="sft",
@@ -16,5 +16,15 @@ def zoo_algorithms() -> list[Algorithm]:
             train="zoo_sft.train:train",
             learns_from=("demonstrations",),
             stage={"epochs": 1.0, "learning_rate": 1e-3},
-        )
+        ),
+        Algorithm(
+            name="sft-chosen",
+            summary="SFT on demonstrations and chosen answers: the same data as preference learning, no contrast",
+            paper="2203.02155",
+            config="zoo_sft.config:SFTConfig",
+            train="zoo_sft.train:train_with_chosen",
+            learns_from=("demonstrations", "preferences"),
+            competes=False,
+            reference=True,
+        ),
     ]

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 
+from zoo_core.data import Demonstration, Preference
+from zoo_core.feeds import DemonstrationFeed
 from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run
 from zoo_core.schedule import set_learning_rate
@@ -15,12 +17,24 @@ from zoo_sft.loss import sft_loss
 
 def train(config: SFTConfig, run: Run) -> Iterator[dict[str, float]]:
     """Train `run.policy` in place; yield metrics once per update."""
+    yield from imitate(config, run, run.demonstrations)
+
+
+def train_with_chosen(config: SFTConfig, run: Run) -> Iterator[dict[str, float]]:
+    """Imitate demonstrations and chosen answers alike: the data of preference learning without its contrast."""
+    pairs = [row for row in run.preferences.all() if isinstance(row, Preference)]
+    chosen = [Demonstration(pair.prompt, pair.chosen, pair.where) for pair in pairs]
+    yield from imitate(config, run, run.demonstrations.only([*run.demonstrations.rows, *chosen]))
+
+
+def imitate(config: SFTConfig, run: Run, demonstrations: DemonstrationFeed) -> Iterator[dict[str, float]]:
+    """Raise the likelihood of these demonstrations."""
     optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0))
     passes = config.epochs
-    most = None if passes is None else math.ceil(passes * run.demonstrations.epoch(config.batch_size))
+    most = None if passes is None else math.ceil(passes * demonstrations.epoch(config.batch_size))
 
     for update in run.updates(most):
-        batch = run.demonstrations.batch(update, config.batch_size)
+        batch = demonstrations.batch(update, config.batch_size)
         loss = sft_loss(response_logprobs(run.policy, batch), batch.mask)
 
         set_learning_rate(optimizer, config.learning_rate, run.progress)

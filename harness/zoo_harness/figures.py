@@ -1,0 +1,116 @@
+"""What a bench will cost, from the probe's measurements: shown before anything runs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from zoo_core.errors import BudgetError
+from zoo_harness.pipeline import Row
+from zoo_harness.plan import Plan
+from zoo_harness.spec import LabelPairs, Spec
+
+FEW_UPDATES = 50
+LARGE_STAGE_SHARE = 0.33
+MOST_FOR_STAGES = 0.8
+"""A row whose stages take more than this share of the budget does not fit in it."""
+
+
+def figures(plan: Plan) -> dict[str, Any]:
+    """Estimate each row: updates, FLOPs, share of stages, seconds, memory, disk; with warnings."""
+    costs, stage_flops = plan.probe["costs"], _stage_flops(plan)
+    rows, warnings, seconds = [], list[str](), 0.0
+    for row in plan.pipeline.rows:
+        cost = costs[row.name]
+        stages = sum(stage_flops[name] for name in plan.pipeline.closure(row))
+        updates, spent, needed = _updates(cost["loops"], max(0.0, plan.budget - stages - cost["prepare_flops"]))
+        found = {
+            "row": row.name,
+            "algorithm": row.algorithm.name,
+            "flops": plan.budget,
+            "stage_share": stages / plan.budget,
+            "flops_per_update": cost["loops"][-1]["flops"],
+            "updates": updates,
+            "seconds": spent,
+            "memory_bytes": cost["memory_bytes"],
+            "models_resident": cost["models_resident"],
+            "disk_bytes": 3 * cost["checkpoint_bytes"],
+        }
+        rows.append(found)
+        seconds += spent * plan.spec.seeds
+        warnings += _warnings(row, found, plan.budget, needed)
+    for stage in plan.pipeline.stages:
+        seconds += plan.spec.seeds * _whole(costs[f"stage {stage.name}"], "seconds")
+    data = {kind: {n: v for n, v in found.items() if n != "sha256"} for kind, found in plan.probe["data"].items()}
+    return {
+        "identity": plan.identity,
+        "budget": plan.budget,
+        "seeds": plan.spec.seeds,
+        "base": plan.probe["base"],
+        "data": data,
+        "stages": stage_flops,
+        "rows": rows,
+        "training_seconds_one_core": seconds,
+        "warnings": warnings,
+    }
+
+
+def budget_of(spec: Spec, probe: Mapping[str, Any]) -> float:
+    """The budget in FLOPs: a time is converted once, by the rate of the slowest row's update, to two digits."""
+    if spec.budget_seconds is None:
+        return float(spec.budget)
+    loops = [loop for cost in probe["costs"].values() for loop in cost["loops"]]
+    return float(f"{spec.budget_seconds * min(loop['flops'] / loop['seconds'] for loop in loops):.1e}")
+
+
+def _updates(loops: list[dict[str, Any]], flops: float) -> tuple[int, float, float]:
+    """Return the updates that fit in so many FLOPs, their seconds, and the FLOPs that lead to the last loop's first."""
+    left, updates, seconds = flops, 0, 0.0
+    needed = sum(loop["flops"] * (loop["most"] or 1) for loop in loops[:-1]) + loops[-1]["flops"]
+    for loop in loops:
+        room = min(left, flops * loop["share"]) if loop is not loops[-1] else left
+        fit = int(room / loop["flops"])
+        count = fit if loop["most"] is None else min(fit, loop["most"])
+        left -= count * loop["flops"]
+        updates += count
+        seconds += count * loop["seconds"]
+    return updates, seconds, needed
+
+
+def _whole(cost: Mapping[str, Any], unit: str) -> float:
+    """FLOPs or seconds of a stage's whole recipe."""
+    return float(sum(loop[unit] * (loop["most"] or 0) for loop in cost["loops"]))
+
+
+def _stage_flops(plan: Plan) -> dict[str, float]:
+    from zoo_core.calibration import SAMPLES
+
+    pipeline, costs = plan.pipeline, plan.probe["costs"]
+    flops = {}
+    for name, stage in (("start", pipeline.start), ("reward", pipeline.reward_maker)):
+        if stage is not None:
+            flops[name] = _whole(costs[f"stage {stage.name}"], "flops")
+    # Sampling passes every token once, scoring once more: two FLOPs a parameter each.
+    once = 2 * plan.probe["base"]["parameters"] * (plan.spec.prompt_tokens + plan.spec.response_tokens)
+    for reward in pipeline.rewards:
+        flops[f"calibration {reward}"] = 2.0 * once * SAMPLES
+    if isinstance(plan.spec.preferences, LabelPairs):
+        flops["pairs"] = 2.0 * once * plan.spec.preferences.pairs
+    return flops
+
+
+def _warnings(row: Row, found: Mapping[str, Any], budget: float, needed: float) -> list[str]:
+    share, warnings = found["stage_share"], []
+    if share > MOST_FOR_STAGES:
+        return [f"{row.name} does not fit in this budget: its stages take {share:.0%} of it."]
+    if needed > (1 - share) * budget:
+        raise BudgetError(
+            f"the budget of {budget:.3g} FLOPs is too small for one update of {row.name}: beside its stages "
+            f"({share:.0%}) there is less left than the {needed:.3g} FLOPs that lead to one. Give a larger --budget."
+        )
+    if share > LARGE_STAGE_SHARE:
+        warnings.append(f"{row.name}: its stages take {share:.0%} of the budget.")
+    if found["updates"] < FEW_UPDATES and not row.algorithm.stops_early:
+        warnings.append(
+            f"{row.name}: about {found['updates']} updates fit in the budget; below {FEW_UPDATES} up to 5 % "
+            "stays unused."
+        )
+    return warnings

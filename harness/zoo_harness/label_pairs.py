@@ -1,0 +1,80 @@
+"""The job that makes preferences: two samples of `start` to a prompt, labelled by a simulated annotator.
+
+Every algorithm of a seed learns from the same pairs. What was sampled is charged to the rows that learn from them;
+the annotator stands for people, so each label is counted as one, and what it computes is free.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from zoo_core.errors import DataError
+from zoo_core.models import load_policy
+from zoo_core.reward import Reward, Sample, checked, load_reward
+from zoo_core.run import Run, Session, derive
+from zoo_core.storage import write_text
+from zoo_harness.jobs import Job
+from zoo_harness.spec import LabelPairs
+from zoo_harness.work import HELD_OUT_PAIRS, PAIRS, Materials
+
+BATCH = 64
+UNLABELLED = 3
+"""The job gives up after so many times the samples it needs: two samples of one text, or of one score, are no pair."""
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Sample, label, and leave `pairs.jsonl`, and pairs for the scorer beside it that no algorithm sees."""
+    materials = Materials.of(job.payload)
+    wanted = LabelPairs(**job.payload["label_pairs"])
+    session = Session(
+        policy=load_policy(Path(job.payload["start"]) if job.payload["start"] else materials.base),
+        encoder=materials.encoder,
+        seed=job.seed,
+        budget=float("inf"),
+        rows=materials.signals(("prompts",), job.seed),
+        engine=materials.engine(),
+    )
+    made = labelled(Run(session), wanted, load_reward(wanted.annotator))
+    write_text(job.directory / PAIRS, _lines(made, wanted.pairs))
+    session.tick()
+    ledger = session.ledger.report()
+    write_text(job.directory / HELD_OUT_PAIRS, _lines(made, BATCH * 2))
+    return {"identity": job.identity, "ledger": ledger}
+
+
+def labelled(run: Run, wanted: LabelPairs, annotator: Reward) -> Iterator[dict[str, Any]]:
+    """Yield pairs without end, in TRL's words; `DataError` if the annotator cannot tell samples apart."""
+    rng = Random(derive(run.seed, "labels"))
+    made = 0
+    for batch in range(10**6):
+        if batch * BATCH > UNLABELLED * (made + wanted.pairs) + BATCH:
+            raise DataError(
+                f"preferences: of {batch * BATCH} pairs of samples the annotator {wanted.annotator!r} could tell only "
+                f"{made} apart. Ask for fewer pairs, or give an annotator with finer scores."
+            )
+        prompts = run.prompts.batch(batch, BATCH).repeat(2)
+        samples = run.sample(prompts, wanted.temperature).samples
+        scores = checked(annotator, samples)
+        for place in range(0, len(samples), 2):
+            pair = _pair(samples[place : place + 2], scores[place : place + 2], rng.random() < wanted.flips)
+            if pair:
+                made += 1
+                yield pair
+
+
+def _pair(samples: Sequence[Sample], scores: Sequence[float], flipped: bool) -> dict[str, Any] | None:
+    first, second = (sample.response for sample in samples)
+    if scores[0] == scores[1] or first.strip() == second.strip() or not first.strip() or not second.strip():
+        return None
+    chosen, rejected = (first, second) if (scores[0] > scores[1]) != flipped else (second, first)
+    prompt = samples[0].prompt
+    if isinstance(prompt, str):
+        return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+    answers = ([{"role": "assistant", "content": text}] for text in (chosen, rejected))
+    return {"prompt": [dict(message) for message in prompt], **dict(zip(("chosen", "rejected"), answers, strict=True))}
+
+
+def _lines(pairs: Iterator[dict[str, Any]], count: int) -> str:
+    return "".join(json.dumps(next(pairs), ensure_ascii=False) + "\n" for _ in range(count))

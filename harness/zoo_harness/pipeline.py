@@ -1,0 +1,176 @@
+"""Which algorithms a bench runs, and which stages stand before them. No algorithm is known here by its name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from zoo_core.errors import PluginError, SpecError, did_you_mean
+from zoo_core.hookspecs import Kind
+from zoo_core.plugins import plugins
+from zoo_core.records import Algorithm
+from zoo_harness.settings import configure
+from zoo_harness.spec import Entry, LabelPairs, Spec
+
+FROM_PAIRS = "preferences"
+"""The reward, or gold, that is trained on the pairs."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row that is trained."""
+
+    entry: Entry
+    algorithm: Algorithm
+    reward: str | None
+    """The reward it learns from; None if from none."""
+
+    @property
+    def name(self) -> str:
+        """What the board calls it."""
+        return self.entry.row
+
+    @property
+    def reference(self) -> bool:
+        """Whether it is shown and not ranked."""
+        return self.entry.reference or self.algorithm.reference
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The rows of a bench and what makes their stages."""
+
+    spec: Spec
+    rows: tuple[Row, ...]
+    start: Algorithm | None
+    """The algorithm whose stage recipe makes `start`."""
+    reward_maker: Algorithm | None
+    """The algorithm whose stage recipe makes a reward of pairs, if any row or the judge needs one."""
+
+    @classmethod
+    def of(cls, spec: Spec) -> "Pipeline":
+        """Look up the algorithms; `SpecError` for unknown ones, wrong settings, or signals that the spec lacks."""
+        installed = plugins().algorithms.values()
+        entries = spec.algorithms or [Entry(name=a.name, row=a.name) for a in installed if a.competes and a.by_default]
+        if not entries:
+            raise SpecError(
+                "no algorithm is installed; pip install a plugin such as zoo-ppo. `zoo plugins` shows them."
+            )
+        rows = tuple(_row(spec, entry) for entry in [*entries, *_references(spec, entries)])
+        start = _start(rows)
+        rewards = {row.reward for row in rows} | {spec.reward, spec.gold}
+        pipeline = cls(spec, rows, start, _reward_maker() if FROM_PAIRS in rewards else None)
+        pipeline._check_signals()
+        pipeline._check_stages()
+        return pipeline
+
+    @property
+    def rewards(self) -> list[str]:
+        """Every reward that a row learns from, and the one that all rows are scored by."""
+        found = [self.spec.reward, *(row.reward for row in self.rows)]
+        return list(dict.fromkeys(reward for reward in found if reward))
+
+    @property
+    def stages(self) -> list[Algorithm]:
+        """The algorithms whose recipes make stages."""
+        return [algorithm for algorithm in (self.start, self.reward_maker) if algorithm is not None]
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """The data sets that are read."""
+        kinds: list[Kind] = ["demonstrations", "preferences", "prompts"]
+        wanted = {signal for a in [*self.stages, *(row.algorithm for row in self.rows)] for signal in a.learns_from}
+        if isinstance(self.spec.preferences, LabelPairs):
+            wanted = (wanted - {"preferences"}) | {"prompts"}
+        scored: list[Kind] = ["dev_prompts", "test_prompts"]
+        return [kind for kind in kinds if kind in wanted] + scored
+
+    def recipe(self, stage: Algorithm) -> dict[str, Any]:
+        """Return the settings of a stage."""
+        return {**(stage.stage or {}), **self.spec.stages.get(stage.name, {})}
+
+    def measurements(self) -> dict[str, dict[str, Any]]:
+        """What the probe measures: rows with their settings, stages with their recipes."""
+        wanted: dict[str, dict[str, Any]] = {
+            row.name: {"algorithm": row.algorithm.name, "settings": row.entry.settings, "reward": row.reward}
+            for row in self.rows
+        }
+        for stage in self.stages:
+            wanted[f"stage {stage.name}"] = {
+                "algorithm": stage.name,
+                "settings": self.recipe(stage),
+                "reward": self.spec.reward,
+            }
+        return wanted
+
+    def closure(self, row: Row) -> list[str]:
+        """Name the distinct stages that a row stands on and pays for, once each."""
+        learns, made = row.algorithm.learns_from, isinstance(self.spec.preferences, LabelPairs)
+        from_pairs = "preferences" in learns or row.reward == FROM_PAIRS
+        wanted = {
+            "start": row.algorithm.starts_from != "base" or "reward" in learns or (from_pairs and made),
+            "pairs": from_pairs and made,
+            "reward": row.reward == FROM_PAIRS,
+            f"calibration {row.reward}": row.reward is not None,
+        }
+        return [stage for stage, stands in wanted.items() if stands and not (stage == "start" and self.start is None)]
+
+    def _check_signals(self) -> None:
+        for algorithm in [*self.stages, *(row.algorithm for row in self.rows)]:
+            for signal in algorithm.learns_from:
+                if signal != "reward" and getattr(self.spec, signal) is None:
+                    raise SpecError(f"{algorithm.name} learns from {signal}; give it in the spec under `{signal}:`.")
+        for row in self.rows:
+            if "reward" in row.algorithm.learns_from and row.reward is None:
+                raise SpecError(f"{row.algorithm.name} learns from reward; give it in the spec under `reward:`.")
+
+    def _check_stages(self) -> None:
+        names = [stage.name for stage in self.stages]
+        for name in self.spec.stages:
+            if name not in names:
+                raise SpecError(f"stages: no stage of this bench is made by {name!r}. {did_you_mean(name, names)}")
+        for stage in self.stages:
+            configure(stage, self.recipe(stage))
+
+
+def _row(spec: Spec, entry: Entry) -> Row:
+    algorithm = plugins().algorithm(entry.name)
+    if not algorithm.competes and not algorithm.reference:
+        raise SpecError(f"algorithms: {entry.name!r} prepares a stage of others and is no row by itself.")
+    configure(algorithm, entry.settings)
+    if entry.reward and "reward" not in algorithm.learns_from:
+        raise SpecError(f"algorithms: {entry.row!r} is given a reward, and {entry.name} learns from none.")
+    return Row(entry, algorithm, entry.reward or spec.reward if "reward" in algorithm.learns_from else None)
+
+
+def _references(spec: Spec, entries: Sequence[Entry]) -> list[Entry]:
+    """The reference rows of installed plugins that this spec has the data for."""
+    named = {entry.name for entry in entries}
+    return [
+        Entry(name=algorithm.name, row=algorithm.name)
+        for algorithm in plugins().algorithms.values()
+        if algorithm.reference and algorithm.name not in named
+        if all(getattr(spec, signal) is not None for signal in algorithm.learns_from)
+    ]
+
+
+def _start(rows: Sequence[Row]) -> Algorithm | None:
+    """The one algorithm that rows start from; failing that, the one that installed algorithms start from."""
+    wanted = {row.algorithm.starts_from for row in rows} - {"base"}
+    wanted = wanted or {a.starts_from for a in plugins().algorithms.values()} - {"base"}
+    if len(wanted) > 1:
+        names = ", ".join(sorted(wanted))
+        raise SpecError(f"algorithms: these rows start from different stages ({names}); bench them apart.")
+    start = plugins().algorithm(wanted.pop()) if wanted else None
+    if start is not None and (start.stage is None or start.starts_from != "base"):
+        raise PluginError(f"{start.name!r} has no stage recipe from the base model, so nothing can start from it.")
+    return start
+
+
+def _reward_maker() -> Algorithm:
+    makers = [a for a in plugins().algorithms.values() if a.makes == "reward" and a.stage is not None]
+    if not makers:
+        raise SpecError("reward: no installed plugin trains a reward model; pip install one, or give a scorer.")
+    if len(makers) > 1:
+        names = ", ".join(maker.name for maker in makers)
+        raise SpecError(f"reward: several plugins train a reward model ({names}); uninstall all but one.")
+    return makers[0]
