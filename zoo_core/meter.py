@@ -42,9 +42,9 @@ class Meter:
         return sum(self.cells.values())
 
     @property
-    def roles(self) -> list[str]:
-        """Roles of the models that have computed something; a resumed run knows them from its ledger."""
-        return sorted({role for role, _ in self.cells})
+    def modules(self) -> list[nn.Module]:
+        """The models of all roles."""
+        return list(self._modules.values())
 
     def attach(self, module: nn.Module, role: str) -> None:
         """Count what a model computes, under this role; attaching it again renames it."""

@@ -21,6 +21,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from zoo_core.adapters import adapted_layers, is_apart, load_apart, merged_weights, save_apart
 from zoo_core.errors import ModelError
 from zoo_core.files import HUB_ID
 from zoo_core.plugins import plugins
@@ -92,7 +93,7 @@ def load_policy(path: Path) -> PreTrainedModel:
 
 
 def load_scorer(path: Path) -> PreTrainedModel:
-    """Load a sequence classifier with one output, in evaluation mode."""
+    """Load a sequence classifier with one output, in evaluation mode; it may have an adapter beside its base."""
     model = _load(AutoModelForSequenceClassification, path)
     if model.config.num_labels != 1:
         raise ModelError(f"{path}: a scorer must have one output, this one has {model.config.num_labels}.")
@@ -115,6 +116,19 @@ def scorer_from(policy: PreTrainedModel, seed: int) -> PreTrainedModel:
     with torch.no_grad():
         head.copy_(torch.randn(head.shape, generator=generator) / (head.shape[1] + 1) ** 0.5)
     return _without_dropout(accelerator().prepare_model(scorer, evaluation_mode=True))
+
+
+def save_model(model: PreTrainedModel, directory: Path, *, apart: bool = False) -> None:
+    """Write a model, which stays as it is, as an ordinary Hugging Face directory: adapters are added to the weights.
+
+    With `apart` they stay beside the base, so that runs on that base can hold it once (`load_scorer` reads both kinds).
+    """
+    if not any(adapted_layers(model)):
+        model.save_pretrained(directory)
+    elif apart:
+        save_apart(model, directory)
+    else:
+        model.save_pretrained(directory, state_dict=merged_weights(model))
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
@@ -170,9 +184,12 @@ def _load(auto: Any, path: Path) -> PreTrainedModel:
     check_directory(path)
     architectures = json.loads((path / "config.json").read_text()).get("architectures") or ["?"]
     try:
-        model = auto.from_pretrained(
-            path, use_safetensors=True, attn_implementation="sdpa", dtype=torch.float32, **SAFE
-        )
+        if is_apart(path):
+            model = load_apart(auto, path)
+        else:
+            model = auto.from_pretrained(
+                path, use_safetensors=True, attn_implementation="sdpa", dtype=torch.float32, **SAFE
+            )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise ModelError(f"{path}: the model ({architectures[0]}) cannot be loaded: {error}") from None
     return _without_dropout(accelerator().prepare_model(model, evaluation_mode=True))

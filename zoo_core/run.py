@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zoo_core import checkpoint
 from zoo_core.audit import ExactCounter
@@ -38,7 +38,7 @@ from zoo_core.encoding import Encoder
 from zoo_core.errors import BudgetError, PluginError
 from zoo_core.feeds import DemonstrationFeed, PreferenceFeed, PromptFeed
 from zoo_core.judge import CountedJudge, Judge
-from zoo_core.ledger import Ledger
+from zoo_core.ledger import Ledger, bytes_of
 from zoo_core.models import accelerator
 from zoo_core.reward import Calibration, Reward, Sample, Scorer, checked
 from zoo_core.rollout import Prompts, Responses, Rollout, RolloutEngine, response_mask, sample_cached
@@ -134,6 +134,7 @@ class Run:
             # A scorer made from the policy finds the last token by this; hub models often have none, or another.
             session.policy.config.pad_token_id = session.encoder.tokenizer.pad_token_id
             session.ledger.meter.attach(session.policy, "policy")
+            session.ledger.policy_bytes = bytes_of(session.policy.parameters())
             session.kept["policy"] = session.policy
             if isinstance(getattr(session.reward, "model", None), nn.Module):
                 session.ledger.meter.attach(session.reward.model, "reward")  # type: ignore[union-attr]
@@ -166,6 +167,16 @@ class Run:
         return self._session.encoder.device
 
     @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The policy's tokenizer."""
+        return self._session.encoder.tokenizer
+
+    @property
+    def response_tokens(self) -> int:
+        """Tokens of the longest response that is sampled or learnt from."""
+        return self._session.encoder.response_tokens
+
+    @property
     def prompts(self) -> PromptFeed:
         """Prompts to answer: `run.prompts.batch(update, size)`."""
         return PromptFeed(self._rows("prompts"), *self._feeding("prompts"))
@@ -189,6 +200,13 @@ class Run:
             scores = torch.tensor(checked(self._reward, samples), dtype=torch.float32, device=self.device)
         ledger.reward_queries += len(samples)
         return (scores - self._calibration.mean) / self._calibration.deviation
+
+    @property
+    def reward_model(self) -> tuple[Scorer, Calibration] | None:
+        """The scorer behind `reward` and what brings it to its units; None if the reward is a rule or a judge."""
+        if isinstance(self._reward, Scorer) and self._calibration:
+            return self._reward, self._calibration
+        return None
 
     @property
     def judge(self) -> CountedJudge:
@@ -236,10 +254,14 @@ class Run:
         return torch.Generator(self.device).manual_seed(derive(self.seed, self._name, update, purpose))
 
     def reference(self) -> PreTrainedModel:
-        """Return a frozen copy of the policy as it is at this stage's start. To be called before the loop."""
+        """Return a frozen copy of the policy as it is at this stage's start. To be called before the loop.
+
+        Weights that are frozen in the policy by then, and so stay what they are, are shared with it and not copied.
+        """
         if self._entered:
             raise PluginError("run.reference() must be called before the loop: inside it the policy has already moved.")
-        frozen = copy.deepcopy(self.policy)
+        shared = {id(weight): weight for weight in self.policy.parameters() if not weight.requires_grad}
+        frozen = copy.deepcopy(self.policy, shared)  # what a copy's memo holds is taken for copied already
         frozen.eval().requires_grad_(False)
         self._session.ledger.meter.attach(frozen, "reference")
         return frozen
@@ -354,6 +376,8 @@ class Run:
     def _boundary(self, update: int) -> None:
         """Take a checkpoint if it is time, once an update is audited, paid for and known to stand."""
         session, now = self._session, self._session.path("now")
+        optimizers = (thing for thing in session.kept.values() if isinstance(thing, torch.optim.Optimizer))
+        session.ledger.note_models(session.ledger.meter.modules, optimizers)
         if session.at_boundary:
             session.at_boundary(session)
         if now and time.monotonic() - self._saved >= session.checkpoint_seconds:
