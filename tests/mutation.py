@@ -42,6 +42,13 @@ EQUIVALENT = {
     "zoo_core/functional.py": {
         "order = torch.randperm(size, generator=generator)": "without device= it raises, but on a GPU only",
     },
+    "plugins/grpo/zoo_grpo/loss.py": {
+        "deviations = scores.view(-1, group_size).std(dim=1).repeat_interleave(group_size)": "it is the default",
+        "ratio = (logprobs - old_logprobs).masked_fill(~mask, 1.0).exp()": ANY_FILL,
+        "ratio = (logprobs - old_logprobs).masked_fill(~mask, -1.0).exp()": ANY_FILL,
+        "log_ratio = (reference_logprobs - logprobs).masked_fill(~mask, 1.0)": ANY_FILL,
+        "log_ratio = (reference_logprobs - logprobs).masked_fill(~mask, -1.0)": ANY_FILL,
+    },
     "plugins/ppo/zoo_ppo/loss.py": {
         "ratio = (logprobs - old_logprobs).masked_fill(~mask, 1.0).exp()": ANY_FILL,
         "ratio = (logprobs - old_logprobs).masked_fill(~mask, -1.0).exp()": ANY_FILL,

@@ -1,0 +1,59 @@
+"""Settings of GRPO.
+
+The KL coefficient is that of Shao et al. 2024 (arXiv:2402.03300), section 4.2. Learning rate, group and batch suit
+models of a few million parameters and are hand-set until `zoo tune-defaults` chooses them.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Aggregation = Literal["grpo", "dapo", "dr_grpo"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRPOConfig:
+    """Settings of GRPO."""
+
+    batch_size: int = 64
+    """Responses sampled per update."""
+    group_size: int = 8
+    """G: responses to each prompt, compared with each other; divides `batch_size`."""
+    minibatch_size: int = 32
+    """Responses per optimizer step; divides `batch_size`."""
+    epochs: int = 1
+    """μ: passes over each batch of responses."""
+    temperature: float = 1.0
+    """Sampling temperature; all log-probabilities are taken at it."""
+    learning_rate: float = 2e-4
+    """Peak step size of AdamW."""
+    clip_range: float = 0.2
+    """ε of eq. 3: how far the probability ratio may move from 1."""
+    kl_coefficient: float = 0.04
+    """β of eq. 3: weight of the divergence from the reference, per token."""
+    scale_rewards: bool = True
+    """Whether advantages are divided by the deviation of their group; Dr. GRPO does not."""
+    aggregation: Aggregation = "grpo"
+    """How token losses become one: "grpo" (mean of sequence means), "dapo" (token mean) or "dr_grpo" (constant)."""
+    missing_eos_score: float = -1.0
+    """Score of a response that did not end itself, in standard deviations of the reward on the start's samples."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this L2 norm."""
+
+    def __post_init__(self) -> None:
+        if self.group_size < 2:
+            raise ValueError(f"group_size={self.group_size} must be 2 or more: a response is compared with others.")
+        for name in ("minibatch_size", "epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more.")
+        if self.batch_size < 1 or self.batch_size % self.group_size:
+            raise ValueError(
+                f"batch_size={self.batch_size} must be a multiple of group_size={self.group_size}; it counts "
+                "responses, not prompts."
+            )
+        if self.batch_size % self.minibatch_size:
+            raise ValueError(
+                f"minibatch_size={self.minibatch_size} must divide batch_size={self.batch_size}; a ragged last "
+                "minibatch would be weighted too heavily."
+            )
+        if self.temperature <= 0:
+            raise ValueError(f"temperature={self.temperature} must be above 0; greedy responses are all alike.")

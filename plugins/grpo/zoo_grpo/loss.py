@@ -1,0 +1,111 @@
+"""The formulas of GRPO, as pure functions.
+
+Equation numbers refer to Shao et al. 2024, "DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open
+Language Models", arXiv:2402.03300, unless another paper is named. "DAPO" is Yu et al. 2025, arXiv:2503.14476; "Dr.
+GRPO" is Liu et al. 2025, "Understanding R1-Zero-Like Training: A Critical Perspective", arXiv:2503.20783.
+
+Shapes: B = prompts · G sequences, those of one prompt (a group) next to each other; T response tokens. Masks are true
+on the tokens of a response, EOS included. Nothing outside them matters, be it infinite.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from zoo_core.functional import masked_mean, masked_sum
+
+SMALLEST = 1e-4
+"""Added to the deviation of a group, so that a group of equal scores gets advantages of 0 (as in TRL)."""
+
+
+def centred_advantages(scores: Float[Tensor, " B"], group_size: int) -> Float[Tensor, " B"]:
+    """Return each score less the mean of its group (Dr. GRPO).
+
+    Âᵢ = rᵢ − mean(r)
+
+    The mean holds rᵢ itself, so the expected gradient is (G−1)/G of that of E[r].
+    """
+    groups = scores.view(-1, group_size)
+    return (groups - groups.mean(dim=1, keepdim=True)).flatten()
+
+
+def scaled_advantages(scores: Float[Tensor, " B"], group_size: int) -> Float[Tensor, " B"]:
+    """Return centred scores in standard deviations of their group (section 4.1.2).
+
+    Âᵢ = (rᵢ − mean(r)) / (std(r) + 10⁻⁴)
+
+    A prompt on which responses hardly differ thus counts as much as one on which they differ a lot. The paper does
+    not say which deviation it is; this is the sample's, with G − 1, so G must be 2 or more.
+    """
+    deviations = scores.view(-1, group_size).std(dim=1, correction=1).repeat_interleave(group_size)
+    return centred_advantages(scores, group_size) / (deviations + SMALLEST)
+
+
+def clipped_surrogate(
+    logprobs: Float[Tensor, "B T"],
+    old_logprobs: Float[Tensor, "B T"],
+    advantages: Float[Tensor, " B"],
+    mask: Bool[Tensor, "B T"],
+    clip_range: float,
+) -> Float[Tensor, "B T"]:
+    """Return the negative clipped surrogate objective of each token, the first term of eq. 3; no reduction.
+
+    −min(ρₜ Âᵢ, clip(ρₜ, 1−ε, 1+ε) Âᵢ)   with   ρₜ = π(yₜ)/π_old(yₜ)
+
+    ε is `clip_range`. Every token of a response has the response's advantage.
+    """
+    # Masked before `exp`: an infinite ratio under the mask would turn gradients into nan.
+    ratio = (logprobs - old_logprobs).masked_fill(~mask, 0.0).exp()
+    clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
+    return -torch.minimum(ratio * advantages.unsqueeze(1), clipped * advantages.unsqueeze(1))
+
+
+def kl_penalty(
+    logprobs: Float[Tensor, "B T"], reference_logprobs: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]
+) -> Float[Tensor, "B T"]:
+    """Return the estimate "k3" of the divergence from the reference at each token (eq. 4); no reduction.
+
+    k₃ = π_ref(yₜ)/π(yₜ) − log(π_ref(yₜ)/π(yₜ)) − 1 ≥ 0
+
+    Its mean over tokens drawn from π is KL(π‖π_ref). Its gradient is not: drawn from π, ∇k₃ has the mean of
+    ∇KL(π_ref‖π), the divergence the other way round. PPO and RLOO put the penalty into the reward instead, where
+    its gradient is that of KL(π‖π_ref).
+    """
+    log_ratio = (reference_logprobs - logprobs).masked_fill(~mask, 0.0)
+    return log_ratio.exp() - log_ratio - 1
+
+
+def grpo(losses: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], response_tokens: int) -> Float[Tensor, ""]:
+    """Mean over the tokens of each sequence, then over sequences (eq. 3).
+
+    (1/B) Σᵢ (1/|yᵢ|) Σₜ lᵢₜ
+
+    A token of a long response counts less; `response_tokens` does not matter.
+    """
+    return (masked_sum(losses, mask) / mask.sum(dim=1)).mean()
+
+
+def dapo(losses: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], response_tokens: int) -> Float[Tensor, ""]:
+    """Mean over all true tokens of the batch (DAPO, section 3.3).
+
+    Σᵢₜ lᵢₜ / Σᵢ |yᵢ|
+
+    A long response counts more; `response_tokens` does not matter.
+    """
+    return masked_mean(losses, mask)
+
+
+def dr_grpo(losses: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], response_tokens: int) -> Float[Tensor, ""]:
+    """Sum over the tokens of the batch, divided by a constant: the tokens it could have had (Dr. GRPO).
+
+    Σᵢₜ lᵢₜ / (B · `response_tokens`)
+
+    The policy gradient up to a factor that depends on no length.
+    """
+    return masked_sum(losses, mask).mean() / response_tokens
+
+
+def zero_spread_fraction(scores: Float[Tensor, " B"], group_size: int) -> Float[Tensor, ""]:
+    """Return the fraction of groups whose scores are all equal, a metric: such a group teaches nothing."""
+    groups = scores.view(-1, group_size)
+    return (groups.amax(dim=1) == groups.amin(dim=1)).float().mean()

@@ -1,0 +1,82 @@
+"""The training loop of GRPO, top to bottom.
+
+Each update
+    1. samples a group of responses to each prompt,
+    2. turns scores into advantages over the group,
+    3. improves the policy on the responses, held back by the divergence from the reference.
+The formulas are in loss.py; this file says in which order they are applied.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import AdamW
+from zoo_ppo.loss import approximate_kl, clip_fraction, score_or_penalty
+
+from zoo_core.functional import masked_sum, minibatches
+from zoo_core.rollout import response_logprobs
+from zoo_core.run import Run
+from zoo_core.schedule import set_learning_rate
+from zoo_grpo.config import GRPOConfig
+from zoo_grpo.loss import (
+    centred_advantages,
+    clipped_surrogate,
+    dapo,
+    dr_grpo,
+    grpo,
+    kl_penalty,
+    scaled_advantages,
+    zero_spread_fraction,
+)
+
+AGGREGATIONS = {"grpo": grpo, "dapo": dapo, "dr_grpo": dr_grpo}
+
+
+def train(config: GRPOConfig, run: Run) -> Iterator[dict[str, float]]:
+    """Train `run.policy` in place; yield metrics once per update."""
+    reference = run.reference()
+    optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0, eps=1e-5))
+    prompts_per_update = config.batch_size // config.group_size
+    advantages_of = scaled_advantages if config.scale_rewards else centred_advantages
+    aggregate = AGGREGATIONS[config.aggregation]
+
+    for update in run.updates():
+        # 1. Sample; the responses of a group stand next to each other.
+        prompts = run.prompts.batch(update, prompts_per_update).repeat(config.group_size)
+        rollout = run.sample(prompts, config.temperature)
+        with torch.no_grad():
+            reference_logprobs = response_logprobs(reference, rollout, config.temperature)
+
+        # 2. Advantages.
+        scores = score_or_penalty(run.reward(rollout.samples), rollout.ended, config.missing_eos_score)
+        advantages = advantages_of(scores, config.group_size)
+
+        # 3. Improve.
+        set_learning_rate(optimizer, config.learning_rate, run.progress)
+        shuffle = run.rng(update, "minibatches")
+        for _ in range(config.epochs):
+            for rows in minibatches(len(rollout), config.minibatch_size, shuffle):
+                batch = rollout[rows]
+                logprobs = response_logprobs(run.policy, batch, config.temperature)
+                policy_losses = clipped_surrogate(
+                    logprobs, batch.logprobs, advantages[rows], batch.mask, config.clip_range
+                )
+                penalties = kl_penalty(logprobs, reference_logprobs[rows], batch.mask)
+                token_losses = policy_losses + config.kl_coefficient * penalties
+                loss = aggregate(token_losses, batch.mask, run.response_tokens)
+                optimizer.zero_grad()
+                loss.backward()
+                clip_grad_norm_(run.policy.parameters(), config.max_grad_norm)
+                optimizer.step()
+
+        yield {
+            "score": scores.mean().item(),
+            "kl": masked_sum(rollout.logprobs - reference_logprobs, rollout.mask).mean().item(),
+            "ended": rollout.ended.float().mean().item(),
+            "length": rollout.mask.sum(1).float().mean().item(),
+            "zero_spread": zero_spread_fraction(scores, config.group_size).item(),
+            "loss": loss.item(),
+            "clip_fraction": clip_fraction(logprobs, batch.logprobs, batch.mask, config.clip_range).item(),
+            "approximate_kl": approximate_kl(logprobs, batch.logprobs, batch.mask).item(),
+        }

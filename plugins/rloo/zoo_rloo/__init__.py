@@ -1,0 +1,1 @@
+"""RLOO: REINFORCE whose baseline for a response is the mean reward of the prompt's other responses."""

@@ -1,0 +1,41 @@
+"""Settings of RLOO.
+
+The number of samples per prompt is the larger of those of Ahmadian et al. 2024 (arXiv:2402.14740). Learning rate and
+batch suit models of a few million parameters and are hand-set until `zoo tune-defaults` chooses them.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class RLOOConfig:
+    """Settings of RLOO."""
+
+    batch_size: int = 32
+    """Responses sampled per update, which is one optimizer step."""
+    samples_per_prompt: int = 4
+    """k: responses to each prompt, each the baseline of the others; divides `batch_size`."""
+    temperature: float = 1.0
+    """Sampling temperature; all log-probabilities are taken at it."""
+    learning_rate: float = 1e-4
+    """Peak step size of AdamW."""
+    kl_coefficient: float = 0.05
+    """β: reward units lost per nat of divergence from the reference."""
+    missing_eos_score: float = -1.0
+    """Score of a response that did not end itself, in standard deviations of the reward on the start's samples."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this L2 norm."""
+
+    def __post_init__(self) -> None:
+        if self.samples_per_prompt < 2:
+            raise ValueError(
+                f"samples_per_prompt={self.samples_per_prompt} must be 2 or more: the baseline of a response is the "
+                "mean of the prompt's others."
+            )
+        if self.batch_size < 1 or self.batch_size % self.samples_per_prompt:
+            raise ValueError(
+                f"batch_size={self.batch_size} must be a multiple of samples_per_prompt={self.samples_per_prompt}; it "
+                "counts responses, not prompts."
+            )
+        if self.temperature <= 0:
+            raise ValueError(f"temperature={self.temperature} must be above 0; greedy responses are all alike.")
