@@ -100,7 +100,7 @@ SPEC: dict[str, Any] = {
     "response_tokens": 6,
     "limits": {"demonstrations": 64, "preference_labels": 32},
     "tasks": ["spell.yaml"],
-    "evaluation": {"temperatures": [0, 1], "dev_prompts": 8, "test_prompts": 16, "curve_prompts": 8},
+    "evaluation": {"temperatures": [0, 1], "dev_prompts": 8, "test_prompts": 16, "curve_prompts": 8, "best_of": [4]},
 }
 
 

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 from zoo_harness import bench, probe
+from zoo_harness.figures import budget_of, figures
 from zoo_harness.jobs import Job
 from zoo_harness.live import LiveTable
-from zoo_harness.plan import Pipeline, Plan
+from zoo_harness.pipeline import Pipeline
+from zoo_harness.plan import Plan
 from zoo_harness.spec import Spec, read
 
 from zoo_core.errors import BudgetError, DataError, ModelError, SpecError, StorageError, ZooError
@@ -29,6 +31,7 @@ def check(world: Path, **changes: Any) -> dict[str, Any]:
     payload = {
         "spec": spec.model_dump(mode="json"),
         "kinds": pipeline.kinds,
+        "rewards": pipeline.rewards,
         "measure": pipeline.measurements(),
     }
     return probe.run(Job(kind="probe", title="probe", directory=world, identity="test", payload=payload))
@@ -45,7 +48,8 @@ def copy_of_base(world: Path, folder: Path) -> Path:
 def test_the_good_input_that_the_bad_ones_are_made_of_passes(world):
     found = check(world)
     assert found["data"]["preferences"]["rows"] == [32, 32]
-    assert found["costs"]["ppo"]["flops_per_update"] > found["costs"]["dpo"]["flops_per_update"] > 0
+    updates = {row: found["costs"][row]["loops"][-1]["flops"] for row in ("ppo", "dpo")}
+    assert updates["ppo"] > updates["dpo"] > 0
 
 
 def test_unknown_algorithm(world):
@@ -169,17 +173,17 @@ def test_unknown_task(world):
 def plan_of(world: Path, folder: Path, **changes: Any) -> Plan:
     spec = spec_of(world, **changes)
     found = check(world, **changes)
-    return Plan(Pipeline.of(spec), found, bench.budget_of(spec, found), folder / "out", folder / "cache")
+    return Plan(Pipeline.of(spec), found, budget_of(spec, found), folder / "out", folder / "cache")
 
 
 def test_a_budget_too_small_for_one_update(world, tmp_path):
     with pytest.raises(BudgetError, match=r"too small for one update of sft.*Give a larger --budget"):
-        plan_of(world, tmp_path, budget=1e6, algorithms=["sft"]).figures()
+        figures(plan_of(world, tmp_path, budget=1e6, algorithms=["sft"]))
 
 
 def test_a_row_whose_stages_eat_the_budget_is_announced(world, tmp_path):
-    figures = plan_of(world, tmp_path, budget=2e8).figures()
-    assert any("ppo does not fit in this budget" in warning for warning in figures["warnings"])
+    found = figures(plan_of(world, tmp_path, budget=2e8))
+    assert any("ppo does not fit in this budget" in warning for warning in found["warnings"])
 
 
 def test_a_time_is_converted_once_to_two_digits(world, tmp_path):

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 ROWS = ("sft", "dpo", "ppo")
+REFERENCES = ("base", "start", "best-of-4", "sft-chosen")
+TRAINED = (*ROWS, "sft-chosen")
 NOT_REPEATED = ("wall_seconds", "peak_memory_bytes", "stages", "attempt")
 
 
@@ -32,19 +34,20 @@ def finished(world, broken_plugins, zoo, tmp_path_factory) -> tuple[Any, Path]:
 def test_it_ends_well_with_a_board_in_every_format(finished):
     done, folder = finished
     assert done.returncode == 0, done.stdout + done.stderr
-    for name in (*ROWS, "start", "base"):
+    for name in (*ROWS, *REFERENCES):
         assert name in done.stdout
     board = json.loads((folder / "leaderboard.json").read_text())
-    assert {row["row"] for row in board["rows"]} == {*ROWS, "base", "start"}
+    assert {row["row"] for row in board["rows"]} == {*ROWS, *REFERENCES}
+    assert {row["row"] for row in board["rows"] if row["status"] == "reference"} == set(REFERENCES)
     assert all(row["rank_low"] is None for row in board["rows"])  # two seeds rank nothing
     assert "ppo" in (folder / "leaderboard.md").read_text()
     assert "ppo" in (folder / "leaderboard.html").read_text()
-    assert len(list(csv.reader((folder / "leaderboard.csv").read_text().splitlines()))) == 6
+    assert len(list(csv.reader((folder / "leaderboard.csv").read_text().splitlines()))) == 8
 
 
 def test_every_row_uses_95_to_100_percent_of_the_same_budget(finished, written):
     for (row, _), record in records_of(finished[1]).items():
-        if row in ROWS:
+        if row in TRAINED:
             assert record["flops_budget"] == written["budget"]
             assert 0.95 <= record["flops_used"] / record["flops_budget"] <= 1.0, (row, record["flags"])
 
@@ -65,6 +68,25 @@ def test_rows_pay_for_the_stages_they_stand_on_and_for_no_others(finished):
     assert records["sft", 0]["labels"] == {"demonstrations": 64, "preferences": 0}
     assert records["dpo", 0]["labels"] == records["ppo", 0]["labels"] == {"demonstrations": 64, "preferences": 32}
     assert records["ppo", 0]["generated_tokens"] > 0 == records["dpo", 0]["generated_tokens"]
+    assert records["sft-chosen", 0]["labels"] == {"demonstrations": 64, "preferences": 32}
+
+
+def test_the_best_of_n_pays_for_n_samples_and_their_scores_and_for_the_reward_model(finished):
+    records = records_of(finished[1])
+    best, start = records["best-of-4", 0], records["start", 0]
+    assert best["scores"]["flops_per_query"] > 4 * start["scores"]["flops_per_query"] > 0
+    assert best["scores"]["proxy"] > start["scores"]["proxy"]
+    assert best["scores"]["kl_start"] is None
+    assert [stage["name"] for stage in best["stages"]] == ["reward-model"]
+    assert best["weights_sha256"] == start["weights_sha256"]
+
+
+def test_rewards_are_measured_on_pairs_that_no_algorithm_saw(finished):
+    accuracies = records_of(finished[1])["start", 0]["scores"]["pair_accuracy"]
+    # The chosen answers of this world are all a, so the judge that counts a is always right.
+    assert accuracies["gold"]["accuracy"] == 1.0
+    assert set(accuracies) == {"gold", "proxy", "shorter"}
+    assert accuracies["proxy"]["pairs"] == accuracies["shorter"]["pairs"] > 0
 
 
 def test_scores_are_of_the_best_temperature_and_divergence_starts_at_zero(finished):
@@ -74,6 +96,7 @@ def test_scores_are_of_the_best_temperature_and_divergence_starts_at_zero(finish
         best = max(scores["by_temperature"].values(), key=lambda one: one["gold"])
         assert scores["by_temperature"][f"{scores['temperature']:g}"]["gold"] == best["gold"]
         assert len(record["items"]) == 16
+        assert 1.0 in [float(t) for t in scores["by_temperature"]]
         assert scores["gold"] == pytest.approx(sum(item["gold"] for item in record["items"]) / 16)
         assert scores["tasks"]["spell"]["n"] == 8
     assert records["start", 0]["scores"]["kl_start"] == pytest.approx(0.0, abs=1e-6)
@@ -84,8 +107,8 @@ def test_scores_are_of_the_best_temperature_and_divergence_starts_at_zero(finish
 def test_the_scorer_loads_no_algorithm_and_a_training_process_knows_no_gold(finished):
     jobs = [json.loads(path.read_text()) for path in finished[1].glob("*/*/job.json")]
     trained = [job for job in jobs if job["kind"] == "train"]
-    assert len(trained) == 6
-    assert not any("judge" in json.dumps(job) for job in trained)
+    assert len(trained) == 2 * len(TRAINED)
+    assert not any("judge:share_of_a" in json.dumps(job) for job in trained)
     scored = next(job for job in jobs if job["kind"] == "score")
     code = (
         "import sys, json; from zoo_harness.jobs import Job; from zoo_harness.worker import _prepare;"
@@ -129,7 +152,7 @@ def test_a_killed_bench_goes_on_to_the_same_weights_ledger_and_board(finished, w
         kill_one_cell(tmp_path / "zoo-runs" / "spec" / "cells", killed, bench)
         if bench.wait(timeout=250) == 0:
             break
-    assert killed == {f"{row}-seed0" for row in ROWS}
+    assert killed == {f"{row}-seed0" for row in TRAINED}
     undisturbed, resumed = records_of(finished[1]), records_of(tmp_path / "zoo-runs" / "spec")
     for cell, record in undisturbed.items():
         mine = {key: value for key, value in record.items() if key not in NOT_REPEATED}

@@ -183,8 +183,8 @@ class Plan:
         return {**own, **nothing, **self._materials(stages, half)}
 
     def _materials(self, stages: Stages, half: str | None = None) -> dict[str, Any]:
-        """What a training process reads. It is not told of the hidden judge, nor of the tasks."""
-        blind = self.spec.model_copy(update={"gold": None, "tasks": []})
+        """What a training process reads. It is not told of the hidden judge, of tasks, nor of other rows."""
+        blind = self.spec.model_copy(update={"gold": None, "tasks": [], "algorithms": []})
         if "pairs" in stages:
             blind = blind.model_copy(update={"preferences": None})  # the annotator may be the hidden judge
         if self.spec.gold == FROM_PAIRS:

@@ -139,7 +139,7 @@ def test_a_row_that_always_failed_is_listed_with_its_error(make_bench: Make, mak
 
 
 def test_missing_cells_are_unfinished_and_planned_rows_are_shown(make_bench: Make, fill: Fill) -> None:
-    plan = [{"row": row, "algorithm": row, "settings": {"beta": 0.1}} for row in ("later", "a")]
+    plan = [{"row": row, "algorithm": row, "settings": {"beta": 0.1}, "kind": "algorithm"} for row in ("later", "a")]
     records = fill(3, a=[0.7, 0.7], b=[0.6] * 3)
     board = build(make_bench(seeds=3, algorithms=plan), records)
     assert row_of(board, "a")["status"] == row_of(board, "later")["status"] == "unfinished"

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from zoo_leaderboard.cells import START, Cell, cells, choose_headline, sft_row
+from zoo_leaderboard.judges import accuracies, is_too_weak, judge_notes
 from zoo_leaderboard.ranks import (
     SEEDS_TO_PUBLISH,
     SEEDS_TO_RANK,
@@ -31,14 +32,16 @@ def build(bench: Bench, records: Sequence[Record]) -> dict[str, Any]:
     if not any(values.values()):
         values = {}
     pairs = compare(values, test=bench["seeds"] >= SEEDS_TO_RANK)
-    ranking = bench["seeds"] >= SEEDS_TO_RANK and bool(values)
+    judges = accuracies(records)
+    ranking = bench["seeds"] >= SEEDS_TO_RANK and bool(values) and not is_too_weak(judges.get("gold"))
     return {
         "schema_version": SCHEMA_VERSION,
         **{name: bench[name] for name in ("bench_id", "name", "preset", "seeds", "base", "command", "tasks")},
         "budget": bench["flops_budget"],
         "headline": choose_headline(records),
         "sft_row": sft_row(records),
-        "conditional_notes": list(_notes(bench, records, rows)),
+        "judges": judges,
+        "conditional_notes": [*_notes(bench, records, rows), *judge_notes(judges)],
         "rows": _with_ranks(rows, pairs) if ranking else rows,
         "pairs": pairs,
         "minimum_detectable_difference": minimum_detectable_difference(values),

@@ -79,7 +79,18 @@ def _headline(record: Record, start: Record | None, rule: Headline | None) -> fl
     return gain / headroom if gain is not None and headroom is not None and headroom > 0 else None
 
 
-ScoreName = Literal["gold", "gold_best", "proxy", "kl_start", "win_start", "length", "ended", "distinct", "temperature"]
+ScoreName = Literal[
+    "gold",
+    "gold_best",
+    "proxy",
+    "kl_start",
+    "win_start",
+    "length",
+    "ended",
+    "distinct",
+    "temperature",
+    "flops_per_query",
+]
 
 
 def score(record: Record | None, name: ScoreName) -> float | None:

@@ -62,6 +62,11 @@ def number(value: float | int | None, digits: int = 2, *, signed: bool = False) 
     return f"{rounded:{'+' if signed and rounded else ''}.{digits}f}"
 
 
+def scientific(value: float | None) -> str:
+    """Return a large number with three digits, or a dash."""
+    return NONE if value is None else f"{value:.3g}"
+
+
 def interval(quantity: Mapping[str, Any]) -> str:
     """Return "mean [low, high]", or the mean alone where there is no interval."""
     mean = number(quantity["mean"])

@@ -12,11 +12,12 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from zoo_leaderboard.columns import DISPENSABLE, NONE, columns, facts, interval, number, plain
+from zoo_leaderboard.columns import DISPENSABLE, NONE, columns, facts, interval, number, plain, scientific
 from zoo_leaderboard.page import page
 
 __all__ = ["csv", "markdown", "page", "table"]
 
+BEST_OF = "best-of-"
 _ENDLESS = 1000
 _TEXT_WIDTH = 15
 _MARKS = re.compile(r"([\\`*|~\[\]])")
@@ -97,23 +98,40 @@ def _task_cells(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
 
 
 def _costs(board: Mapping[str, Any]) -> str:
-    titles = ["Row", "FLOPs", "Stages", "Updates", "Tokens sampled", "Judge calls", "Labels", "Seconds", "MB"]
-    return "## Costs\n\n" + _grid(titles, (_cost_cells(row) for row in board["rows"]))
+    titles = ["Row", "FLOPs", "Stages", "Updates", "Tokens sampled", "Judge calls", "Labels", "Seconds"]
+    titles += ["Models", "MB", "FLOPs/answer", "Answers to break even"]
+    return "## Costs\n\n" + _grid(titles, (_cost_cells(row, board) for row in board["rows"]))
 
 
-def _cost_cells(row: Mapping[str, Any]) -> list[str]:
+def _cost_cells(row: Mapping[str, Any], board: Mapping[str, Any]) -> list[str]:
     shares = [stage["share"] for stage in row["stages"] if stage["share"] is not None]
     labels = ", ".join(f"{count:g} {name}" for name, count in sorted(row["labels"].items()) if count)
     memory = row["peak_memory_bytes"]
     return [
         row["row"],
-        NONE if row["flops_used"] is None else f"{row['flops_used']:.3g}",
+        scientific(row["flops_used"]),
         f"{sum(shares):.0%}" if shares else NONE,
         *(number(row[name], digits=0) for name in ("updates", "generated_tokens", "judge_calls")),
         labels or NONE,
         number(row["wall_seconds"], digits=0),
+        number(row["models_resident"], digits=1),
         NONE if memory is None else number(memory / 1e6, digits=0),
+        scientific(row["flops_per_query"]["mean"]),
+        scientific(break_even(row, board)),
     ]
+
+
+def break_even(row: Mapping[str, Any], board: Mapping[str, Any]) -> float | None:
+    """Return after how many answers a trained row has cost less than each best-of-n row that answers dearer.
+
+    None if there is no such row. Both pay for training, the reward model of best-of-n included, and for answers.
+    """
+    others = [other for other in board["rows"] if other["row"].startswith(BEST_OF) and other["seeds_ok"]]
+    if row["kind"] == "reference" or row["flops_per_query"]["mean"] is None:
+        return None
+    saved = {other["row"]: other["flops_per_query"]["mean"] - row["flops_per_query"]["mean"] for other in others}
+    more = {other["row"]: row["flops_used"] - other["flops_used"] for other in others}
+    return max((max(0.0, more[name] / saving) for name, saving in saved.items() if saving > 0), default=None)
 
 
 def _pairs(board: Mapping[str, Any]) -> str:

@@ -11,7 +11,9 @@ from zoo_leaderboard.verdicts import flags, status
 SAMPLES = 8
 """Answers kept for reading, of the first finished seed."""
 
-_SCORES: tuple[ScoreName, ...] = ("gold", "proxy", "kl_start", "win_start", "length", "ended", "distinct")
+_SCORES: tuple[ScoreName, ...] = (
+    "gold", "proxy", "kl_start", "win_start", "length", "ended", "distinct", "flops_per_query",
+)  # fmt: skip
 _COSTS = (
     "flops_budget", "flops_used", "judge_calls", "generated_tokens", "reward_queries", "optimizer_steps",
     "updates", "wall_seconds",
@@ -19,7 +21,7 @@ _COSTS = (
 _PEAKS = ("peak_memory_bytes", "models_resident")
 _ABOUT = (
     "algorithm", "kind", "plugin", "plugin_version", "paper", "settings", "tuning", "learns_from",
-    "starts_from",
+    "starts_from", "reward", "stops_early",
 )  # fmt: skip
 
 
@@ -66,7 +68,7 @@ def planned_row(bench: Bench, plan: Planned) -> dict[str, Any]:
     empty |= {name: summarize([]) for name in ("capability", "capability_delta_start")}
     lists = ("seeds", "temperature", "weights_sha256", "by_seed", "flags", "errors", "samples")
     row = nothing | empty | {name: [] for name in lists} | dict(plan)
-    row |= {"kind": "algorithm", "learns_from": [], "seeds_ok": 0, "seeds_total": bench["seeds"]}
+    row |= {"learns_from": [], "seeds_ok": 0, "seeds_total": bench["seeds"]}
     return row | {"rank_low": None, "rank_high": None, "status": "unfinished"}
 
 

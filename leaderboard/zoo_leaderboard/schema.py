@@ -29,6 +29,7 @@ class Planned(TypedDict):
     row: str
     algorithm: str | None
     settings: dict[str, Any]
+    kind: Kind
 
 
 @with_config(ConfigDict(strict=True, extra="allow"))
@@ -59,6 +60,13 @@ class TaskScore(TypedDict):
     """Whether it is a share of right answers, 0 to 1; a perplexity or a length is shown but is no capability."""
 
 
+class PairAccuracy(TypedDict):
+    """How often a judge ranks pairs, that it was not trained on, as people did; ties count 1/2."""
+
+    accuracy: Annotated[float, Field(ge=0, le=1)]
+    pairs: Annotated[int, Field(ge=1)]
+
+
 class Scores(TypedDict):
     """What the scorer found for the final weights, at the row's own best temperature."""
 
@@ -72,6 +80,10 @@ class Scores(TypedDict):
     ended: float | None
     distinct: float | None
     temperature: float | None
+    flops_per_query: float | None
+    """What one answer costs; of a best-of-n row all n samples and their scores."""
+    pair_accuracy: NotRequired[dict[str, PairAccuracy]]
+    """On the row `start` alone: of "gold", of "proxy", and of the baseline by which the "shorter" answer wins."""
     by_temperature: dict[str, dict[str, float | None]]
     tasks: dict[str, TaskScore]
     parts: dict[str, float | None]
@@ -123,6 +135,10 @@ class Record(TypedDict):
     tuning: str | None
     learns_from: list[str]
     starts_from: str | None
+    reward: str | None
+    """The reward that the row learned from."""
+    stops_early: str
+    """The rule by which the algorithm may end before its budget is spent; empty if it has none."""
     seed: int
     attempt: int
     status: Literal["ok", "failed"]

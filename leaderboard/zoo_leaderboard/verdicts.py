@@ -55,7 +55,7 @@ def _ledger_flags(record: Record) -> Iterable[str]:
         return
     if used > budget * (1 + 1e-9):
         yield "over budget"
-    elif used < BUDGET_FLOOR * budget and not _explained(record, used, budget - used):
+    elif used < BUDGET_FLOOR * budget and not record["stops_early"] and not _explained(record, used, budget - used):
         yield "budget under-used"
 
 

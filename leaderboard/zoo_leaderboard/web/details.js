@@ -40,7 +40,7 @@ function detail(row, index) {
 function about(row) {
   return [
     ["Algorithm", row.algorithm], ["Plugin", row.plugin ? `${row.plugin} ${row.plugin_version ?? ""}` : null], ["Paper", paperLink(row.paper)],
-    ["Learns from", (row.learns_from ?? []).join(", ")], ["Starts from", row.starts_from], ["Settings are", row.tuning],
+    ["Learns from", (row.learns_from ?? []).join(", ")], ["Reward", row.reward], ["May stop early", row.stops_early], ["Starts from", row.starts_from], ["Settings are", row.tuning],
     ["Charged / counted compute", number(row.audit_ratio, 4)], ["Worst case of the headline", number(row.headline_worst_case, 3)],
   ];
 }
@@ -48,7 +48,8 @@ function about(row) {
 function counts(row) {
   return [
     ["Optimizer steps", short(row.optimizer_steps)], ["Updates", short(row.updates)], ["Tokens sampled", short(row.generated_tokens)],
-    ["Reward queries", short(row.reward_queries)], ["Judge calls", short(row.judge_calls)], ["Models resident", short(row.models_resident)],
+    ["Reward queries", short(row.reward_queries)], ["Judge calls", short(row.judge_calls)], ["Models resident", number(row.models_resident, 1)],
+    ["FLOPs an answer", short(row.flops_per_query.mean)],
     ...Object.entries(row.labels).map(([name, count]) => [`Labels: ${name}`, short(count)]),
   ];
 }
