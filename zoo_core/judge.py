@@ -14,7 +14,7 @@ from zoo_core.errors import ModelError, SpecError
 from zoo_core.functional import masked_sum
 from zoo_core.ledger import Ledger
 from zoo_core.plugins import plugins
-from zoo_core.rollout import response_logprobs, sample_cached
+from zoo_core.rollout import Responses, response_logprobs, sample_cached
 
 Answers = TypeVar("Answers")
 Verdict = list[float] | None
@@ -75,6 +75,8 @@ class CausalJudge:
     def verdicts(self, questions: Sequence[Text], answers: Sequence[str]) -> list[Verdict]:
         """log P(answer | question), summed over the answer's tokens; what ends the answer is not counted."""
         ids = [self.tokenizer(answer, add_special_tokens=False)["input_ids"] for answer in answers]
+        if all(len(one) == 1 for one in ids):
+            return self._next_token(questions, [one[0] for one in ids])
         encoder = self._encoder(max(map(len, ids)))
         rows = [(question, answer) for question in questions for answer in answers]
         found: list[float] = []
@@ -83,6 +85,18 @@ class CausalJudge:
             batch = encoder.responses(some, [False] * len(some))
             found += masked_sum(response_logprobs(self.model, batch), batch.mask).tolist()
         return [list(found[start : start + len(answers)]) for start in range(0, len(found), len(answers))]
+
+    def _next_token(self, questions: Sequence[Text], answers: Sequence[int]) -> list[Verdict]:
+        """Read all answers of one token each from one look at the question."""
+        encoder = self._encoder(1)
+        found: list[Verdict] = []
+        for start in range(0, len(questions), self.batch_size):
+            prompts = encoder.prompts(questions[start : start + self.batch_size])
+            none = torch.zeros_like(prompts.attention[:, :0])
+            inputs = Responses.join(prompts, prompts.tokens[:, :0], none).inputs
+            logits = self.model(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1].float()
+            found += logits.log_softmax(-1)[:, list(answers)].tolist()
+        return found
 
     def write(self, questions: Sequence[Text], longest: int, temperature: float, seed: int) -> list[str]:
         """Sample, or decode greedily, up to the end or `longest` tokens."""

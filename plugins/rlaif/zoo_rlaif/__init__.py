@@ -1,0 +1,1 @@
+"""Learning from AI feedback: RLAIF, d-RLAIF and Constitutional AI."""

@@ -1,0 +1,80 @@
+"""Settings of RLAIF and d-RLAIF.
+
+Learning rates, batches and the numbers of pairs suit models of a few million parameters and budgets to match; they are
+hand-set until `zoo tune-defaults` chooses them.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class RLAIFConfig:
+    """Settings of RLAIF."""
+
+    constitution: str | None = None
+    """Path of the constitution; None takes the judge's own, else the shipped one."""
+    pairs: int = 512
+    """Pairs of samples that the judge is asked about."""
+    pairs_per_update: int = 32
+    """Pairs per update of the labelling stage."""
+    label_share: float = 0.25
+    """Most of the budget (without the start's stages) that labelling may take, whatever `pairs` says."""
+    reward_epochs: float = 2.0
+    """Passes of the reward model over the labelled pairs (the paper: 2 to 3)."""
+    reward_batch_size: int = 32
+    """Pairs per update of the reward model."""
+    reward_learning_rate: float = 5e-4
+    """Peak step size of AdamW for the reward model."""
+    reward_share: float = 0.4
+    """Most of the budget that fitting the reward model may take, whatever `reward_epochs` says."""
+    batch_size: int = 32
+    """Responses sampled per update of REINFORCE."""
+    temperature: float = 1.0
+    """Sampling temperature of pairs and rollouts; all log-probabilities are taken at it."""
+    learning_rate: float = 1e-4
+    """Peak step size of AdamW, for policy and baseline."""
+    kl_coefficient: float = 0.05
+    """β: the return is (1 − β) score − β divergence from the reference in nats (the paper's value)."""
+    missing_eos_score: float = -1.0
+    """Score of a response that did not end itself, in standard deviations of the reward on the start's samples."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this L2 norm."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectRLAIFConfig:
+    """Settings of d-RLAIF; what RLAIF has, too, means the same."""
+
+    constitution: str | None = None
+    """Path of the constitution; None takes the judge's own, else the shipped one."""
+    batch_size: int = 32
+    """Responses sampled, and rated by the judge, per update."""
+    temperature: float = 1.0
+    """Sampling temperature of rollouts; all log-probabilities are taken at it."""
+    learning_rate: float = 1e-4
+    """Peak step size of AdamW, for policy and baseline."""
+    kl_coefficient: float = 0.05
+    """β: the return is (1 − β) score − β divergence from the reference in nats."""
+    missing_eos_score: float = -1.0
+    """Score of a response that did not end itself, in standard deviations of the ratings of the start's samples."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this L2 norm."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+def check(config: object) -> None:
+    """Raise for a count that is none, a share that is none, or no passes at all."""
+    for name, value in vars(config).items():
+        if isinstance(value, int) and value < 1:
+            raise ValueError(f"{name}={value} must be 1 or more.")
+        if name.endswith("_share") and not 0 < value <= 1:
+            raise ValueError(f"{name}={value} must be above 0, and 1 at most.")
+        if name.endswith("_epochs") and value <= 0:
+            raise ValueError(f"{name}={value} must be above 0.")
+        if name == "kl_coefficient" and not 0 <= value < 1:
+            raise ValueError(f"kl_coefficient={value} must be 0 or more and below 1; at 1 the score would not count.")

@@ -1,0 +1,187 @@
+"""The constitution: a YAML file that says what a judge is asked, and in which words. Users edit it.
+
+`principles` are what answers are held to, each with its question for the forms in which it can be asked. `forms` are
+the texts around the questions: {question} stands for the principle's; {prompt}, {first}, {second}, {answer} and
+{critique} for what is judged. `constitution.yaml` beside this file serves where neither the user nor the judge brings
+another; its comments explain every key.
+"""
+
+import string
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from zoo_core.data import Message, Text
+from zoo_core.errors import SpecError
+
+SHIPPED = Path(__file__).parent / "constitution.yaml"
+FormName = Literal["comparison", "rating", "critique", "revision"]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Principle(_Strict):
+    """One thing that answers are held to. It is not drawn for a form that it has no question for."""
+
+    name: str
+    comparison: str | None = None
+    rating: str | None = None
+    critique: str | None = None
+    revision: str | None = None
+
+
+class Reasoning(_Strict):
+    """Chain of thought before the answer, and how certain the label may be after it."""
+
+    ask: str
+    conclude: str
+    tokens: int = Field(128, ge=1)
+    clamp: tuple[Share, Share] = (0.4, 0.6)
+
+    @field_validator("clamp")
+    @classmethod
+    def _ordered(cls, clamp: tuple[float, float]) -> tuple[float, float]:
+        if clamp[0] > clamp[1]:
+            raise ValueError(f"{list(clamp)} must be [lowest, highest]")
+        return clamp
+
+
+class Example(_Strict):
+    """A question as the judge would read it, and the answer it should give."""
+
+    ask: str
+    answer: str
+
+
+class Form(_Strict):
+    """The text around a principle's question."""
+
+    needed: ClassVar[frozenset[str]]
+    allowed: ClassVar[frozenset[str]]
+
+    ask: str
+    examples: tuple[Example, ...] = ()
+
+    @field_validator("ask")
+    @classmethod
+    def _shows_what_is_judged(cls, ask: str) -> str:
+        found = {name for _, name, _, _ in string.Formatter().parse(ask) if name is not None}
+        if cls.needed - found:
+            raise ValueError(f"{{{min(cls.needed - found)}}} is missing: the judge would not see it")
+        if found - cls.allowed:
+            known = ", ".join(f"{{{name}}}" for name in sorted(cls.allowed))
+            raise ValueError(f"{{{min(found - cls.allowed)}}} stands for nothing here; there are {known}")
+        return ask
+
+
+class Comparison(Form):
+    """Which of two answers is better."""
+
+    needed = frozenset({"question", "first", "second"})
+    allowed = needed | {"prompt"}
+
+    answers: tuple[str, str]
+    reasoning: Reasoning | None = None
+
+
+class Rating(Form):
+    """How good one answer is; what the judge can say goes from worst to best."""
+
+    needed = frozenset({"question", "answer"})
+    allowed = needed | {"prompt"}
+
+    answers: tuple[str, ...] = Field(min_length=2)
+
+
+class Critique(Form):
+    """What is wrong with an answer."""
+
+    needed = frozenset({"question", "answer"})
+    allowed = needed | {"prompt"}
+
+    tokens: int = Field(128, ge=1)
+
+
+class Revision(Form):
+    """A better answer."""
+
+    needed = frozenset({"question", "answer"})
+    allowed = needed | {"prompt", "critique"}
+
+    tokens: int = Field(256, ge=1)
+
+
+class Forms(_Strict):
+    """The texts around the questions; those that an algorithm does not ask in may be left out."""
+
+    comparison: Comparison | None = None
+    rating: Rating | None = None
+    critique: Critique | None = None
+    revision: Revision | None = None
+
+
+class Constitution(_Strict):
+    """Principles, and the forms in which a judge is asked about them."""
+
+    asked_as: Literal["conversation", "text"] = "conversation"
+    principles: tuple[Principle, ...] = Field(min_length=1)
+    forms: Forms
+
+    @classmethod
+    def load(cls, path: str | Path | None, *needed: FormName) -> "Constitution":
+        """Read a file, or the shipped one; `SpecError` names the file and the key that is wrong or missing."""
+        path = Path(path or SHIPPED)
+        try:
+            found = cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise SpecError(f"constitution: {path} cannot be read ({error.strerror}); name a YAML file.") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise SpecError(f"constitution: {path} is not YAML: {error}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            key, what = ".".join(map(str, first["loc"])) or "top level", first["msg"].removeprefix("Value error, ")
+            raise SpecError(f"constitution: {path}: {key}: {what}. See {SHIPPED}.") from None
+        for form in needed:
+            if getattr(found.forms, form) is None:
+                raise SpecError(f"constitution: {path}: forms.{form} is missing, and this algorithm asks in that form.")
+            if not found.asked(form):
+                raise SpecError(f"constitution: {path}: principles: none has a question under `{form}:`.")
+        if found.asked("critique") and found.forms.critique is None:
+            raise SpecError(f"constitution: {path}: forms.critique is missing, but principles have critiques.")
+        return found
+
+    def asked(self, form: FormName) -> list[Principle]:
+        """Return the principles that have a question for a form."""
+        return [principle for principle in self.principles if getattr(principle, form) is not None]
+
+    def question(self, form: FormName, principle: Principle, **judged: str) -> Text:
+        """Return what the judge is asked, examples first."""
+        words: Form = getattr(self.forms, form)
+        asked = words.ask.format(question=getattr(principle, form), **judged)
+        if self.asked_as == "text":
+            return "\n\n".join([*(example.ask + example.answer for example in words.examples), asked])
+        turns: list[Message] = []
+        for example in words.examples:
+            turns += [{"role": "user", "content": example.ask}, {"role": "assistant", "content": example.answer}]
+        return [*turns, {"role": "user", "content": asked}]
+
+
+def continued(question: Text, answer: str, ask: str) -> Text:
+    """Return a question with the judge's answer to it, and what it is asked then."""
+    if isinstance(question, str):
+        return f"{question}{answer}\n{ask}"
+    return [*question, {"role": "assistant", "content": answer}, {"role": "user", "content": ask}]
+
+
+def plain(text: Text) -> str:
+    """Return a prompt as a judge reads it: its words, and who said them if there are several turns."""
+    if isinstance(text, str):
+        return text
+    if len(text) == 1:
+        return text[0]["content"]
+    return "\n\n".join(f"{message['role']}: {message['content']}" for message in text)

@@ -1,0 +1,92 @@
+"""From a judge's preferences to a reward model: the two loops that RLAIF and Constitutional AI share."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import AdamW
+from transformers import PreTrainedModel
+from zoo_reward_model.loss import soft_label_loss
+from zoo_reward_model.train import scores
+
+from zoo_core.errors import SpecError
+from zoo_core.functional import minibatches
+from zoo_core.run import Run
+from zoo_core.schedule import set_learning_rate
+from zoo_rlaif.cai_config import CAIConfig
+from zoo_rlaif.config import RLAIFConfig
+from zoo_rlaif.constitution import Constitution
+from zoo_rlaif.labels import compare, drawn
+
+Pair = dict[str, Any]
+"""A prompt, two answers of the policy, whether it ended them, the principle, and the judge's preference."""
+
+
+def label_pairs(
+    config: RLAIFConfig | CAIConfig, run: Run, constitution: Constitution, pairs: list[Pair]
+) -> Iterator[dict[str, float]]:
+    """Sample two answers to each prompt and ask the judge which is better; what it says is added to `pairs`."""
+    for update in run.updates(math.ceil(config.pairs / config.pairs_per_update)):
+        prompts = run.prompts.batch(update, config.pairs_per_update)
+        samples = run.sample(prompts.repeat(2), config.temperature).samples
+        couples = list(zip(samples[::2], samples[1::2], strict=True))
+
+        principles = drawn(constitution.asked("comparison"), len(couples), run.rng(update, "principles"))
+        answers = [(first.response, second.response) for first, second in couples]
+        labels = compare(run.judge, constitution, principles, prompts.texts, answers, update)
+
+        given = [label for label in labels if label is not None]
+        for (first, second), principle, label in zip(couples, principles, labels, strict=True):
+            if label is not None:
+                pairs.append(
+                    {
+                        "prompt": first.prompt if isinstance(first.prompt, str) else [dict(m) for m in first.prompt],
+                        "first": first.response,
+                        "second": second.response,
+                        "ended": [first.ended, second.ended],
+                        "principle": principle.name,
+                        "first_preferred": label.preference,
+                    }
+                )
+        asked = max(1, len(given))
+        yield {
+            "answered": len(given) / len(labels),
+            "same_position": sum(label.same_position for label in given) / asked,
+            "decided": sum(abs(2 * label.preference - 1) for label in given) / asked,
+        }
+
+
+def fit_reward_model(
+    config: RLAIFConfig | CAIConfig, run: Run, scorer: PreTrainedModel, pairs: list[Pair]
+) -> Iterator[dict[str, float]]:
+    """Fit the scorer to the judge's soft labels, pass by pass."""
+    if not pairs:
+        raise SpecError(
+            "the judge abstained on every pair. Try its questions by hand, and reword forms.comparison of the "
+            "constitution, or its answers, until it answers with one of them."
+        )
+    optimizer = run.keep("optimizer", AdamW(scorer.parameters(), weight_decay=0.0))
+    batches = math.ceil(len(pairs) / config.reward_batch_size)
+
+    for update in run.updates(math.ceil(config.reward_epochs * batches)):
+        epoch, place = divmod(update, batches)
+        order = list(minibatches(len(pairs), config.reward_batch_size, run.rng(epoch, "order")))[place]
+        rows = [pairs[row] for row in order.tolist()]
+        first, second = (
+            scores(scorer, run.encode([(row["prompt"], row[which]) for row in rows], [row["ended"][n] for row in rows]))
+            for n, which in enumerate(("first", "second"))
+        )
+        preferred = torch.tensor([row["first_preferred"] for row in rows], device=first.device)
+        loss = soft_label_loss(first, second, preferred)
+
+        set_learning_rate(optimizer, config.reward_learning_rate, run.progress)
+        optimizer.zero_grad()
+        loss.backward()
+        clip_grad_norm_(scorer.parameters(), config.max_grad_norm)
+        optimizer.step()
+
+        yield {"loss": loss.item(), "agreement": ((first > second) == (preferred > 0.5)).float().mean().item()}
+
+    optimizer.zero_grad()  # what follows needs the scores alone, and gradients are as large as the model

@@ -1,0 +1,1 @@
+"""Tells the zoo about judges on servers. Everything heavy is imported where it is used."""

@@ -1,0 +1,105 @@
+"""The first phase of Constitutional AI: answers are criticised and revised, and the policy learns the revisions."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import AdamW
+from zoo_sft.loss import sft_loss
+
+from zoo_core.errors import SpecError
+from zoo_core.functional import minibatches
+from zoo_core.rollout import response_logprobs
+from zoo_core.run import Run
+from zoo_core.schedule import set_learning_rate
+from zoo_rlaif.cai_config import CAIConfig
+from zoo_rlaif.constitution import Constitution, plain
+from zoo_rlaif.labels import drawn
+
+Revision = dict[str, Any]
+"""A prompt as it was asked, the revised answer, and by which principle and critique it came about."""
+
+
+def revise(
+    config: CAIConfig, run: Run, constitution: Constitution, revisions: list[Revision]
+) -> Iterator[dict[str, float]]:
+    """Answer prompts, then let the judge criticise and revise the answers step by step; all steps are kept."""
+    critique, revision = constitution.forms.critique, constitution.forms.revision
+    assert revision is not None  # `Constitution.load` has seen it
+    for update in run.updates(math.ceil(config.revised_prompts / config.prompts_per_update)):
+        samples = run.sample(run.prompts.batch(update, config.prompts_per_update), config.temperature).samples
+        prompts, answers = [sample.prompt for sample in samples], [sample.response for sample in samples]
+        changed = written = 0
+        for step in range(config.revisions):
+            generator = run.rng(update, f"revision {step}")
+            principles = drawn(constitution.asked("revision"), len(prompts), generator)
+
+            critiques = [""] * len(prompts)
+            criticised = [row for row, principle in enumerate(principles) if principle.critique is not None]
+            if critique and criticised:
+                found = run.judge.write(
+                    [
+                        constitution.question(
+                            "critique", principles[row], prompt=plain(prompts[row]), answer=answers[row]
+                        )
+                        for row in criticised
+                    ],
+                    critique.tokens,
+                    config.temperature,
+                    generator.initial_seed(),
+                )
+                for row, text in zip(criticised, found, strict=True):
+                    critiques[row] = text
+
+            revised = run.judge.write(
+                [
+                    constitution.question("revision", principle, prompt=plain(prompt), answer=answer, critique=text)
+                    for principle, prompt, answer, text in zip(principles, prompts, answers, critiques, strict=True)
+                ],
+                revision.tokens,
+                config.temperature,
+                generator.initial_seed() + 1,
+            )
+            for row, text in enumerate(revised):
+                if text:  # a judge that writes nothing has no revision
+                    changed, written = changed + (text != answers[row]), written + 1
+                    answers[row] = text
+                    revisions.append(
+                        {
+                            "prompt": prompts[row]
+                            if isinstance(prompts[row], str)
+                            else [dict(m) for m in prompts[row]],
+                            "response": text,
+                            "step": step,
+                            "principle": principles[row].name,
+                            "critique": critiques[row],
+                        }
+                    )
+        asked = config.revisions * len(prompts)
+        yield {"written": written / asked, "changed": changed / asked}
+
+
+def tune(config: CAIConfig, run: Run, revisions: list[Revision]) -> Iterator[dict[str, float]]:
+    """Fine-tune the policy on the revisions, each behind its original prompt: it learns to answer so straight away."""
+    if not revisions:
+        raise SpecError(
+            "the judge wrote no revision at all. Try its questions by hand, and reword forms.revision of the "
+            "constitution until it answers."
+        )
+    optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0))
+    batches = math.ceil(len(revisions) / config.tuning_batch_size)
+
+    for update in run.updates(math.ceil(config.tuning_epochs * batches)):
+        epoch, place = divmod(update, batches)
+        order = list(minibatches(len(revisions), config.tuning_batch_size, run.rng(epoch, "order")))[place]
+        batch = run.encode([(revisions[row]["prompt"], revisions[row]["response"]) for row in order.tolist()])
+        loss = sft_loss(response_logprobs(run.policy, batch), batch.mask)
+
+        set_learning_rate(optimizer, config.tuning_learning_rate, run.progress)
+        optimizer.zero_grad()
+        loss.backward()
+        clip_grad_norm_(run.policy.parameters(), config.max_grad_norm)
+        optimizer.step()
+
+        yield {"loss": loss.item()}
