@@ -1,6 +1,22 @@
-"""RRHF passes the suite."""
+"""RRHF passes the suite, learns the order of responses, and ends at the distribution of the best of n."""
 
-from zoo_core.testing import AlgorithmSuite
+from collections import Counter
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+from zoo_rrhf.config import RRHFConfig
+from zoo_rrhf.likelihood import Likelihood
+from zoo_rrhf.train import batch_of, train
+
+from zoo_core.data import Preference
+from zoo_core.reward import pair_accuracy
+from zoo_core.run import Run
+from zoo_core.testing import AlgorithmSuite, tiny_encoder, tiny_policy, tiny_run, tiny_session
+
+ARMS = {"a": 0.0, "b": 0.5, "c": 1.0, "d": 0.25}
+"""Four answers of one letter and their rewards."""
+TOKENS = tiny_encoder().tokenizer.convert_tokens_to_ids(list(ARMS))
 
 
 class TestRRHF(AlgorithmSuite):
@@ -8,3 +24,198 @@ class TestRRHF(AlgorithmSuite):
     settings = {"batch_size": 8, "samples": 2}
     updates = 30.0
     loops = 2
+
+
+class Bandit(LlamaForCausalLM):
+    """A tiny Llama that can say nothing but one arm, and then has to end."""
+
+    def forward(self, input_ids, **settings):
+        out = super().forward(input_ids=input_ids, **settings)
+        arms = torch.tensor(TOKENS)
+        said = torch.isin(input_ids[:, -out.logits.shape[1] :], arms).unsqueeze(-1)
+        word = torch.arange(out.logits.shape[-1])
+        allowed = torch.where(said, word == self.config.eos_token_id, torch.isin(word, arms))
+        out.logits = out.logits.masked_fill(~allowed, -1e9)
+        return out
+
+
+def five_letters():
+    """Return a policy that knows the letters a to e only, so that it ends and says a now and then from the start."""
+    return tiny_policy(vocab_size=12)
+
+
+def pair(prompt, chosen, rejected):
+    prompt, chosen, rejected = (
+        [{"role": role, "content": text}]
+        for role, text in [("user", prompt), ("assistant", chosen), ("assistant", rejected)]
+    )
+    return Preference(prompt, chosen, rejected, f"{prompt} {chosen} {rejected}")
+
+
+def pairs_of_a(prompts):
+    """Pairs of two letters of which people prefer the one with more of the letter a."""
+    texts = [(x + y, z + w) for x in "abe" for y in "abe" for z in "abe" for w in "abe"]
+    texts = [(one, other) for one, other in texts if one.count("a") > other.count("a")]
+    return [pair(prompt, *two) for prompt in prompts for two in texts]
+
+
+PAIRS = {"preferences": pairs_of_a(["ab"])}
+"""24 pairs."""
+
+
+def trained(config, budget, **settings):
+    """Train; return the session, and the metrics and FLOPs of each update."""
+    session = tiny_session(["preferences", "reward"], budget=budget, **settings)
+    history = [(metrics, session.ledger.flops) for metrics in train(config, Run(session))]
+    return session, history
+
+
+def test_a_group_is_the_pair_and_the_samples_that_differ_with_the_scores_of_all():
+    session = tiny_session(["preferences", "reward"], policy=five_letters(), rows=PAIRS)
+    rows = list(PAIRS["preferences"])
+    training = train(RRHFConfig(samples=20), Run(session))
+    history = [next(training) for _ in range(5)]
+    groups = session.kept["groups"]
+    assert len(groups) == len(rows) == 24  # one pass of 3 updates over 24 pairs
+    assert [set(metrics) & {"score", "rank_loss"} for metrics in history] == [{"score"}] * 3 + [{"rank_loss"}] * 2
+    for group in groups:
+        chosen, rejected, *sampled = group["responses"]
+        (row,) = [row for row in rows if (row.chosen, row.rejected) == (chosen, rejected)]
+        rows.remove(row)
+        texts = [chosen[0]["content"], rejected[0]["content"], *sampled]
+        assert group["scores"] == pytest.approx([text.count("a") / max(1, len(text)) for text in texts])
+        assert len(set(zip(texts, group["ended"], strict=True))) == len(texts) == len(group["ended"])
+        # A sample that was cut has the longest length; one that ended itself is shorter.
+        assert all((len(text) < 6) >= ended for text, ended in zip(sampled, group["ended"][2:], strict=True))
+    assert len({len(group["scores"]) for group in groups}) > 1
+    assert any(False in group["ended"] for group in groups)
+
+
+def test_metrics_of_collecting_tell_what_was_sampled_and_what_is_taught():
+    session = tiny_session(["preferences", "reward"], policy=five_letters(), rows=PAIRS)
+    metrics = next(train(RRHFConfig(batch_size=24, samples=4), Run(session)))
+    groups = session.kept["groups"]
+    assert metrics["best_score"] == pytest.approx(sum(max(group["scores"]) for group in groups) / 24)
+    assert metrics["score"] < metrics["best_score"] - 0.3
+    assert 0.0 < metrics["ended"] < 1.0
+    assert session.ledger.reward_queries == 24 * (4 + 2)
+
+
+def test_a_response_that_was_cut_is_trained_on_without_an_end(monkeypatch):
+    session, seen = tiny_session(["preferences", "reward"], policy=five_letters(), rows=PAIRS), []
+    encode = Run.encode
+    monkeypatch.setattr(Run, "encode", lambda run, *given: seen.append((given, encode(run, *given))) or seen[-1][1])
+    training = train(RRHFConfig(batch_size=24), Run(session))
+    for _ in range(3):
+        next(training)
+    ((_, ended), responses) = seen[0]
+    last = responses.responses.gather(1, responses.mask.sum(1, keepdim=True) - 1).squeeze(1)
+    some = responses.mask.sum(1) > 1  # an empty response is its end, even where the policy wrote special tokens only
+    assert (last == 2)[some].tolist() == [end for end, long in zip(ended, some.tolist(), strict=True) if long]
+    assert False in ended
+
+
+def test_passes_over_the_groups_hold_each_once_and_differ_in_order():
+    run, groups = tiny_run(), [{"number": number} for number in range(10)]
+    passes = [
+        [group["number"] for update in range(3) for group in batch_of(groups, 3 * epoch + update, 4, run)]
+        for epoch in range(2)
+    ]
+    assert [sorted(one) for one in passes] == [list(range(10))] * 2
+    assert passes[0] != passes[1]
+
+
+def test_the_trained_policy_ranks_pairs_of_prompts_it_has_not_seen():
+    rows, unseen = pairs_of_a(["ab", "cd", "e"]), pairs_of_a(["da", "ee", "b"])
+    session, history = trained(RRHFConfig(learning_rate=3e-3), 5e8, policy=five_letters(), rows={"preferences": rows})
+    tokenizer = session.encoder.tokenizer
+    assert pair_accuracy(Likelihood(five_letters(), tokenizer), unseen) < 0.7
+    assert pair_accuracy(Likelihood(session.policy, tokenizer), unseen) > 0.9
+    losses = [metrics for metrics, _ in history if "rank_loss" in metrics]
+    assert losses[-1]["rank_loss"] < 0.3 * losses[0]["rank_loss"]
+    assert losses[-1]["pair_accuracy"] > 0.9
+
+
+def test_ranking_orders_the_responses_which_imitation_alone_does_not():
+    def left(rank_weight):
+        config = RRHFConfig(learning_rate=3e-3, rank_weight=rank_weight)
+        _, history = trained(config, 6e8, policy=five_letters(), rows=PAIRS)
+        return sum(metrics["rank_loss"] for metrics, _ in history[-3:]) / 3
+
+    assert left(1.0) < 0.6 * left(0.0)
+
+
+def test_later_iterations_sample_from_what_was_trained_and_share_the_budget_equally():
+    budget = 1.2e9
+    session, history = trained(RRHFConfig(iterations=3, learning_rate=1e-2), budget, policy=five_letters(), rows=PAIRS)
+    starts = [number for number, (metrics, _) in enumerate(history) if "score" in metrics][::3]
+    scores = [sum(history[start + number][0]["score"] for number in range(3)) / 3 for start in starts]
+    assert len(scores) == 3
+    assert scores[0] < scores[1] < scores[2]
+    assert scores[2] > scores[0] + 0.3
+    spent = [history[start - 1][1] / budget for start in starts[1:]]
+    assert spent == pytest.approx([1 / 3, 2 / 3], abs=0.05)
+    assert len(session.kept["groups"]) == 24  # of the last iteration alone
+
+
+def test_collecting_ends_at_its_share_of_the_budget_or_with_the_prompts():
+    def collected(share):
+        rows = {"preferences": pairs_of_a(["ab", "cd", "e"])}
+        _, history = trained(RRHFConfig(collect_share=share), 3e8, rows=rows)
+        return [flops for metrics, flops in history if "score" in metrics]
+
+    some, every = collected(0.2), collected(0.9)
+    assert len(every) == 9  # 72 pairs at 8 an update
+    assert 2 <= len(some) < 9
+    assert 0.2 * 3e8 - 1.3 * some[0] < some[-1] <= 0.2 * 3e8
+
+
+def test_imitation_alone_ends_at_the_distribution_of_the_best_of_four():
+    # Of n samples the best has reward r with probability F(r)ⁿ − F(r−)ⁿ, F being the start's distribution of rewards.
+    # The pair is the worst arm twice, which never beats a sample. Likelihood is highest at the observed frequencies.
+    torch.manual_seed(0)
+    bandit = Bandit(LlamaConfig(**{**tiny_policy(hidden_size=16).config.to_dict(), "attn_implementation": "sdpa"}))
+    encoder = tiny_encoder(response_tokens=2)
+
+    def probabilities():
+        with torch.no_grad():
+            logits = bandit(input_ids=encoder.prompts([[{"role": "user", "content": "hi"}]]).tokens).logits[0, -1]
+        return dict(zip(ARMS, logits.softmax(0)[TOKENS].tolist(), strict=True))
+
+    def distance(one, other):
+        return 0.5 * sum(abs(one[arm] - other[arm]) for arm in ARMS)
+
+    start, below, best_of_four = probabilities(), 0.0, {}
+    for arm in sorted(ARMS, key=ARMS.__getitem__):
+        best_of_four[arm] = (below + start[arm]) ** 4 - below**4
+        below += start[arm]
+    session, _ = trained(
+        RRHFConfig(rank_weight=0.0, learning_rate=2e-2, batch_size=96),
+        2e9,
+        policy=bandit,
+        encoder=encoder,
+        rows={"preferences": [pair("hi", "a", "a") for _ in range(96)]},
+        reward=lambda samples: [ARMS[sample.response] for sample in samples],
+    )
+    best = Counter(max(group["scores"]) for group in session.kept["groups"])
+    observed = {arm: best[reward] / best.total() for arm, reward in ARMS.items()}
+    assert distance(start, best_of_four) > 0.3
+    assert distance(observed, best_of_four) < 0.08
+    assert distance(probabilities(), observed) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"samples": 0}, "samples=0 must be 1 or more"),
+        ({"iterations": 0}, "iterations=0 must be 1 or more"),
+        ({"batch_size": 0}, "batch_size=0 must be 1 or more"),
+        ({"collect_share": 0.0}, r"collect_share=0\.0 must lie between 0 and 1"),
+        ({"collect_share": 1.0}, r"collect_share=1\.0 must lie between 0 and 1"),
+        ({"temperature": 0.0}, r"temperature=0\.0 must be above 0"),
+        ({"rank_weight": -1.0}, r"rank_weight=-1\.0 must not be below 0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        RRHFConfig(**settings)

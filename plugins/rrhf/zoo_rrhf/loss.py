@@ -34,7 +34,6 @@ def rank_loss(p: Float[Tensor, "P K"], scores: Float[Tensor, "P K"], present: Bo
     Pairs are formed within a group only. There is no margin: a group in the right order has no gradient.
     Responses with the same score are no pair. Only the order of the scores matters.
     """
-    p = p.masked_fill(~present, 0.0)
     pairs = (scores.unsqueeze(2) < scores.unsqueeze(1)) & present.unsqueeze(2) & present.unsqueeze(1)
     excess = (p.unsqueeze(2) - p.unsqueeze(1)).relu()
     return excess.masked_fill(~pairs, 0.0).sum(dim=(1, 2)).mean()
