@@ -77,6 +77,9 @@ def test_the_best_of_n_pays_for_n_samples_and_their_scores_and_for_the_reward_mo
     assert best["scores"]["flops_per_query"] > 4 * start["scores"]["flops_per_query"] > 0
     assert best["scores"]["proxy"] > start["scores"]["proxy"]
     assert best["scores"]["kl_start"] is None
+    curve = best["scores"]["best_of_curve"]
+    assert [point["n"] for point in curve] == [1, 2, 4]
+    assert curve[0]["proxy"] < curve[1]["proxy"] < curve[2]["proxy"]
     assert [stage["name"] for stage in best["stages"]] == ["reward-model"]
     assert best["weights_sha256"] == start["weights_sha256"]
 

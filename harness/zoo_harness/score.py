@@ -27,6 +27,7 @@ from zoo_core.reward import Calibration, Reward, Sample, Scorer, checked, pair_a
 from zoo_core.rollout import Responses, Rollout, response_logits
 from zoo_core.run import derive, roll_out
 from zoo_core.storage import write_json
+from zoo_harness.best_of import expected_value, kl_bound
 from zoo_harness.jobs import Job, read_json
 from zoo_harness.spec import Spec
 from zoo_harness.work import Materials, environment, open_reward
@@ -142,6 +143,7 @@ class Scoring:
         summary["distinct"] = _distinct([sample.response for rollout in rollouts for sample in rollout.samples])
         if self.best_of > 1:  # no next-token distribution stands behind the best of several
             summary |= {"kl_start": None, "kl_start_per_token": None}
+            summary["best_of_curve"] = self._best_of_curve(model, best)
         else:
             plain = rollouts if best == 1.0 else self.sample(model, test, 1.0, "kl")
             summary |= self._divergence(model, plain)
@@ -166,20 +168,45 @@ class Scoring:
         self, model: PreTrainedModel, prompts: Sequence[Prompt], temperature: float, purpose: str
     ) -> list[Rollout]:
         """One response per prompt, in batches; the same random numbers for every row of a seed."""
-        engine, encoder = self.materials.engine(), self.materials.encoder
         rollouts = []
         for start in range(0, len(prompts), BATCH):
-            batch = encoder.prompts([prompt.prompt for prompt in prompts[start : start + BATCH]]).repeat(self.best_of)
-            generator = torch.Generator(encoder.device).manual_seed(derive(self.job.seed, purpose, temperature, start))
-            rollout = roll_out(engine, model, batch, encoder, temperature, generator)
+            rollout = self._roll_out(model, prompts[start : start + BATCH], temperature, purpose, start)
             rollouts.append(self._best_answers(rollout) if self.best_of > 1 else rollout)
         return rollouts
+
+    def _roll_out(
+        self, model: PreTrainedModel, prompts: Sequence[Prompt], temperature: float, purpose: str, start: int
+    ) -> Rollout:
+        """`best_of` responses per prompt."""
+        engine, encoder = self.materials.engine(), self.materials.encoder
+        batch = encoder.prompts([prompt.prompt for prompt in prompts]).repeat(self.best_of)
+        generator = torch.Generator(encoder.device).manual_seed(derive(self.job.seed, purpose, temperature, start))
+        return roll_out(engine, model, batch, encoder, temperature, generator)
 
     def _best_answers(self, rollout: Rollout) -> Rollout:
         """Of the answers to each prompt the one that the reward which algorithms saw scores highest."""
         assert self.judges.proxy is not None
         scores = torch.tensor(checked(self.judges.proxy, rollout.samples)).view(-1, self.best_of)
         return rollout[scores.argmax(1) + torch.arange(len(scores)) * self.best_of]
+
+    def _best_of_curve(self, model: PreTrainedModel, temperature: float) -> list[dict[str, float | None]]:
+        """What the best of 1, 2, 4 ... samples are worth, estimated without bias on a few test prompts."""
+        prompts = self.materials.texts("test_prompts", self.job.seed, self.spec.evaluation.curve_prompts)
+        rollout = self._roll_out(model, prompts, temperature, "best of", 0)
+        scores = self.judges.score(rollout)
+        sizes = [n for n in (2**power for power in range(20)) if n < self.best_of] + [self.best_of]
+        proxy, gold = scores["proxy"] or [], scores["gold"]
+        curve = []
+        for n in sizes:
+            values: dict[str, list[float]] = {"proxy": [], "gold": []}
+            for first in range(0, len(proxy), self.best_of):
+                order = sorted(range(first, first + self.best_of), key=lambda place: proxy[place])
+                values["proxy"].append(expected_value([proxy[place] for place in order], n))
+                if gold is not None:
+                    values["gold"].append(expected_value([gold[place] for place in order], n))
+            means = {name: _mean_of([some or None]) for name, some in values.items()}
+            curve.append({"n": float(n), "kl_bound": kl_bound(n), **means})
+        return curve
 
     def _pair_accuracies(self) -> dict[str, Any]:
         """How often gold and proxy rank pairs that neither was trained on as people did; and "the shorter wins"."""
