@@ -83,8 +83,9 @@ def zoo_reward(ref: str) -> "Reward | None":
     """Return the reward that `ref` names, or None if the reference is not this plugin's.
 
     A reward is a callable `list[Sample] -> list[float]` **on text** (see `zoo_core.reward.Reward`): a rule, a scorer
-    with any tokenizer, a judge. It may have an attribute `best: float`, the highest score any response can get, and a
-    method `parts(samples) -> dict[str, list[float]]`, the scores it is made of.
+    with any tokenizer, a judge. It may have an attribute `best: float`, the highest score any response can get, a
+    method `parts(samples) -> dict[str, list[float]]`, the scores it is made of, `model`, a module that the run meters,
+    and `identity: str`, a hash of what it has loaded, so that no result of an older model passes for one of this.
     """
 
 

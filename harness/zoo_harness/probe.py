@@ -149,9 +149,9 @@ def _check_judges(spec: Spec, rewards: list[str], trial: list[Sample]) -> dict[s
 
 
 def _code_of(reward: Reward) -> str:
-    """Hash of the code that a function or a plugin's reward stands in."""
+    """Hash of the code that a function or a plugin's reward stands in, and of what it has loaded."""
     module = getattr(reward, "__module__", None) or type(reward).__module__
-    return package_hash(module.partition(".")[0])
+    return package_hash(module.partition(".")[0]) + getattr(reward, "identity", "")
 
 
 def _measure(
