@@ -38,6 +38,7 @@ PYTEST = f"""-x --tb=no --assert=plain --import-mode=importlib --noconftest -c {
     -p no:cacheprovider -p no:logging -p no:threadexception -p no:unraisableexception"""
 
 ANY_FILL = "what is filled in only has to be finite: the result is masked again"
+STABLE = "on a CPU every sort is stable"
 EQUIVALENT = {
     "zoo_core/functional.py": {
         "order = torch.randperm(size, generator=generator)": "without device= it raises, but on a GPU only",
@@ -62,6 +63,13 @@ EQUIVALENT = {
         "advantages = (returns.unsqueeze(1) - values).detach().masked_fill(~mask, -1.0)": ANY_FILL,
         "errors = (returns.unsqueeze(1) - values).masked_fill(~mask, 1.0)": ANY_FILL,
         "errors = (returns.unsqueeze(1) - values).masked_fill(~mask, -1.0)": ANY_FILL,
+    },
+    "plugins/raft/zoo_raft/loss.py": {
+        "firsts = torch.arange(0, len(scores), samples_per_prompt)": "without device= it raises, but on a GPU only",
+        "order = scores.argsort(descending=True)[:len(scores) // samples_per_prompt]": STABLE,
+        "order = scores.argsort(descending=True, stable=False)[:len(scores) // samples_per_prompt]": STABLE,
+        "ratio = (logprobs - old_logprobs).masked_fill(~mask, 1.0).exp()": ANY_FILL,
+        "ratio = (logprobs - old_logprobs).masked_fill(~mask, -1.0).exp()": ANY_FILL,
     },
 }
 """By file and mutated statement: why no test can tell it from the original."""

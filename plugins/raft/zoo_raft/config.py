@@ -1,0 +1,46 @@
+"""Settings of RAFT.
+
+K and the passes over a stage's selection are those of Dong et al. 2023 (arXiv:2304.06767), the clip of RAFT++ is PPO's.
+Stages are 2048 prompts there; that, like their learning rate, suits a model a thousand times as large. Both are
+hand-set here until `zoo tune-defaults` chooses them.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Variant = Literal["raft", "raft-global", "raft++"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RAFTConfig:
+    """Settings of RAFT."""
+
+    variant: Variant = "raft"
+    """What is learnt: "raft" (each prompt's best), "raft-global" (the batch's best), "raft++" (all good, clipped)."""
+    batch_size: int = 32
+    """b: prompts per stage; a stage is one update."""
+    samples_per_prompt: int = 8
+    """K: responses to each prompt, of which the best is kept."""
+    minibatch_size: int = 16
+    """Responses per optimizer step."""
+    epochs: int = 2
+    """Passes over what a stage has selected."""
+    temperature: float = 1.0
+    """λ: sampling temperature."""
+    learning_rate: float = 3e-4
+    """Peak step size of AdamW."""
+    kl_coefficient: float = 0.0
+    """β: reward units that a response loses in the ranking per nat above the reference; 0 needs no reference."""
+    clip_range: float = 0.2
+    """ε of RAFT++: how far the probability ratio may rise above 1."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this L2 norm."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "samples_per_prompt", "minibatch_size", "epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more.")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature={self.temperature} must be above 0; greedy responses are all alike.")
+        if self.kl_coefficient < 0:
+            raise ValueError(f"kl_coefficient={self.kl_coefficient} must be 0 or more; it is a price.")
