@@ -1,7 +1,5 @@
 """RLAIF passes the suite, recovers a judge's ranking from its labels, and learns what the judge likes."""
 
-import pytest
-
 from zoo_core.testing import AlgorithmSuite
 
 

@@ -31,7 +31,7 @@ class RLAIFConfig:
     """Responses sampled per update of REINFORCE."""
     temperature: float = 1.0
     """Sampling temperature of pairs and rollouts; all log-probabilities are taken at it."""
-    learning_rate: float = 1e-4
+    learning_rate: float = 3e-4
     """Peak step size of AdamW, for policy and baseline."""
     kl_coefficient: float = 0.05
     """β: the return is (1 − β) score − β divergence from the reference in nats (the paper's value)."""
@@ -54,7 +54,7 @@ class DirectRLAIFConfig:
     """Responses sampled, and rated by the judge, per update."""
     temperature: float = 1.0
     """Sampling temperature of rollouts; all log-probabilities are taken at it."""
-    learning_rate: float = 1e-4
+    learning_rate: float = 3e-4
     """Peak step size of AdamW, for policy and baseline."""
     kl_coefficient: float = 0.05
     """β: the return is (1 − β) score − β divergence from the reference in nats."""

@@ -170,6 +170,11 @@ class Constitution(_Strict):
             turns += [{"role": "user", "content": example.ask}, {"role": "assistant", "content": example.answer}]
         return [*turns, {"role": "user", "content": asked}]
 
+    def tokens(self, form: Literal["critique", "revision"]) -> int:
+        """Return how much the judge may write."""
+        words: Critique | Revision = getattr(self.forms, form)
+        return words.tokens
+
 
 def continued(question: Text, answer: str, ask: str) -> Text:
     """Return a question with the judge's answer to it, and what it is asked then."""
@@ -185,3 +190,8 @@ def plain(text: Text) -> str:
     if len(text) == 1:
         return text[0]["content"]
     return "\n\n".join(f"{message['role']}: {message['content']}" for message in text)
+
+
+def jsonable(text: Text) -> str | list[dict[str, str]]:
+    """Return a prompt in the form that checkpoints and files of rows keep."""
+    return text if isinstance(text, str) else [dict(message) for message in text]

@@ -17,7 +17,7 @@ from zoo_core.run import Run
 from zoo_core.schedule import set_learning_rate
 from zoo_rlaif.cai_config import CAIConfig
 from zoo_rlaif.config import RLAIFConfig
-from zoo_rlaif.constitution import Constitution
+from zoo_rlaif.constitution import Constitution, jsonable
 from zoo_rlaif.labels import compare, drawn
 
 Pair = dict[str, Any]
@@ -42,7 +42,7 @@ def label_pairs(
             if label is not None:
                 pairs.append(
                     {
-                        "prompt": first.prompt if isinstance(first.prompt, str) else [dict(m) for m in first.prompt],
+                        "prompt": jsonable(first.prompt),
                         "first": first.response,
                         "second": second.response,
                         "ended": [first.ended, second.ended],

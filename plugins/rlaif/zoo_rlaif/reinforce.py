@@ -45,10 +45,10 @@ def reinforce(config: RLAIFConfig | DirectRLAIFConfig, run: Run) -> Iterator[dic
         # sum over tokens and the other a mean.
         logprobs = response_logprobs(run.policy, rollout, config.temperature)
         values = critic(rollout)[:, :-1]
-        losses = reinforce_loss(logprobs, values, returns, mask), value_loss(values, returns, mask)
+        policy_loss, baseline_loss = reinforce_loss(logprobs, values, returns, mask), value_loss(values, returns, mask)
         set_learning_rate(optimizer, config.learning_rate, run.progress)
         optimizer.zero_grad()
-        sum(losses).backward()
+        torch.add(policy_loss, baseline_loss).backward()
         clip_grad_norm_(run.policy.parameters(), config.max_grad_norm)
         clip_grad_norm_(critic.parameters(), config.max_grad_norm)
         optimizer.step()
@@ -58,8 +58,8 @@ def reinforce(config: RLAIFConfig | DirectRLAIFConfig, run: Run) -> Iterator[dic
             "kl": masked_sum(log_ratio, mask).mean().item(),
             "ended": rollout.ended.float().mean().item(),
             "length": mask.sum(1).float().mean().item(),
-            "policy_loss": losses[0].item(),
-            "value_loss": losses[1].item(),
+            "policy_loss": policy_loss.item(),
+            "value_loss": baseline_loss.item(),
             "explained_variance": explained_variance(
                 values.detach(), returns.unsqueeze(1).expand_as(values), mask
             ).item(),

@@ -1,20 +1,23 @@
 """The first phase of Constitutional AI: answers are criticised and revised, and the policy learns the revisions."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 from zoo_sft.loss import sft_loss
 
+from zoo_core.data import Text
 from zoo_core.errors import SpecError
 from zoo_core.functional import minibatches
+from zoo_core.judge import CountedJudge
 from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run
 from zoo_core.schedule import set_learning_rate
 from zoo_rlaif.cai_config import CAIConfig
-from zoo_rlaif.constitution import Constitution, plain
+from zoo_rlaif.constitution import Constitution, Principle, jsonable, plain
 from zoo_rlaif.labels import drawn
 
 Revision = dict[str, Any]
@@ -25,59 +28,53 @@ def revise(
     config: CAIConfig, run: Run, constitution: Constitution, revisions: list[Revision]
 ) -> Iterator[dict[str, float]]:
     """Answer prompts, then let the judge criticise and revise the answers step by step; all steps are kept."""
-    critique, revision = constitution.forms.critique, constitution.forms.revision
-    assert revision is not None  # `Constitution.load` has seen it
     for update in run.updates(math.ceil(config.revised_prompts / config.prompts_per_update)):
         samples = run.sample(run.prompts.batch(update, config.prompts_per_update), config.temperature).samples
         prompts, answers = [sample.prompt for sample in samples], [sample.response for sample in samples]
-        changed = written = 0
+        written = changed = 0
         for step in range(config.revisions):
             generator = run.rng(update, f"revision {step}")
             principles = drawn(constitution.asked("revision"), len(prompts), generator)
-
-            critiques = [""] * len(prompts)
-            criticised = [row for row, principle in enumerate(principles) if principle.critique is not None]
-            if critique and criticised:
-                found = run.judge.write(
-                    [
-                        constitution.question(
-                            "critique", principles[row], prompt=plain(prompts[row]), answer=answers[row]
-                        )
-                        for row in criticised
-                    ],
-                    critique.tokens,
-                    config.temperature,
-                    generator.initial_seed(),
-                )
-                for row, text in zip(criticised, found, strict=True):
-                    critiques[row] = text
-
+            critiques = criticise(run.judge, constitution, principles, prompts, answers, config.temperature, generator)
+            questions = [
+                constitution.question("revision", principle, prompt=plain(prompt), answer=answer, critique=critique)
+                for principle, prompt, answer, critique in zip(principles, prompts, answers, critiques, strict=True)
+            ]
             revised = run.judge.write(
-                [
-                    constitution.question("revision", principle, prompt=plain(prompt), answer=answer, critique=text)
-                    for principle, prompt, answer, text in zip(principles, prompts, answers, critiques, strict=True)
-                ],
-                revision.tokens,
-                config.temperature,
-                generator.initial_seed() + 1,
+                questions, constitution.tokens("revision"), config.temperature, generator.initial_seed()
             )
             for row, text in enumerate(revised):
-                if text:  # a judge that writes nothing has no revision
-                    changed, written = changed + (text != answers[row]), written + 1
+                if text:  # a judge that writes nothing has no revision: the answer stays what it was
+                    written, changed = written + 1, changed + (text != answers[row])
                     answers[row] = text
-                    revisions.append(
-                        {
-                            "prompt": prompts[row]
-                            if isinstance(prompts[row], str)
-                            else [dict(m) for m in prompts[row]],
-                            "response": text,
-                            "step": step,
-                            "principle": principles[row].name,
-                            "critique": critiques[row],
-                        }
-                    )
+                    revision = {"prompt": jsonable(prompts[row]), "response": text, "step": step}
+                    revisions.append(revision | {"principle": principles[row].name, "critique": critiques[row]})
         asked = config.revisions * len(prompts)
         yield {"written": written / asked, "changed": changed / asked}
+
+
+def criticise(
+    judge: CountedJudge,
+    constitution: Constitution,
+    principles: Sequence[Principle],
+    prompts: Sequence[Text],
+    answers: Sequence[str],
+    temperature: float,
+    generator: torch.Generator,
+) -> list[str]:
+    """Return what the judge finds fault with in each answer; nothing where the principle asks for no critique."""
+    questions = {
+        row: constitution.question("critique", principle, prompt=plain(prompt), answer=answer)
+        for row, (principle, prompt, answer) in enumerate(zip(principles, prompts, answers, strict=True))
+        if principle.critique is not None
+    }
+    if not questions:
+        return [""] * len(answers)
+    # Another seed than the revision's, which would draw the same numbers again.
+    seed = generator.initial_seed() + 1
+    found = judge.write(list(questions.values()), constitution.tokens("critique"), temperature, seed)
+    critiques = dict(zip(questions, found, strict=True))
+    return [critiques.get(row, "") for row in range(len(answers))]
 
 
 def tune(config: CAIConfig, run: Run, revisions: list[Revision]) -> Iterator[dict[str, float]]:
