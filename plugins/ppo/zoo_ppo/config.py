@@ -6,6 +6,7 @@ Defaults that do not depend on scale are those of Huang et al. 2024, "The N+ Imp
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +43,26 @@ class PPOConfig:
     """λ of GAE: 0 is one-step TD, 1 is Monte Carlo."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this L2 norm."""
+    models: Literal["separate", "hydra", "lora"] = "separate"
+    """How policy, reference and critic share memory; formulas are the same in all three."""
+    unfrozen_layers: int = 2
+    """Top layers that a hydra trains; what is below belongs to policy, reference and critic together."""
+    lora_rank: int = 8
+    """Rank of the adapters of policy and critic in "lora"."""
+    critic: Literal["policy", "reward"] = "policy"
+    """What the critic of "separate" starts as: the policy's body with a head of 0, or the reward model (N+)."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "minibatch_size", "epochs"):
+        for name in ("batch_size", "minibatch_size", "epochs", "unfrozen_layers", "lora_rank"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more.")
         if self.batch_size % self.minibatch_size:
             raise ValueError(
                 f"minibatch_size={self.minibatch_size} must divide batch_size={self.batch_size}; a ragged last "
                 "minibatch would be weighted too heavily."
+            )
+        if self.critic == "reward" and self.models != "separate":
+            raise ValueError(
+                f"critic='reward' cannot be had with models={self.models!r}, whose critic stands on the policy's own "
+                "layers; use models='separate', or critic='policy'."
             )

@@ -1,12 +1,16 @@
-"""The value function of PPO."""
+"""The value function of PPO as a model of its own."""
 
 import copy
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from zoo_core.adapters import merged_weights
+from zoo_core.errors import ModelError
 from zoo_core.rollout import Responses
+from zoo_core.run import Run
 
 
 class Critic(nn.Module):
@@ -14,13 +18,54 @@ class Critic(nn.Module):
 
     def __init__(self, policy: PreTrainedModel) -> None:
         super().__init__()
-        self.body = copy.deepcopy(policy.base_model)
-        self.head = nn.Linear(policy.config.hidden_size, 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.body = copy.deepcopy(policy.base_model).requires_grad_(True)
+        self.head = value_head(policy)
 
     def forward(self, responses: Responses) -> Float[Tensor, "B slots"]:
         """Value of the state before each response token, and of the state after the last: T + 1 slots."""
         hidden = self.body(**responses.inputs, use_cache=False).last_hidden_state
         values: Tensor = self.head(hidden[:, responses.prompt_length - 1 :])
         return values.squeeze(-1).float()
+
+
+def value_head(policy: PreTrainedModel) -> nn.Linear:
+    """Return a head that values every state at 0."""
+    head = nn.Linear(policy.config.hidden_size, 1)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
+
+
+@torch.no_grad()
+def critic_from_reward(run: Run) -> Critic:
+    """Return a critic that values every state at what the reward model says of the text so far, in units of `reward`.
+
+    Where N+ begins. Rewards are on text, but a critic reads the policy's tokens, one by one: the reward model must have
+    the policy's vocabulary and the shape of its body. `ModelError` says what differs.
+    """
+    if run.reward_model is None:
+        raise _unfit("the reward is a rule or a judge, not a scorer")
+    scorer, calibration = run.reward_model
+    theirs, ours = scorer.tokenizer.get_vocab(), run.tokenizer.get_vocab()
+    if theirs != ours:
+        raise _unfit(f"its vocabulary of {len(theirs)} tokens is another than the policy's of {len(ours)}")
+    critic = Critic(run.policy)
+    body = merged_weights(scorer.model.base_model)
+    bodies = _describe(scorer.model.base_model, body), _describe(critic.body, critic.body.state_dict())
+    if bodies[0] != bodies[1]:
+        raise _unfit(f"its body is a {bodies[0]}, the policy's a {bodies[1]}")
+    critic.body.load_state_dict(body)
+    critic.head.weight.copy_(scorer.model.get_parameter("score.weight") / calibration.deviation)
+    critic.head.bias.fill_(-calibration.mean / calibration.deviation)
+    return critic
+
+
+def _unfit(what: str) -> ModelError:
+    return ModelError(
+        f"critic='reward': the reward model cannot start this policy's critic: {what}. Use critic='policy'."
+    )
+
+
+def _describe(body: nn.Module, weights: dict[str, Tensor]) -> str:
+    widths = sorted({tuple(weight.shape) for weight in weights.values()})
+    return f"{type(body).__name__} of {len(weights)} weights with the shapes {widths}"

@@ -5,7 +5,7 @@ Each update
     2. turns scores and divergence from the reference into per-token rewards,
     3. estimates advantages with the critic,
     4. improves policy and critic on the same responses, several times over.
-The formulas are in loss.py; this file says in which order they are applied.
+The formulas are in loss.py, the models in models.py; this file says in which order they are applied.
 """
 
 from collections.abc import Iterator
@@ -17,11 +17,9 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 
 from zoo_core.functional import masked_mean, masked_sum, masked_whiten, minibatches
-from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run
 from zoo_core.schedule import set_learning_rate
 from zoo_ppo.config import PPOConfig
-from zoo_ppo.critic import Critic
 from zoo_ppo.loss import (
     adaptive_kl_coefficient,
     approximate_kl,
@@ -33,14 +31,13 @@ from zoo_ppo.loss import (
     slot_mask,
     token_rewards,
 )
+from zoo_ppo.models import ARRANGEMENTS
 
 
 def train(config: PPOConfig, run: Run) -> Iterator[dict[str, float]]:
     """Train `run.policy` in place; yield metrics once per update."""
-    reference = run.reference()
-    critic = run.keep("critic", Critic(run.policy))
-    parameters = [*run.policy.parameters(), *critic.parameters()]
-    optimizer = run.keep("optimizer", AdamW(parameters, weight_decay=0.0, eps=1e-5))
+    models = ARRANGEMENTS[config.models](config, run)
+    optimizer = run.keep("optimizer", AdamW(models.parameters, weight_decay=0.0, eps=1e-5))
     beta = run.keep("beta", {"now": config.kl_coefficient})
 
     for update in run.updates():
@@ -49,8 +46,8 @@ def train(config: PPOConfig, run: Run) -> Iterator[dict[str, float]]:
         mask, slots = rollout.mask, slot_mask(rollout.mask)
         scores = score_or_penalty(run.reward(rollout.samples), rollout.ended, config.missing_eos_score)
         with torch.no_grad():
-            values = critic(rollout)
-            log_ratio = rollout.logprobs - response_logprobs(reference, rollout, config.temperature)
+            values = models.values(rollout)
+            log_ratio = rollout.logprobs - models.reference_logprobs(rollout)
 
         # 2. Rewards.
         rewards = token_rewards(scores, log_ratio, mask, beta["now"])
@@ -66,16 +63,16 @@ def train(config: PPOConfig, run: Run) -> Iterator[dict[str, float]]:
         for _ in range(config.epochs):
             for rows in minibatches(len(rollout), config.minibatch_size, shuffle):
                 batch = rollout[rows]
-                logprobs = response_logprobs(run.policy, batch, config.temperature)
+                logprobs, estimates = models.evaluate(batch)
                 policy_loss = clipped_policy_loss(
                     logprobs, batch.logprobs, advantages[rows], batch.mask, config.clip_range
                 )
                 value_loss = clipped_value_loss(
-                    critic(batch), values[rows], returns[rows], slots[rows], config.value_clip_range
+                    estimates, values[rows], returns[rows], slots[rows], config.value_clip_range
                 )
                 optimizer.zero_grad()
                 (policy_loss + config.value_coefficient * value_loss).backward()
-                clip_grad_norm_(parameters, config.max_grad_norm)
+                clip_grad_norm_(models.parameters, config.max_grad_norm)
                 optimizer.step()
 
         kl = masked_sum(log_ratio, mask).mean().item()

@@ -8,9 +8,10 @@ from zoo_reward_model.config import RewardModelConfig
 from zoo_reward_model.train import scores, train
 
 from zoo_core.data import Preference
-from zoo_core.reward import Sample, Scorer
+from zoo_core.models import save_model, scorer_from
+from zoo_core.reward import Sample, Scorer, load_reward
 from zoo_core.run import Run
-from zoo_core.testing import AlgorithmSuite, tiny_policy, tiny_session, tiny_tokenizer
+from zoo_core.testing import AlgorithmSuite, same_weights, tiny_policy, tiny_session, tiny_tokenizer, weights
 
 PROMPT = [{"role": "user", "content": "hi"}]
 
@@ -18,6 +19,12 @@ PROMPT = [{"role": "user", "content": "hi"}]
 class TestRewardModel(AlgorithmSuite):
     name = "reward-model"
     settings = {"batch_size": 8}
+
+
+class TestAdapter(AlgorithmSuite):
+    name = "reward-model"
+    settings = {"batch_size": 8, "lora_rank": 2}
+    updates = 2.7
 
 
 def said(text):
@@ -33,10 +40,13 @@ def pairs(count, seed):
     return [Preference(PROMPT, said(good), said(bad), f"pair {n}") for n, (bad, good) in enumerate(apart[:count])]
 
 
-@pytest.fixture(scope="module")
-def trained():
+@pytest.fixture(scope="module", params=[None, 8], ids=["whole", "adapter"])
+def trained(request):
     session = tiny_session(["preferences"], rows={"preferences": pairs(96, seed=0)})
-    list(train(RewardModelConfig(batch_size=24, learning_rate=5e-3, epochs=12.0), Run(session)))
+    rate = 5e-3 if request.param is None else 2e-2
+    list(
+        train(RewardModelConfig(batch_size=24, learning_rate=rate, epochs=12.0, lora_rank=request.param), Run(session))
+    )
     return session
 
 
@@ -96,3 +106,30 @@ def test_the_penalty_keeps_scores_near_zero(trained):
 def test_no_passes_at_all_are_refused():
     with pytest.raises(ValueError, match=r"epochs=0\.0 must be above 0"):
         RewardModelConfig(epochs=0.0)
+
+
+def test_no_rank_at_all_is_refused():
+    with pytest.raises(ValueError, match="lora_rank=0 must be 1 or more"):
+        RewardModelConfig(lora_rank=0)
+
+
+def test_an_adapter_and_a_head_are_trained_on_the_body_that_the_start_has_in_memory(tmp_path):
+    session = tiny_session(["preferences"])
+    start = weights(session.policy)
+    list(train(RewardModelConfig(batch_size=8, epochs=1.0, lora_rank=2), Run(session)))
+    scorer = session.kept["reward"]
+    assert same_weights(session.policy, start)
+    theirs = dict(session.policy.model.named_parameters())
+    for path, weight in scorer.model.named_parameters():
+        if ".lora_" in path:
+            assert weight.requires_grad
+        else:
+            assert weight.data_ptr() == theirs[path.replace(".base_layer", "")].data_ptr()
+    before = scorer_from(session.policy, session.seed).score.weight
+    assert not torch.equal(scorer.score.weight, before)
+    added = sum(weight.nbytes for path, weight in scorer.named_parameters() if ".lora_" in path or "score" in path)
+    assert session.ledger.parameter_bytes == session.ledger.policy_bytes + added
+    save_model(scorer, tmp_path, apart=True)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    samples = [Sample(PROMPT, text, True) for text in ("ab", "c", "aaa")]
+    assert load_reward(str(tmp_path))(samples) == Scorer(scorer, tiny_tokenizer())(samples)

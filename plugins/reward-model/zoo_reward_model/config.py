@@ -20,9 +20,13 @@ class RewardModelConfig:
     """Weight of the penalty on scores far from 0, which the pairs alone leave undetermined."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this L2 norm."""
+    lora_rank: int | None = None
+    """Rank of an adapter that is trained in place of the body, which stays that of the start; None trains all of it."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size={self.batch_size} must be 1 or more.")
         if self.epochs is not None and self.epochs <= 0:
             raise ValueError(f"epochs={self.epochs} must be above 0, or left out to spend the whole budget.")
+        if self.lora_rank is not None and self.lora_rank < 1:
+            raise ValueError(f"lora_rank={self.lora_rank} must be 1 or more, or left out to train the whole body.")

@@ -1,7 +1,7 @@
 """The training loop of the reward model: each update moves the scores of chosen and rejected answers apart.
 
 The scorer is the policy it starts from with a scalar head; it reads prompt and response up to EOS, with the
-tokenizer of that policy, and is handed over as an ordinary sequence classifier.
+tokenizer of that policy, and is handed over as an ordinary sequence classifier, or as an adapter beside its base.
 """
 
 import math
@@ -14,6 +14,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 from transformers import PreTrainedModel
 
+from zoo_core.adapters import add_adapter, share_storage
 from zoo_core.models import scorer_from
 from zoo_core.rollout import Responses
 from zoo_core.run import Run
@@ -24,8 +25,14 @@ from zoo_reward_model.loss import bradley_terry_loss, centering_penalty
 
 def train(config: RewardModelConfig, run: Run) -> Iterator[dict[str, float]]:
     """Train the scorer kept as "reward"; yield metrics once per update."""
-    scorer = run.keep("reward", scorer_from(run.policy, run.seed))
-    optimizer = run.keep("optimizer", AdamW(scorer.parameters(), weight_decay=0.0))
+    scorer = scorer_from(run.policy, run.seed)
+    if config.lora_rank is not None:
+        add_adapter(scorer, "reward", config.lora_rank)
+        scorer.get_submodule("score").requires_grad_(True)
+        share_storage(scorer, run.policy.requires_grad_(False))
+    run.keep("reward", scorer)
+    parameters = [weight for weight in scorer.parameters() if weight.requires_grad]
+    optimizer = run.keep("optimizer", AdamW(parameters, weight_decay=0.0))
     passes = config.epochs
     most = None if passes is None else math.ceil(passes * run.preferences.epoch(config.batch_size))
 
@@ -38,7 +45,7 @@ def train(config: RewardModelConfig, run: Run) -> Iterator[dict[str, float]]:
         set_learning_rate(optimizer, config.learning_rate, run.progress)
         optimizer.zero_grad()
         torch.add(loss, penalty).backward()
-        clip_grad_norm_(scorer.parameters(), config.max_grad_norm)
+        clip_grad_norm_(parameters, config.max_grad_norm)
         optimizer.step()
 
         yield {"loss": loss.item(), "accuracy": (chosen > rejected).float().mean().item()}

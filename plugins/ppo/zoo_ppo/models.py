@@ -1,0 +1,136 @@
+"""Policy, reference and critic of PPO in three arrangements of memory. What they compute is the same.
+
+separate   three models: every weight of policy and critic is trained
+hydra      one trunk, frozen below its top layers; the reference has a copy of the top, the critic a head on it
+lora       one frozen base: policy and critic are adapters on it, the reference is the base alone
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from zoo_core.adapters import adapter, add_adapter, share_storage
+from zoo_core.errors import ModelError, SpecError
+from zoo_core.rollout import Responses, response_logprobs
+from zoo_core.run import Run
+from zoo_ppo.config import PPOConfig
+from zoo_ppo.critic import Critic, critic_from_reward, value_head
+
+
+class Models(Protocol):
+    """What the loop asks of an arrangement; to be made before the loop begins."""
+
+    parameters: list[nn.Parameter]
+    """What is trained, of policy and critic."""
+
+    def evaluate(self, batch: Responses) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B slots"]]:
+        """Log-probabilities of the response tokens, and values of the states they pass through."""
+
+    def values(self, batch: Responses) -> Float[Tensor, "B slots"]:
+        """Values alone."""
+
+    def reference_logprobs(self, batch: Responses) -> Float[Tensor, "B T"]:
+        """Log-probabilities under the policy as it was at the start."""
+
+
+class Separate:
+    """Three models."""
+
+    def __init__(self, config: PPOConfig, run: Run) -> None:
+        self.policy, self.temperature = run.policy, config.temperature
+        self.reference = run.reference()
+        self.values = run.keep("critic", critic_from_reward(run) if config.critic == "reward" else Critic(run.policy))
+        self.parameters = [*run.policy.parameters(), *self.values.parameters()]
+
+    def evaluate(self, batch: Responses) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B slots"]]:
+        """Two forward passes, of policy and critic."""
+        return response_logprobs(self.policy, batch, self.temperature), self.values(batch)
+
+    @torch.no_grad()
+    def reference_logprobs(self, batch: Responses) -> Float[Tensor, "B T"]:
+        """Of a full copy."""
+        return response_logprobs(self.reference, batch, self.temperature)
+
+
+class Hydra:
+    """One trunk with a branch that learns, one that stays, and a head for values on the one that learns."""
+
+    def __init__(self, config: PPOConfig, run: Run) -> None:
+        self.policy, self.temperature = run.policy, config.temperature
+        freeze_trunk(run.policy, config.unfrozen_layers)
+        self.reference = run.reference()  # shares what is frozen, tied embeddings included
+        self.head = run.keep("critic", value_head(run.policy))
+        trained = [weight for weight in run.policy.parameters() if weight.requires_grad]
+        self.parameters = [*trained, *self.head.parameters()]
+
+    def evaluate(self, batch: Responses) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B slots"]]:
+        """One forward pass: the language head reads the last hidden state at just the slots that are to be valued."""
+        states: list[Tensor] = []
+        hook = self.policy.get_output_embeddings().register_forward_pre_hook(lambda _, read: states.append(read[0]))
+        try:
+            logprobs = response_logprobs(self.policy, batch, self.temperature)
+        finally:
+            hook.remove()
+        return logprobs, self.head(states[0]).squeeze(-1).float()
+
+    def values(self, batch: Responses) -> Float[Tensor, "B slots"]:
+        """The same forward pass; its log-probabilities are not needed."""
+        return self.evaluate(batch)[1]
+
+    @torch.no_grad()
+    def reference_logprobs(self, batch: Responses) -> Float[Tensor, "B T"]:
+        """Through the shared trunk and the branch that stays."""
+        return response_logprobs(self.reference, batch, self.temperature)
+
+
+class LoRA:
+    """One frozen base; between two calls the policy's adapter is on."""
+
+    def __init__(self, config: PPOConfig, run: Run) -> None:
+        self.policy, self.temperature = run.policy, config.temperature
+        self.head = run.keep("critic", value_head(run.policy))
+        adapters = [add_adapter(run.policy, name, config.lora_rank) for name in ("critic", "policy")]
+        self.parameters = [*adapters[1], *adapters[0], *self.head.parameters()]
+        for weight in self.parameters:
+            weight.requires_grad_(True)
+        if run.reward_model is not None:
+            share_storage(run.reward_model[0].model, run.policy)
+
+    def evaluate(self, batch: Responses) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B slots"]]:
+        """Two forward passes, one with each adapter."""
+        return response_logprobs(self.policy, batch, self.temperature), self.values(batch)
+
+    def values(self, batch: Responses) -> Float[Tensor, "B slots"]:
+        """The base with the critic's adapter, and the head."""
+        with adapter(self.policy, "critic"):
+            hidden = self.policy.base_model(**batch.inputs, use_cache=False).last_hidden_state
+        values: Tensor = self.head(hidden[:, batch.prompt_length - 1 :])
+        return values.squeeze(-1).float()
+
+    @torch.no_grad()
+    def reference_logprobs(self, batch: Responses) -> Float[Tensor, "B T"]:
+        """The base alone."""
+        with adapter(self.policy, None):
+            return response_logprobs(self.policy, batch, self.temperature)
+
+
+def freeze_trunk(policy: PreTrainedModel, unfrozen_layers: int) -> None:
+    """Freeze embeddings (and a head tied to them) and all layers but the top ones."""
+    depth = policy.config.num_hidden_layers
+    stacks = [part for part in policy.base_model.modules() if isinstance(part, nn.ModuleList) and len(part) == depth]
+    if not stacks:
+        raise ModelError(
+            f"models='hydra': {type(policy).__name__} has no list of its {depth} layers to divide. Set models: lora."
+        )
+    if unfrozen_layers > depth:
+        raise SpecError(f"unfrozen_layers={unfrozen_layers} is more than the {depth} layers there are. Lower it.")
+    embeddings = [part for part in policy.base_model.modules() if isinstance(part, nn.Embedding)]
+    for part in [*embeddings, *stacks[0][: depth - unfrozen_layers]]:
+        part.requires_grad_(False)
+
+
+ARRANGEMENTS: dict[str, Callable[[PPOConfig, Run], Models]] = {"separate": Separate, "hydra": Hydra, "lora": LoRA}
