@@ -130,9 +130,11 @@ class ServerJudge:
             return self._reply(request, logprobs)
         except openai.OpenAIError as error:
             raise self._failed(error) from None
+        except json.JSONDecodeError as error:
+            raise self._no_completion(error.doc) from None
         # A server that is none sends anything, and the client hands it on.
         if not isinstance(answer, ChatCompletion) or not answer.choices:
-            raise SpecError(f"judge: {self.url} sent something that is no chat completion: {str(answer)[:200]!r}.")
+            raise self._no_completion(answer)
         choice = answer.choices[0]
         text = choice.message.content or ""
         content = (choice.logprobs and choice.logprobs.content) or []
@@ -142,6 +144,12 @@ class ServerJudge:
         letters = len(json.dumps(request["messages"], ensure_ascii=False)) + len(text)
         tokens = answer.usage.total_tokens if answer.usage else letters // LETTERS_PER_TOKEN + 1
         return Reply(text, places, tokens)
+
+    def _no_completion(self, sent: object) -> SpecError:
+        return SpecError(
+            f"judge: {self.url} sent something that is no chat completion: {str(sent)[:200]!r}. "
+            "Is it the address of a server that speaks the OpenAI API? As a rule it ends in /v1."
+        )
 
     def _failed(self, error: openai.OpenAIError) -> SpecError:
         what = " ".join(str(error).split())[:300]
