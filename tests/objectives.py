@@ -2,9 +2,14 @@
 
 usage: python tests/objectives.py zoo-runs/quick
 
-- an algorithm that learns from demonstrations: its loss on demonstrations that no run was given, against `start`;
-- from preferences: its preference loss on pairs that no run was given, with `start` as reference (ln 2 at `start`);
-- from a reward: the proxy reward of its responses to test prompts at temperature 1, against `start`'s.
+What is measured follows from what an algorithm learns from, always against `start` of the same seed:
+
+- a reward: the proxy reward of its responses to test prompts at temperature 1;
+- a judge: how likely the judge is to prefer its answer to `start`'s, both orders averaged (1/2 at `start`);
+- preferences: its preference loss on pairs that no run was given, with `start` as reference (ln 2 at `start`);
+- demonstrations: its loss on demonstrations that no run was given;
+- a selection of demonstrations, where a row `<name>-random` stands beside it: that loss against the row that trained on
+  as many rows drawn at random, on the unseen rows that pass the same selection rules.
 
 Whether gold improves is a result and is not asked here. Exits with 1 if any seed of any row fails.
 """
@@ -12,74 +17,148 @@ Whether gold improves is a result and is not asked here. Exits with 1 if any see
 import json
 import math
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
+from zoo_harness.jobs import Job
+from zoo_harness.score import Scoring
 from zoo_harness.spec import Spec
 from zoo_harness.work import LIMITS, Materials
+from zoo_lima.config import LIMAConfig
+from zoo_lima.selection import Pair, sift
+from zoo_lima.train import plain
+from zoo_rlaif.constitution import Constitution
+from zoo_rlaif.labels import compare, drawn
 
-from zoo_core.data import Demonstration, Preference, load_rows
+from zoo_core.data import DataRow, Demonstration, Preference, load_rows
 from zoo_core.functional import masked_mean, masked_sum
+from zoo_core.judge import CountedJudge, load_judge
+from zoo_core.ledger import Ledger
 from zoo_core.models import load_policy
 from zoo_core.rollout import Responses, response_logprobs
 
 ROWS = 256
 BETA = 0.1
+CONTROL = "-random"
+Verdict = tuple[str, float, float, bool]
+"""What was measured, its value for what is compared with, its value for the row, and whether the row is better."""
 
 
 def main(folder: Path) -> int:
     """Print a line per row and seed; return the number of failures."""
     bench = json.loads((folder / "bench.json").read_text())
     records = [json.loads(path.read_text()) for path in sorted((folder / "records").glob("*.json"))]
-    starts = {record["seed"]: record for record in records if record["row"] == "start"}
     failures = 0
     for record in records:
-        if record["kind"] != "algorithm":
+        if not (folder / "cells" / f"{record['row']}-seed{record['seed']}").is_dir() or CONTROL in record["row"]:
             continue
-        what, before, after, better = judge(folder, Spec(**bench["spec"]), record, starts[record["seed"]])
+        what, before, after, better = Seed(folder, Spec(**bench["spec"]), record["seed"], records).verdict(record)
         failures += not better
-        verdict = "ok" if better else "NOT BETTER"
-        print(f"{record['row']:12} seed {record['seed']}  {what:34} {before:9.4f} -> {after:9.4f}  {verdict}")
+        said = "ok" if better else "NOT BETTER"
+        print(f"{record['row']:12} seed {record['seed']}  {what:38} {before:9.4f} -> {after:9.4f}  {said}", flush=True)
     return failures
 
 
-def judge(folder: Path, spec: Spec, record: dict[str, Any], start: dict[str, Any]) -> tuple[str, float, float, bool]:
-    """Return what was measured, its value for `start` and for the row, and whether the row is better."""
-    if "reward" in record["learns_from"]:
-        before, after = (one["scores"]["by_temperature"]["1"]["proxy"] for one in (start, record))
-        return "proxy at temperature 1", before, after, after > before
-    seed, kind = record["seed"], record["learns_from"][0]
-    job = json.loads((folder / "cells" / f"{record['row']}-seed{seed}" / "job.json").read_text())
-    policy = load_policy(Path(job["directory"]) / "final").eval()
-    reference = load_policy(start_directory(folder, seed)).eval()
-    encoder = Materials(spec).encoder
-    rows = load_rows(getattr(spec, kind), kind, seed)[getattr(spec.limits, LIMITS[kind]) :][:ROWS]
-    rows = [row for row in rows if encoder.fits(row.prompt, row.where)]
-    if kind == "demonstrations":
-        batch = encoder.responses([(row.prompt, row.completion) for row in rows if isinstance(row, Demonstration)])
-        before, after = nll(reference, batch), nll(policy, batch)
-        return "loss on unseen demonstrations", before, after, after < before
-    pairs = [row for row in rows if isinstance(row, Preference)]
-    margin = [
-        log_ratio(policy, reference, encoder.responses([(row.prompt, getattr(row, side)) for row in pairs]))
-        for side in ("chosen", "rejected")
-    ]
-    after = -torch.nn.functional.logsigmoid(BETA * (margin[0] - margin[1])).mean().item()
-    return "preference loss on unseen pairs", math.log(2), after, after < math.log(2)
+@dataclass
+class Seed:
+    """What rows of one seed are compared with."""
 
+    folder: Path
+    spec: Spec
+    seed: int
+    records: Sequence[dict[str, Any]]
 
-def start_directory(folder: Path, seed: int) -> Path:
-    """Where the start of a seed stands."""
-    job = json.loads((folder / "scores" / f"start-seed{seed}" / "job.json").read_text())
-    return Path(job["payload"]["start"])
+    def verdict(self, record: dict[str, Any]) -> Verdict:
+        """Measure a row by what it learns from."""
+        if record["reward"]:
+            before, after = (self.proxy(row) for row in ("start", record["row"]))
+            return "proxy at temperature 1", before, after, after > before
+        if "judge" in record["learns_from"]:
+            return self.judged(record["row"])
+        if "demonstrations" in record["learns_from"]:
+            return self.imitation(record["row"])
+        return self.preference(record["row"])
+
+    def proxy(self, row: str) -> float:
+        """Mean proxy reward at temperature 1."""
+        record = next(one for one in self.records if (one["row"], one["seed"]) == (row, self.seed))
+        return float(record["scores"]["by_temperature"]["1"]["proxy"])
+
+    def imitation(self, row: str) -> Verdict:
+        """Loss on unseen demonstrations: against `start`, or against the control of a selection."""
+        control = self.folder / "cells" / f"{row}{CONTROL}-seed{self.seed}"
+        other = load_policy(control / "final") if control.is_dir() else self.start
+        unseen = self.unseen("demonstrations")
+        texts = [Pair(plain(one.prompt), plain(one.completion)) for one in unseen if isinstance(one, Demonstration)]
+        if control.is_dir():
+            config = LIMAConfig()
+            kept, _ = sift(texts, config.shortest, config.longest)
+            unseen = [unseen[place] for place in kept]
+        batch = self.encoder.responses(
+            [(one.prompt, one.completion) for one in unseen if isinstance(one, Demonstration)]
+        )
+        before, after = nll(other, batch), nll(self.policy(row), batch)
+        what = f"loss on unseen rows, against {'control' if control.is_dir() else 'start'}"
+        return what, before, after, after < before
+
+    def preference(self, row: str) -> Verdict:
+        """Preference loss on unseen pairs."""
+        pairs = [one for one in self.unseen("preferences") if isinstance(one, Preference)]
+        policy = self.policy(row)
+        margin = [
+            log_ratio(policy, self.start, self.encoder.responses([(one.prompt, getattr(one, side)) for one in pairs]))
+            for side in ("chosen", "rejected")
+        ]
+        after = -torch.nn.functional.logsigmoid(BETA * (margin[0] - margin[1])).mean().item()
+        return "preference loss on unseen pairs", math.log(2), after, after < math.log(2)
+
+    def judged(self, row: str) -> Verdict:
+        """How likely the judge of the bench is to prefer the row's answers to those of `start`."""
+        job = json.loads((self.folder / "scores" / f"{row}-seed{self.seed}" / "job.json").read_text())
+        scoring = Scoring(Job(**job))
+        prompts = scoring.materials.texts("test_prompts", self.seed, ROWS)
+        answers = [
+            [sample.response for rollout in scoring.sample(model, prompts, 1.0, "judged") for sample in rollout.samples]
+            for model in (self.policy(row), self.start)
+        ]
+        judge = CountedJudge(load_judge(self.spec.judge or self.spec.base), Ledger())
+        constitution = Constitution.load(judge.constitution, "comparison")
+        principles = drawn(constitution.asked("comparison"), len(prompts), torch.Generator().manual_seed(self.seed))
+        texts, couples = [prompt.prompt for prompt in prompts], list(zip(*answers, strict=True))
+        labels = [one for one in compare(judge, constitution, principles, texts, couples, self.seed) if one]
+        after = sum(label.preference for label in labels) / len(labels)
+        return "preferred by the judge to start", 0.5, after, after > 0.5
+
+    def unseen(self, kind: Any) -> list[DataRow]:
+        """Rows behind the limit: no run of this bench was given them."""
+        rows = load_rows(getattr(self.spec, kind), kind, self.seed)[getattr(self.spec.limits, LIMITS[kind]) :][:ROWS]
+        return [row for row in rows if self.encoder.fits(row.prompt, row.where)]
+
+    def policy(self, row: str) -> PreTrainedModel:
+        """The trained model of a row."""
+        return load_policy(self.folder / "cells" / f"{row}-seed{self.seed}" / "final").eval()
+
+    @cached_property
+    def start(self) -> PreTrainedModel:
+        """The checkpoint that rows start from."""
+        job = json.loads((self.folder / "scores" / f"start-seed{self.seed}" / "job.json").read_text())
+        return load_policy(Path(job["payload"]["start"])).eval()
+
+    @cached_property
+    def encoder(self) -> Any:
+        """Tokenizer and lengths."""
+        return Materials(self.spec).encoder
 
 
 @torch.no_grad()
 def nll(model: PreTrainedModel, batch: Responses) -> float:
     """Token mean of the negative log-likelihood."""
-    return -masked_mean(response_logprobs(model, batch), batch.mask).item()
+    return -masked_mean(response_logprobs(model.eval(), batch), batch.mask).item()
 
 
 @torch.no_grad()
