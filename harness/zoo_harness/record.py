@@ -12,7 +12,7 @@ from zoo_harness.pipeline import Row
 SCHEMA_VERSION = 1
 LABELLED = ("demonstrations", "preferences")
 ADDED = ("judge_calls", "generated_tokens", "reward_queries", "optimizer_steps", "wall_seconds")
-MOST = ("peak_memory_bytes", "models_resident")
+MOST = ("peak_memory_bytes", "models_resident", "parameter_bytes", "training_bytes")
 
 
 def record_of(

@@ -206,11 +206,14 @@ def test_seeds_of_two_plugin_versions_are_flagged(make_bench: Make, make_record:
 
 def test_costs_are_means_and_peaks_over_finished_seeds(make_bench: Make, make_record: Make) -> None:
     stage = {"name": "tune", "flops": 2e11, "seconds": 5.0}
-    one = make_record("a", 0, wall_seconds=10.0, peak_memory_bytes=5, audit_ratio=0.99, stages=[stage])
+    one = make_record(
+        "a", 0, wall_seconds=10.0, peak_memory_bytes=5, training_bytes=4, audit_ratio=0.99, stages=[stage]
+    )
     two = make_record("a", 1, wall_seconds=30.0, peak_memory_bytes=9, audit_ratio=1.001, stages=[stage])
     one["flops_by_role_phase"], two["flops_by_role_phase"] = {"policy/train": 4.0}, {"critic/train": 2.0}
     a = row_of(build(make_bench(seeds=2), [make_record("start"), one, two]), "a")
     assert (a["wall_seconds"], a["peak_memory_bytes"], a["audit_ratio"]) == (20.0, 9.0, 0.99)
+    assert a["training_bytes"] == 25_000_000.0
     # the parts of a mean sum to the mean of the sums: (4 + 2) / 2 = 2 + 1
     assert a["flops_by_role_phase"] == {"critic/train": 1.0, "policy/train": 2.0}
     assert a["stages"] == [{"name": "tune", "flops": 2e11, "seconds": 5.0, "share": pytest.approx(0.2)}]

@@ -18,7 +18,7 @@ _COSTS = (
     "flops_budget", "flops_used", "judge_calls", "generated_tokens", "reward_queries", "optimizer_steps",
     "updates", "wall_seconds",
 )  # fmt: skip
-_PEAKS = ("peak_memory_bytes", "models_resident")
+_PEAKS = ("peak_memory_bytes", "models_resident", "parameter_bytes", "training_bytes")
 _ABOUT = (
     "algorithm", "kind", "plugin", "plugin_version", "paper", "settings", "tuning", "learns_from",
     "starts_from", "reward", "stops_early",

@@ -158,6 +158,8 @@ class Record(TypedDict):
     wall_seconds: float | None
     peak_memory_bytes: float | None
     models_resident: float | None
+    parameter_bytes: float | None
+    training_bytes: float | None
     weights_sha256: str | None
     scores: Scores | None
     items: list[Item]

@@ -45,10 +45,15 @@ function about(row) {
   ];
 }
 
+function bytes(count) {
+  return known(count) ? `${short(count)}B` : NONE;
+}
+
 function counts(row) {
   return [
     ["Optimizer steps", short(row.optimizer_steps)], ["Updates", short(row.updates)], ["Tokens sampled", short(row.generated_tokens)],
     ["Reward queries", short(row.reward_queries)], ["Judge calls", short(row.judge_calls)], ["Models resident", number(row.models_resident, 1)],
+    ["Weights in memory", bytes(row.parameter_bytes)], ["Weights, gradients, optimizer", bytes(row.training_bytes)],
     ["FLOPs an answer", short(row.flops_per_query.mean)],
     ...Object.entries(row.labels).map(([name, count]) => [`Labels: ${name}`, short(count)]),
   ];
