@@ -54,16 +54,17 @@ def train(config: RRHFConfig, run: Run) -> Iterator[dict[str, float]]:
             ]
             prompts = collecting.encode_prompts([row.prompt for row in rows])
             rollout = collecting.sample(prompts.repeat(config.samples), config.temperature)
-            scores = collecting.reward(rollout.samples)
-            new = [
-                group(row, list(rollout[own].samples), scores[own].tolist(), collecting)
-                for row, own in zip(rows, torch.arange(len(scores)).split(config.samples), strict=True)
+            found = [
+                [as_sample(row.prompt, row.chosen), as_sample(row.prompt, row.rejected), *rollout[own].samples]
+                for row, own in zip(rows, torch.arange(len(rollout)).split(config.samples), strict=True)
             ]
+            scores = collecting.reward([sample for some in found for sample in some]).view(len(rows), -1)
+            new = [group(*parts) for parts in zip(rows, found, scores.tolist(), strict=True)]
             groups += new
 
             yield {
-                "score": scores.mean().item(),
-                "best_score": sum(max(some["scores"]) for some in new) / len(new),
+                "score": scores[:, 2:].mean().item(),
+                "best_score": scores.max(1).values.mean().item(),
                 "ended": rollout.ended.float().mean().item(),
             }
 
@@ -98,22 +99,16 @@ def train(config: RRHFConfig, run: Run) -> Iterator[dict[str, float]]:
             }
 
 
-def group(row: Preference, sampled: list[Sample], scores: list[float], run: Run) -> Group:
-    """Score the pair of a row and put the sampled responses behind it, those that it has not yet."""
-    found = [as_sample(row.prompt, row.chosen), as_sample(row.prompt, row.rejected)]
-    new = Group(
+def group(row: Preference, samples: list[Sample], scores: list[float]) -> Group:
+    """Return the group of a row: of its pair and the samples behind it, those that are not there yet."""
+    responses = [row.chosen, row.rejected, *(sample.response for sample in samples[2:])]
+    kept = [number for number, sample in enumerate(samples) if number < 2 or sample not in samples[:number]]
+    return Group(
         prompt=row.prompt,
-        responses=[row.chosen, row.rejected],
-        ended=[sample.ended for sample in found],
-        scores=run.reward(found).tolist(),
+        responses=[responses[number] for number in kept],
+        ended=[samples[number].ended for number in kept],
+        scores=[scores[number] for number in kept],
     )
-    for sample, score in zip(sampled, scores, strict=True):
-        if sample not in found:
-            found.append(sample)
-            new["responses"].append(sample.response)
-            new["ended"].append(sample.ended)
-            new["scores"].append(score)
-    return new
 
 
 def batch_of(groups: list[Group], update: int, size: int, run: Run) -> list[Group]:
