@@ -111,9 +111,9 @@ def share_storage(model: PreTrainedModel, other: PreTrainedModel) -> None:
     theirs = {plain(path): weight for path, weight in other.base_model.named_parameters() if not weight.requires_grad}
     for path, weight in model.base_model.named_parameters():
         twin = theirs.get(plain(path))
-        if twin is None or weight.requires_grad or (weight.shape, weight.dtype) != (twin.shape, twin.dtype):
+        if twin is None or weight.requires_grad or (weight.dtype, weight.device) != (twin.dtype, twin.device):
             continue
-        if torch.equal(weight, twin):
+        if torch.equal(weight, twin):  # weights of different shapes are not
             weight.data = twin.data
 
 
