@@ -48,8 +48,8 @@ TEMPLATE = (
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
 PLENTY = 1e15
 """A budget that no tiny run spends."""
-NOT_REPEATED = ("wall_seconds", "peak_memory_bytes")
-"""What a ledger holds of the machine and not of the run."""
+NOT_REPEATED = ("wall_seconds", "peak_memory_bytes", "parameter_bytes", "training_bytes")
+"""What a ledger holds of the process and not of the run: one that resumes in a later stage has no old gradients."""
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
