@@ -45,7 +45,7 @@ class CAIConfig:
     """Sampling temperature of answers, critiques, revisions, pairs and rollouts."""
     batch_size: int = 32
     """Responses sampled per update of PPO; half of them make a minibatch."""
-    learning_rate: float = 3e-4
+    learning_rate: float = 2e-4
     """Peak step size of AdamW in PPO."""
     kl_coefficient: float = 0.05
     """β of PPO: reward units lost per nat of divergence from the fine-tuned policy."""

@@ -87,6 +87,8 @@ def fit_reward_model(
         clip_grad_norm_(scorer.parameters(), config.max_grad_norm)
         optimizer.step()
 
-        yield {"loss": loss.item(), "agreement": ((first > second) == (preferred > 0.5)).float().mean().item()}
+        # Where the judge is undecided there is no order to agree on.
+        agrees = ((first > second) == (preferred > 0.5))[preferred != 0.5]
+        yield {"loss": loss.item(), "agreement": agrees.float().sum().item() / max(1, len(agrees))}
 
     optimizer.zero_grad()  # what follows needs the scores alone, and gradients are as large as the model
