@@ -1,6 +1,6 @@
 """Break the formulas one small piece at a time and see whether their tests notice.
 
-    python tests/mutation.py                  every loss.py of a plugin, and zoo_core/functional.py
+    python tests/mutation.py                  every loss.py or selection.py of a plugin, and zoo_core/functional.py
     python tests/mutation.py plugins/ppo      only the files below these paths
     python tests/mutation.py --list           print the mutants and run nothing
 
@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -205,10 +206,10 @@ def text(statement: ast.AST) -> str:
 def targets() -> Iterator[tuple[Path, str, Path]]:
     """Yield each file to break, the name of its module, and its tests."""
     yield Path("zoo_core/functional.py"), "zoo_core.functional", Path("tests/test_functional.py")
-    for loss in sorted(ROOT.glob("plugins/*/zoo_*/loss.py")):
-        plugin, package = loss.parent.parent, loss.parent.name
-        tests = plugin / "tests" / f"test_{package.removeprefix('zoo_')}_loss.py"
-        yield loss.relative_to(ROOT), f"{package}.loss", tests.relative_to(ROOT)
+    for file in sorted(chain.from_iterable(ROOT.glob(f"plugins/*/zoo_*/{what}.py") for what in ("loss", "selection"))):
+        plugin, package = file.parent.parent, file.parent.name
+        tests = plugin / "tests" / f"test_{package.removeprefix('zoo_')}_{file.stem}.py"
+        yield file.relative_to(ROOT), f"{package}.{file.stem}", tests.relative_to(ROOT)
 
 
 def tests_pass(source: str, module: str, tests: Path) -> bool:
@@ -274,6 +275,8 @@ def main() -> None:
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     torch.set_num_threads(1)
     torch.testing.assert_close(torch.ones(1), torch.ones(1))  # loads what every fork would have to load
+    for _, module, _ in chosen:
+        import_module(module)
     gc.freeze()  # and spares the forks a walk over it
     counts = [judge(*target) for target in chosen]
     killed, total = (sum(column) for column in zip(*counts, strict=True))

@@ -58,7 +58,8 @@ def test_the_metrics_of_the_readme_are_those_that_a_run_yields(record):
 @each_algorithm
 def test_every_function_named_in_the_equations_exists(record):
     package = record.train.partition(":")[0].rpartition(".")[0]
-    source = (folder(record) / package / "loss.py").read_text()
+    (file,) = [path for name in ("loss", "selection") for path in (folder(record) / package).glob(f"{name}.py")]
+    source = file.read_text()
     named = [row[1].partition("(")[0] for row in table(record, "Equations")]
     assert named
     assert sorted(named) == sorted(re.findall(r"^def (\w+)", source, re.MULTILINE))

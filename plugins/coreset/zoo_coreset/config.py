@@ -1,0 +1,42 @@
+"""Settings of fine-tuning on a core set.
+
+`share` is that of Chen et al. 2023 (arXiv:2305.09246). The learning rate suits models of a few million parameters; it
+is hand-set until `zoo tune-defaults` chooses it.
+"""
+
+from dataclasses import dataclass
+
+SELECTIONS = ("coreset", "random")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoresetConfig:
+    """Settings of fine-tuning on a core set."""
+
+    selection: str = "coreset"
+    """"coreset", or "random": as many rows drawn at random, the control."""
+    share: float = 0.005
+    """Part of the demonstrations that is selected, above 0 and up to 1."""
+    at_least: int = 128
+    """Rows that are selected however small the share is; a small pool has nothing to throw away."""
+    regions: int = 8
+    """Clusters of k-means, each a task region with its part of the rows."""
+    batch_size: int = 32
+    """Selected rows per update."""
+    learning_rate: float = 1e-4
+    """Peak step size of AdamW."""
+    epochs: float = 10.0
+    """Passes over the selected rows, after which the run ends whatever is left of the budget."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this L2 norm."""
+
+    def __post_init__(self) -> None:
+        if self.selection not in SELECTIONS:
+            raise ValueError(f"selection={self.selection!r} must be one of {', '.join(SELECTIONS)}.")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share={self.share} must be above 0 and at most 1; 0.005 is half a percent.")
+        for name in ("at_least", "regions", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more.")
+        if self.epochs <= 0:
+            raise ValueError(f"epochs={self.epochs} must be above 0.")

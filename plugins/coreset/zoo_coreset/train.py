@@ -1,0 +1,98 @@
+"""The training loop of fine-tuning on a core set.
+
+Before the loop the demonstrations are embedded and a few of them selected; each update raises the likelihood of a
+batch of these. How rows are selected is in selection.py; the loss is that of supervised fine-tuning.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import AdamW
+from zoo_sft.loss import sft_loss
+
+from zoo_core.data import DataRow, Demonstration, canonical
+from zoo_core.rollout import response_logprobs
+from zoo_core.run import Run
+from zoo_core.schedule import set_learning_rate
+from zoo_coreset.config import CoresetConfig
+from zoo_coreset.selection import core_set, embed, find_regions
+
+
+def train(config: CoresetConfig, run: Run) -> Iterator[dict[str, float]]:
+    """Train `run.policy` in place; yield metrics once per update."""
+    total = min(len(run.demonstrations), max(config.at_least, round(config.share * len(run.demonstrations))))
+    select = select_coreset if config.selection == "coreset" else select_at_random
+    selected = run.demonstrations.only(select(config, run, total))
+    optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0))
+
+    for update in run.updates(most=math.ceil(config.epochs * selected.epoch(config.batch_size))):
+        batch = selected.batch(update, config.batch_size)
+        loss = sft_loss(response_logprobs(run.policy, batch), batch.mask)
+
+        set_learning_rate(optimizer, config.learning_rate, run.progress)
+        optimizer.zero_grad()
+        loss.backward()
+        gradient_norm = clip_grad_norm_(run.policy.parameters(), config.max_grad_norm)
+        optimizer.step()
+
+        yield {
+            "loss": loss.item(),
+            "gradient_norm": gradient_norm.item(),
+            "passes": (update + 1) * config.batch_size / len(selected),
+        }
+
+
+def select_coreset(config: CoresetConfig, run: Run, total: int) -> list[DataRow]:
+    """Return the core set of the demonstrations; write down why each row is in it."""
+    # Rows that say the same are one: only the first of them could ever be picked.
+    pool = list({canonical(row): row for row in reversed(run.demonstrations.all())}.values())[::-1]
+    rows = [row for row in pool if isinstance(row, Demonstration)]
+    points = embeddings(run, rows, config.batch_size)
+    seed = int(torch.randint(2**31, (), generator=run.rng(0, "regions"), device=run.device))
+    regions = find_regions(points, config.regions, seed)
+    picks = core_set(points, regions.labels, min(total, len(rows)))
+
+    sizes, picked = Counter(regions.labels.tolist()), Counter(pick.region for pick in picks)
+    greedy = sum(3 * points.shape[1] * sizes[region] * picked[region] for region in sizes)
+    run.declare("selection", regions.flops + greedy)
+    run.write_rows(
+        "selected",
+        [
+            {
+                "where": rows[pick.row].where,
+                "prompt": rows[pick.row].prompt,
+                "completion": rows[pick.row].completion,
+                "reason": f"region {pick.region} ({picked[pick.region]} of {sizes[pick.region]} rows): "
+                + (
+                    "the nearest to its centre"
+                    if pick.distance is None
+                    else f"{pick.distance:.4f} from the nearest row picked before, the farthest of all"
+                ),
+            }
+            for pick in picks
+        ],
+    )
+    return [rows[pick.row] for pick in picks]
+
+
+def select_at_random(config: CoresetConfig, run: Run, total: int) -> list[DataRow]:
+    """Return as many rows drawn at random; the others are not looked at."""
+    generator = run.rng(0, "random rows")
+    order = torch.randperm(len(run.demonstrations), generator=generator, device=generator.device)
+    return [run.demonstrations.rows[row] for row in order[:total].tolist()]
+
+
+@torch.no_grad()
+def embeddings(run: Run, rows: Sequence[Demonstration], batch_size: int) -> Float[Tensor, "N D"]:
+    """Embed rows, prompt and answer as the model reads them, by the policy as it is before training."""
+    batches = []
+    for first in range(0, len(rows), batch_size):
+        texts = run.encode([(row.prompt, row.completion) for row in rows[first : first + batch_size]])
+        hidden = run.policy.base_model(**texts.inputs, use_cache=False).last_hidden_state
+        batches.append(embed(hidden, texts.attention).cpu())
+    return torch.cat(batches)

@@ -1,0 +1,1 @@
+"""LIMA: fine-tune on a few demonstrations of good quality and many kinds."""

@@ -1,0 +1,54 @@
+"""Settings of LIMA.
+
+`temperature`, `epochs`, `batch_size`, `dropout` and `weight_decay` are those of Zhou et al. 2023 (arXiv:2305.11206),
+sections 2 and 3. The learning rate suits models of a few million parameters; it is hand-set until `zoo tune-defaults`
+chooses it.
+"""
+
+from dataclasses import dataclass
+
+SELECTIONS = ("curated", "random")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LIMAConfig:
+    """Settings of LIMA."""
+
+    selection: str = "curated"
+    """"curated", or "random": as many rows drawn at random, the control."""
+    rows: int = 256
+    """Demonstrations that are selected; all that pass the rules where these are fewer."""
+    shortest: float = 0.05
+    """Quantile of the pool's answer lengths below which an answer is too short."""
+    longest: float = 0.95
+    """Quantile of the pool's answer lengths above which an answer is too long."""
+    kinds: int = 16
+    """Kinds of prompts, found by k-means over their words."""
+    temperature: float = 3.0
+    """Evens out the kinds: 1 keeps their proportions, the larger the more they count alike."""
+    batch_size: int = 32
+    """Selected rows per update."""
+    learning_rate: float = 1e-4
+    """Step size of AdamW in the first update; it falls linearly to a tenth in the last."""
+    epochs: float = 15.0
+    """Passes over the selected rows, after which the run ends whatever is left of the budget."""
+    dropout: float = 0.2
+    """Dropout of what the top layer adds to the residual stream; 0 at the bottom layer, and linear between."""
+    weight_decay: float = 0.1
+    """AdamW's."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this L2 norm."""
+
+    def __post_init__(self) -> None:
+        if self.selection not in SELECTIONS:
+            raise ValueError(f"selection={self.selection!r} must be one of {', '.join(SELECTIONS)}.")
+        if not 0 <= self.shortest < self.longest <= 1:
+            raise ValueError(f"shortest={self.shortest} must be below longest={self.longest}, both between 0 and 1.")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout={self.dropout} must be 0 or more and below 1.")
+        for name in ("rows", "kinds", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more.")
+        for name in ("temperature", "epochs"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be above 0.")
