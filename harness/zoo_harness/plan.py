@@ -158,7 +158,8 @@ class Plan:
             payload |= self._reward(row.reward, stages)
             payload["calibration"] = str(stages[f"calibration {row.reward}"].directory)
         needs = tuple(job.identity for job in closure)
-        depends = [self._for(row.algorithm, seed), row.reward, self._judge_hash(row.reward)]
+        files = files_named(row.entry.settings)
+        depends = [self._for(row.algorithm, seed), row.reward, self._judge_hash(row.reward), files]
         return Job(
             kind="train",
             title=row.name,
@@ -259,20 +260,27 @@ def algorithm_plugins() -> list[str]:
     return sorted({plugins().owner("zoo_algorithms", name).name for name in plugins().algorithms})
 
 
+def files_named(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Hash of each file that a setting names: a user may change it between two benches, as a constitution."""
+    named = {name: Path(value) for name, value in settings.items() if isinstance(value, str)}
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in named.items() if file.is_file()}
+
+
 @cache
 def code_hash() -> str:
-    """Hash of the Python files of core, harness and every loaded plugin: a change of any may change a result."""
+    """Hash of the files of core, harness and every loaded plugin: a change of any may change a result."""
     roots = {plugin.module.partition(":")[0].partition(".")[0] for plugin in plugins().plugins if plugin.status == "ok"}
     return identify([package_hash(root) for root in ("zoo_core", "zoo_harness", *sorted(roots))])
 
 
 def package_hash(package: str) -> str:
-    """Hash of the Python files of a package, or of a module that stands alone."""
+    """Hash of the Python and YAML files of a package, or of a module that stands alone."""
     found = find_spec(package)
     if found is None or not found.origin:
         raise SpecError(f"the package {package!r} of a plugin cannot be found; install the plugin again.")
     origin = Path(found.origin)
-    files = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
+    within = sorted(origin.parent.rglob("*")) if origin.name == "__init__.py" else [origin]
+    files = [file for file in within if file.suffix in (".py", ".yaml")]
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode() + file.read_bytes())
