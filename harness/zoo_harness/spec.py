@@ -18,12 +18,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "budget": 6e11,
         "seeds": 1,
         "limits": {"preference_labels": 96, "demonstrations": 256, "prompts": 1000},
-        "evaluation": {"temperatures": [0.0, 1.0], "dev_prompts": 32, "test_prompts": 64, "task_items": 50},
+        "evaluation": {"temperatures": [0.0, 1.0], "dev_prompts": 32, "test_prompts": 64, "task_items": 50, "best_of": [4]},
     },
     "quick": {
-        "budget": 3.7e12,
+        "budget": 2e12,
         "seeds": 3,
-        "limits": {"preference_labels": 500, "demonstrations": 1000, "prompts": 4000},
+        "limits": {"preference_labels": 400, "demonstrations": 800, "prompts": 4000},
         "evaluation": {
             "temperatures": [0.0, 0.5, 1.0],
             "dev_prompts": 96,
