@@ -7,12 +7,11 @@ import pytest
 from zoo_rlaif.cai_config import CAIConfig
 from zoo_rlaif.config import DirectRLAIFConfig, RLAIFConfig
 from zoo_rlaif.constitution import Constitution
-from zoo_rlaif.feedback import fit_reward_model, label_pairs
+from zoo_rlaif.feedback import blank_scorer, fit_reward_model, label_pairs
 from zoo_rlaif.labels import Label, Rater, compare
 from zoo_rlaif.revision import revise, tune
 
 from zoo_core.errors import SpecError
-from zoo_core.models import scorer_from
 from zoo_core.reward import Sample
 from zoo_core.run import Run
 from zoo_core.testing import LikesA, tiny_session
@@ -109,7 +108,7 @@ def test_a_reward_model_recovers_the_ranking_of_a_judge_with_known_preferences()
         for x, y, label in ((x, y, asked(LikesA(), [(x, y)])[0]) for x in texts for y in texts)
     ]
     run = run_with(LikesA())
-    scorer = run.keep("reward", scorer_from(run.policy, 0))
+    scorer = run.keep("reward", blank_scorer(run))
     config = RLAIFConfig(reward_epochs=40.0, reward_batch_size=25, reward_learning_rate=5e-3)
     history = list(fit_reward_model(config, run.stage("fit"), scorer, pairs))
     scores = run.scorer(scorer)([Sample(PROMPT, text, True) for text in texts])
@@ -117,6 +116,22 @@ def test_a_reward_model_recovers_the_ranking_of_a_judge_with_known_preferences()
     # Labels are σ(4 (share₁ − share₂)): neighbours, a quarter apart, end with scores 1 apart.
     assert [high - low for high, low in pairwise(scores)] == pytest.approx([1.0] * 4, abs=0.25)
     assert history[-1]["loss"] < history[0]["loss"]
+
+
+def test_labels_that_are_hardly_apart_are_learnt_all_the_same():
+    # A judge that gives the first .51: log(.51/.49) = .04. A random head's scores would differ by more from the start.
+    pairs = [
+        {"prompt": PROMPT, "first": x, "second": y, "ended": [True, True], "first_preferred": 0.51}
+        for x, y in (("aaaa", "bbbb"), ("aaab", "bbba"))
+    ]
+    run = run_with(LikesA())
+    scorer = run.keep("reward", blank_scorer(run))
+    texts = [Sample(PROMPT, pair[which], True) for pair in pairs for which in ("first", "second")]
+    assert run.scorer(scorer)(texts) == [0.0] * 4
+    config = RLAIFConfig(reward_epochs=20.0, reward_batch_size=2, reward_learning_rate=1e-3)
+    list(fit_reward_model(config, run.stage("fit"), scorer, pairs))
+    first, second, third, fourth = run.scorer(scorer)(texts)
+    assert [first - second, third - fourth] == pytest.approx([0.04, 0.04], abs=0.02)
 
 
 class Silent(LikesA):
@@ -133,7 +148,7 @@ def test_a_judge_that_prefers_nothing_ends_the_run_with_advice():
     run, pairs = run_with(Silent()), []
     (metrics,) = label_pairs(RLAIFConfig(pairs=8, pairs_per_update=8), run.stage("label"), SHIPPED, pairs)
     assert metrics == {"answered": 0.0, "same_position": 0.0, "decided": 0.0}
-    fit = fit_reward_model(RLAIFConfig(), run.stage("fit"), scorer_from(run.policy, 0), pairs)
+    fit = fit_reward_model(RLAIFConfig(), run.stage("fit"), blank_scorer(run), pairs)
     with pytest.raises(SpecError, match=r"abstained on every pair.*reword forms\.comparison"):
         next(fit)
 

@@ -10,11 +10,10 @@ from zoo_ppo.config import PPOConfig
 from zoo_ppo.train import train as ppo
 
 from zoo_core.calibration import calibrate
-from zoo_core.models import scorer_from
 from zoo_core.run import Run
 from zoo_rlaif.cai_config import CAIConfig
 from zoo_rlaif.constitution import Constitution
-from zoo_rlaif.feedback import Pair, fit_reward_model, label_pairs
+from zoo_rlaif.feedback import Pair, blank_scorer, fit_reward_model, label_pairs
 from zoo_rlaif.revision import Revision, revise, tune
 
 
@@ -32,7 +31,7 @@ def train(config: CAIConfig, run: Run) -> Iterator[dict[str, float]]:
     pairs: list[Pair] = run.keep("pairs", [])
     yield from label_pairs(config, run.stage("label", config.label_share), constitution, pairs)
     run.write_rows("ai-preferences", pairs)
-    scorer = run.keep("reward", scorer_from(run.policy, run.seed))
+    scorer = run.keep("reward", blank_scorer(run))
     yield from fit_reward_model(config, run.stage("fit", config.reward_share), scorer, pairs)
 
     # PPO climbs it; reference and units of the reward are those of the fine-tuned policy.

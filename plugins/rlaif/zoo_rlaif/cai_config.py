@@ -35,9 +35,9 @@ class CAIConfig:
     """Most of the budget that labelling may take."""
     reward_epochs: float = 2.0
     """Passes of the reward model over the labelled pairs."""
-    reward_batch_size: int = 32
+    reward_batch_size: int = 16
     """Pairs per update of the reward model."""
-    reward_learning_rate: float = 5e-4
+    reward_learning_rate: float = 1e-3
     """Peak step size of AdamW for the reward model."""
     reward_share: float = 0.25
     """Most of the budget that fitting the reward model may take."""

@@ -21,9 +21,9 @@ class RLAIFConfig:
     """Most of the budget (without the start's stages) that labelling may take, whatever `pairs` says."""
     reward_epochs: float = 2.0
     """Passes of the reward model over the labelled pairs (the paper: 2 to 3)."""
-    reward_batch_size: int = 32
+    reward_batch_size: int = 16
     """Pairs per update of the reward model."""
-    reward_learning_rate: float = 5e-4
+    reward_learning_rate: float = 1e-3
     """Peak step size of AdamW for the reward model."""
     reward_share: float = 0.4
     """Most of the budget that fitting the reward model may take, whatever `reward_epochs` says."""

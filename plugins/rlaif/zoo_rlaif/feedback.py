@@ -13,6 +13,7 @@ from zoo_reward_model.train import scores
 
 from zoo_core.errors import SpecError
 from zoo_core.functional import minibatches
+from zoo_core.models import scorer_from
 from zoo_core.run import Run
 from zoo_core.schedule import set_learning_rate
 from zoo_rlaif.cai_config import CAIConfig
@@ -56,6 +57,16 @@ def label_pairs(
             "same_position": sum(label.same_position for label in given) / asked,
             "decided": sum(abs(2 * label.preference - 1) for label in given) / asked,
         }
+
+
+def blank_scorer(run: Run) -> PreTrainedModel:
+    """Return a scorer on the policy's body that gives every text 0.
+
+    The labels of an unsure judge are hundredths of a nat apart, and the differences of a random head would drown them.
+    """
+    scorer = scorer_from(run.policy, run.seed)
+    torch.nn.init.zeros_(scorer.get_parameter("score.weight"))
+    return scorer
 
 
 def fit_reward_model(

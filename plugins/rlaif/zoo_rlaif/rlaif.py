@@ -7,11 +7,10 @@ the formulas in loss.py.
 from collections.abc import Iterator
 
 from zoo_core.calibration import calibrate
-from zoo_core.models import scorer_from
 from zoo_core.run import Run
 from zoo_rlaif.config import RLAIFConfig
 from zoo_rlaif.constitution import Constitution
-from zoo_rlaif.feedback import Pair, fit_reward_model, label_pairs
+from zoo_rlaif.feedback import Pair, blank_scorer, fit_reward_model, label_pairs
 from zoo_rlaif.reinforce import reinforce
 
 
@@ -25,7 +24,7 @@ def train(config: RLAIFConfig, run: Run) -> Iterator[dict[str, float]]:
     run.write_rows("ai-preferences", pairs)
 
     # 2. A reward model learns it.
-    scorer = run.keep("reward", scorer_from(run.policy, run.seed))
+    scorer = run.keep("reward", blank_scorer(run))
     yield from fit_reward_model(config, run.stage("fit", config.reward_share), scorer, pairs)
 
     # 3. The policy climbs it, in units of its deviation on the start's samples.
