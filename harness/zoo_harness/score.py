@@ -99,6 +99,7 @@ class Scoring:
         self.start = self.load(Path(payload["start"])) if payload["start"] else None
         start_result = read_json(Path(payload["start_result"])) if payload["start_result"] else None
         self.start_items = start_result["items"] if start_result else None
+        self.start_tasks = start_result["scores"]["tasks"] if start_result else {}
 
     def load(self, weights: Path) -> PreTrainedModel:
         """Put the weights of a file or directory into the base's architecture; they must fit exactly."""
@@ -151,7 +152,8 @@ class Scoring:
             summary["pair_accuracy"] = self._pair_accuracies()
         parts = getattr(self.judges.gold, "parts", None)
         summary["parts"] = _means(parts([s for r in rollouts for s in r.samples])) if parts else {}
-        summary["tasks"] = self._tasks(model)
+        # Tasks ask for likelihoods: the best of several samples of `start` knows what `start` knows.
+        summary["tasks"] = self.start_tasks if self.best_of > 1 else self._tasks(model)
         return summary, items
 
     def point(self, point: dict[str, Any]) -> dict[str, Any]:
