@@ -40,9 +40,18 @@ PYTEST = f"""-x --tb=no --assert=plain --import-mode=importlib --noconftest -c {
 
 ANY_FILL = "what is filled in only has to be finite: the result is masked again"
 STABLE = "on a CPU every sort is stable"
+EQUALLY_LONG = "they have the same length by construction"
 EQUIVALENT = {
     "zoo_core/functional.py": {
         "order = torch.randperm(size, generator=generator)": "without device= it raises, but on a GPU only",
+    },
+    "plugins/coreset/zoo_coreset/selection.py": {
+        "return normalize(hidden.float().masked_fill(~attention.unsqueeze(-1), 0.0).mean(1))": "it points the same way",
+        "found = KMeans(clusters, random_state=seed).fit(points)": "scikit-learn reads tensors, but says so nowhere",
+        "for region, (rows, count) in enumerate(zip(regions, counts))": EQUALLY_LONG,
+        "for region, (rows, count) in enumerate(zip(regions, counts, strict=False))": EQUALLY_LONG,
+        "start = (points[rows] - points[rows].mean(0)).norm(dim=1).argmin()": "int is for the declared type alone",
+        "selected += [Pick(int(rows[pick]), region, far) for pick, far in zip(picks, distances)]": "it is the default",
     },
     "plugins/grpo/zoo_grpo/loss.py": {
         "deviations = scores.view(-1, group_size).std(dim=1).repeat_interleave(group_size)": "it is the default",

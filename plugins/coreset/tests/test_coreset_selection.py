@@ -1,6 +1,7 @@
 """How core sets are selected, against hand-worked numbers, brute force and laws."""
 
 import math
+import warnings
 from itertools import combinations
 
 import pytest
@@ -108,7 +109,8 @@ def test_of_planted_clusters_as_many_picks_as_clusters_take_one_of_each():
 
 
 def test_the_covering_radius_is_the_distance_of_the_worst_served_point():
-    assert covering_radius(LINE, [0, 4]) == 4.5
+    radius = covering_radius(LINE, [0, 4])
+    assert (radius, type(radius)) == (4.5, float)
     assert covering_radius(torch.tensor([[0.0, 0.0], [3.0, 4.0]]), [0]) == 5.0
 
 
@@ -143,7 +145,9 @@ def test_regions_depend_on_the_seed_and_on_nothing_else():
 
 
 def test_there_are_no_more_regions_than_distinct_points():
-    labels = find_regions(torch.tensor([[1.0], [1.0], [2.0]]), 8, seed=0).labels
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        labels = find_regions(torch.tensor([[1.0, 2.0], [1.0, 2.0], [3.0, 4.0]]), 8, seed=0).labels
     assert labels.max() == 1
     assert labels[0] == labels[1] != labels[2]
 
@@ -158,7 +162,9 @@ def test_each_region_gets_its_share_beginning_at_its_centre():
     # Region 0: 0, 1, 2, mean 1. Region 1: 10, 20, 24, mean 18; nearest is 20, then 10 lies 10 away.
     points = torch.tensor([[0.0], [10.0], [1.0], [20.0], [2.0], [24.0]])
     labels = torch.tensor([0, 1, 0, 1, 0, 1])
-    assert core_set(points, labels, 4) == [Pick(2, 0, None), Pick(0, 0, 1.0), Pick(3, 1, None), Pick(1, 1, 10.0)]
+    picks = core_set(points, labels, 4)
+    assert picks == [Pick(2, 0, None), Pick(0, 0, 1.0), Pick(3, 1, None), Pick(1, 1, 10.0)]
+    assert {type(pick.row) for pick in picks} == {int}
 
 
 def test_a_region_whose_share_is_nothing_gives_nothing():

@@ -23,7 +23,7 @@ class CoresetConfig:
     """Clusters of k-means, each a task region with its part of the rows."""
     batch_size: int = 32
     """Selected rows per update."""
-    learning_rate: float = 1e-4
+    learning_rate: float = 3e-5
     """Peak step size of AdamW."""
     epochs: float = 10.0
     """Passes over the selected rows, after which the run ends whatever is left of the budget."""

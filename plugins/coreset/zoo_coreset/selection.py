@@ -40,9 +40,10 @@ def embed(hidden: Float[Tensor, "N S D"], attention: Bool[Tensor, "N S"]) -> Flo
     """Return unit vectors: the mean of the hidden states of real tokens over its L2 norm.
 
     e = h̄ / ‖h̄‖   with   h̄ = (1/n) Σ hₜ over the n real tokens
+
+    Computed from the sum, which points the same way.
     """
-    mean = hidden.float().masked_fill(~attention.unsqueeze(-1), 0.0).sum(1) / attention.sum(1, keepdim=True)
-    return normalize(mean, dim=1)
+    return normalize(hidden.float().masked_fill(~attention.unsqueeze(-1), 0.0).sum(1))
 
 
 def find_regions(points: Float[Tensor, "N D"], count: int, seed: int) -> Regions:
@@ -51,10 +52,10 @@ def find_regions(points: Float[Tensor, "N D"], count: int, seed: int) -> Regions
     minimise Σᵢ ‖eᵢ − centre of its region‖²
     """
     clusters = min(count, len(points.unique(dim=0)))
-    found = KMeans(clusters, n_init=1, random_state=seed).fit(points.numpy())
+    found = KMeans(clusters, random_state=seed).fit(points.numpy())
     # Each step computes N·K distances of 3·D operations; k-means++ before it as many for 2 + ln K trials.
     steps = found.n_iter_ + 2 + int(math.log(clusters))
-    return Regions(torch.from_numpy(found.labels_).long(), 3 * points.numel() * clusters * steps)
+    return Regions(torch.from_numpy(found.labels_), 3 * points.numel() * clusters * steps)
 
 
 def shares(sizes: list[int], total: int) -> list[int]:
@@ -92,8 +93,9 @@ def covering_radius(points: Float[Tensor, "N D"], picks: list[int]) -> float:
 def core_set(points: Float[Tensor, "N D"], labels: Int[Tensor, " N"], total: int) -> list[Pick]:
     """Run K-Center-Greedy inside each region for its share of `total`, from the point nearest to the region's mean."""
     selected = []
-    regions = [(labels == region).nonzero()[:, 0] for region in range(int(labels.max()) + 1)]
-    for region, (rows, count) in enumerate(zip(regions, shares(list(map(len, regions)), total), strict=True)):
+    regions = [(labels == region).nonzero().flatten() for region in labels.unique()]
+    counts = shares([len(rows) for rows in regions], total)
+    for region, (rows, count) in enumerate(zip(regions, counts, strict=True)):
         if count:
             start = int((points[rows] - points[rows].mean(0)).norm(dim=1).argmin())
             picks, radii = k_center_greedy(points[rows], count, start)

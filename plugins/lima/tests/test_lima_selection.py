@@ -1,5 +1,7 @@
 """Every rule with rows that break it and rows that do not; kinds and quotas against hand-worked numbers and laws."""
 
+import warnings
+
 import pytest
 from zoo_lima.selection import (
     Pair,
@@ -21,6 +23,7 @@ from zoo_lima.selection import (
 def breaks(rule, answer, prompt="What is it?"):
     """Whether the one row breaks the rule."""
     (verdict,) = rule([Pair(prompt, answer)])
+    assert type(verdict) is bool
     return verdict
 
 
@@ -54,6 +57,7 @@ def test_where_most_answers_end_without_a_mark_nothing_is_cut_off():
     assert cut_off(answers("#### 72", "#### 10", "It is 5.")) == [False, False, False]
     assert cut_off(answers("#### 72", "It is 5.")) == [False, False]
     assert cut_off(answers("#### 72", "It is 5.", "It is 6.")) == [True, False, False]
+    assert cut_off(answers(*["#### 72"] * 3, *["It is 5."] * 4)) == [True] * 3 + [False] * 4
 
 
 @pytest.mark.parametrize(
@@ -186,6 +190,13 @@ def test_an_answer_is_familiar_by_pairs_that_others_have_and_not_by_its_own_repe
     assert unlike_others(answers(*familiar, "So, IT is!", "is it so")) == [*[False] * 39, True]
 
 
+def test_what_counts_is_the_share_of_word_pairs_that_no_other_has_not_their_number():
+    # Of 20 answers the one with the largest share is above the quantile .95. 1 of 1 is more than 2 of 3.
+    pool = answers(*["so it is"] * 18, "so it goes on", "by chance")
+    assert unlike_others(pool) == [*[False] * 19, True]
+    assert {type(verdict) for verdict in unlike_others(pool)} == {bool}
+
+
 def test_where_all_are_equally_strange_nobody_is_unlike_the_others():
     pool = answers(*(" ".join(f"{n}w{place}" for place in range(1 + n % 3)) for n in range(60)))
     assert sum(unlike_others(pool)) == 0
@@ -207,6 +218,7 @@ def test_rows_are_counted_by_the_first_rule_that_they_break():
     kept, rejected = sift([*good, *bad.values()], 0.01, 1.0)
     assert kept == list(range(36))
     assert rejected == {rule: [36 + place] for place, rule in enumerate(bad)}
+    assert sift(answers("I go.", "I see.", "I am."), 0.0, 1.0)[0] == []
     # "No" is too short, cut off besides, and counted once.
     kept, rejected = sift([*good, Pair("Well?", "No")], 0.01, 1.0)
     assert sum(map(len, rejected.values())) == 1
@@ -239,6 +251,8 @@ def test_kinds_are_found_by_the_words_of_the_prompts_and_named_by_what_tells_the
     assert [len(set(part)) for part in labels] == [1, 1, 1]
     assert [kinds.names[part[0]].split(", ")[0] for part in labels] == ["bake", "paint", "sing"]
     assert all(len(name.split(", ")) == 3 for name in kinds.names)
+    assert all("a" not in name.split(", ") for name in kinds.names)
+    assert type(kinds.flops) is int
 
 
 def test_kinds_depend_on_the_seed_and_on_nothing_else():
@@ -253,7 +267,9 @@ def test_prompts_of_any_script_and_of_one_letter_have_words():
 
 def test_there_are_no_more_kinds_than_distinct_prompts():
     assert max(find_kinds(["the same", "the same", "other"], 16, seed=0).labels) <= 2
-    kinds = find_kinds(["the same", "the same", "other", "other", "other"], 4, seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kinds = find_kinds(["the same", "the same", "other", "other", "other"], 4, seed=0)
     assert kinds.labels[0] == kinds.labels[1] != kinds.labels[2] == kinds.labels[3] == kinds.labels[4]
 
 
@@ -284,6 +300,8 @@ def test_quotas_sum_up_exactly_and_no_kind_gives_more_than_it_has():
 def test_at_temperature_1_quotas_are_proportional():
     assert quotas([60, 30, 10], 10, 1.0) == [6, 3, 1]
     assert quotas([500, 300, 200], 100, 1.0) == [50, 30, 20]
+    # 3.71, 1.68 and 1.61 are rounded to the nearest that sum up; dividing by q + 1 would give the largest kind 4.
+    assert quotas([53, 24, 23], 7, 1.0) == [3, 2, 2]
 
 
 def test_at_temperature_3_they_go_by_the_cube_root():

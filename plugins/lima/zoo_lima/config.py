@@ -28,7 +28,7 @@ class LIMAConfig:
     """Evens out the kinds: 1 keeps their proportions, the larger the more they count alike."""
     batch_size: int = 32
     """Selected rows per update."""
-    learning_rate: float = 1e-4
+    learning_rate: float = 3e-5
     """Step size of AdamW in the first update; it falls linearly to a tenth in the last."""
     epochs: float = 15.0
     """Passes over the selected rows, after which the run ends whatever is left of the budget."""

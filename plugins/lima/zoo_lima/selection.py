@@ -9,7 +9,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import compress, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -88,7 +88,7 @@ def repeats_itself(pairs: Sequence[Pair]) -> list[bool]:
 def copies_the_prompt(pairs: Sequence[Pair]) -> list[bool]:
     """Break: an answer whose runs of words stand in its prompt."""
     texts = [(runs(pair.prompt), runs(pair.answer)) for pair in pairs]
-    return [len(prompt & answer) >= ALIKE * max(1, len(answer)) for prompt, answer in texts]
+    return [len(prompt & answer) >= ALIKE * len(answer) for prompt, answer in texts]
 
 
 def unlike_others(pairs: Sequence[Pair]) -> list[bool]:
@@ -102,7 +102,9 @@ def unlike_others(pairs: Sequence[Pair]) -> list[bool]:
 
 def near_duplicates(pairs: Sequence[Pair]) -> list[bool]:
     """Break: a row that says almost the same as one before it that does not: Jaccard similarity |A∩B| / |A∪B|."""
-    duplicates, kept, holders = [], list[frozenset[str]](), dict[str, list[int]]()
+    duplicates: list[bool] = []
+    kept: list[frozenset[str]] = []
+    holders: dict[str, list[int]] = {}
     for pair in pairs:
         text = runs(f"{pair.prompt}\n{pair.answer}")
         common = Counter(other for run in text for other in holders.get(run, ()))
@@ -133,11 +135,11 @@ def sift(pairs: Sequence[Pair], shortest: float, longest: float) -> tuple[list[i
         "it is unlike all others": unlike_others,
         "it is a near duplicate": near_duplicates,
     }
-    kept, rejected = list(range(len(pairs))), {}
+    kept, rejected = [*range(len(pairs))], {}
     for name, rule in rules.items():
         broken = rule([pairs[row] for row in kept]) if kept else []
-        rejected[name] = [row for row, breaks in zip(kept, broken, strict=True) if breaks]
-        kept = [row for row, breaks in zip(kept, broken, strict=True) if not breaks]
+        rejected[name] = list(compress(kept, broken))
+        kept = sorted({*kept} - {*rejected[name]})
     return kept, rejected
 
 
@@ -149,12 +151,12 @@ def find_kinds(prompts: Sequence[str], count: int, seed: int) -> Kinds:
     points = tfidf.fit_transform(prompts)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct prompts than kinds: then fewer kinds
-        found = KMeans(min(count, len(prompts)), n_init=1, random_state=seed).fit(points)
+        found = KMeans(min(count, len(prompts)), random_state=seed).fit(points)
     words = tfidf.get_feature_names_out()
     telling = (found.cluster_centers_ - found.cluster_centers_.mean(0)).argsort(1)[:, :-4:-1]
     # Each step multiplies every word of every prompt with K centres; k-means++ before it as often for 2 + ln K trials.
     steps = found.n_iter_ + 2 + int(math.log(found.n_clusters))
-    flops = 2 * int(points.nnz) * found.n_clusters * steps
+    flops = 2 * points.nnz * found.n_clusters * steps
     return Kinds(found.labels_.tolist(), [", ".join(words[centre]) for centre in telling], flops)
 
 
