@@ -14,7 +14,7 @@ from zoo_core.testing import tiny_session
 ROOT = Path(__file__).parents[1]
 UPDATES = 8
 """So many on the tiny rows, and every loop of an algorithm has begun."""
-SHORT = {"rlaif": {"pairs": 32}, "cai": {"pairs": 32, "revised_prompts": 32}}
+SHORT = {"rlaif": {"pairs": 32}, "cai": {"pairs": 32, "revised_prompts": 32, "reward_epochs": 1.0}}
 """Settings of those whose first loops would be longer."""
 
 
