@@ -29,6 +29,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "dev_prompts": 96,
             "test_prompts": 256,
             "task_items": 200,
+            "best_of": [4],
         },
     },
     "board": {
