@@ -18,7 +18,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "budget": 6e11,
         "seeds": 1,
         "limits": {"preference_labels": 96, "demonstrations": 256, "prompts": 1000},
-        "evaluation": {"temperatures": [0.0, 1.0], "dev_prompts": 32, "test_prompts": 64, "task_items": 50, "best_of": [4]},
+        "evaluation": {
+            "temperatures": [0.0, 1.0],
+            "dev_prompts": 32,
+            "test_prompts": 64,
+            "task_items": 50,
+            "best_of": [4],
+        },
     },
     "quick": {
         "budget": 2e12,
