@@ -38,7 +38,7 @@ class Bandit(LlamaForCausalLM):
 
 
 def bandit():
-    """Return a tiny bandit; the same one every time. Its head is wide enough to say anything even while it is frozen."""
+    """Return a tiny bandit; the same every time. Its head is wide enough to say anything even while it is frozen."""
     torch.manual_seed(0)
     config = tiny_policy(hidden_size=16, initializer_range=0.2).config.to_dict()
     return Bandit(LlamaConfig(**{**config, "attn_implementation": "sdpa"}))
