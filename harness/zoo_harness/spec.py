@@ -27,14 +27,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
     },
     "quick": {
-        "budget": 2e12,
+        "budget": 1.6e12,
         "seeds": 3,
         "limits": {"preference_labels": 400, "demonstrations": 800, "prompts": 4000},
         "evaluation": {
             "temperatures": [0.0, 0.5, 1.0],
-            "dev_prompts": 96,
-            "test_prompts": 256,
-            "task_items": 200,
+            "dev_prompts": 64,
+            "test_prompts": 192,
+            "task_items": 150,
             "best_of": [4],
         },
     },

@@ -24,7 +24,9 @@ PRELOAD = [
     "accelerate",
     "datasets",
     "lm_eval",
+    "lm_eval.evaluator",
     "lm_eval.models.huggingface",
+    "lm_eval.tasks",
     "zoo_core.run",
 ]
 """Imported once by the server that job processes are forked from. No plugin is among them."""

@@ -261,7 +261,7 @@ def test_a_reward_of_another_tokenizer_and_architecture_trains_any_arrangement(n
     # A policy that knows the letters a to e only, so that some responses end and are scored.
     rows = {"prompts": [Prompt(text, text) for text in ("abc", "dea", "bb")]}
     session = tiny_session(["prompts", "reward"], policy=tiny_policy(vocab_size=12), rows=rows, reward=bert())
-    training = train(PPOConfig(batch_size=16, models=name, unfrozen_layers=1, lora_rank=2), Run(session))
+    training = train(PPOConfig(batch_size=12, models=name, unfrozen_layers=1, lora_rank=2), Run(session))
     history = [next(training) for _ in range(2)]
     assert history[0]["score"] != history[1]["score"]
     assert session.ledger.meter.cells["reward", "score"] > 0

@@ -13,9 +13,9 @@ from typing import Literal
 class PPOConfig:
     """Settings of PPO."""
 
-    batch_size: int = 16
+    batch_size: int = 12
     """Responses sampled per update."""
-    minibatch_size: int = 8
+    minibatch_size: int = 6
     """Responses per optimizer step; divides `batch_size`."""
     epochs: int = 1
     """Passes over each batch of responses; 1 as in Ouyang et al. 2022 (arXiv:2203.02155)."""
