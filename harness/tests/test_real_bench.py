@@ -35,7 +35,7 @@ def positive_reviews(folder: Path) -> Path:
     rows = []
     for text, prompt in zip(map(json.loads, texts), map(json.loads, prompts), strict=True):
         rest = text["text"].removeprefix(prompt["prompt"])
-        if text["label"] == 1 and rest.strip():
+        if text["label"] == 1 and 0 < len(rest.split()) <= 14:  # it fits into response_tokens, EOS and all
             rows.append(json.dumps({"prompt": prompt["prompt"], "completion": rest}))
     path = folder / "positive-reviews.jsonl"
     path.write_text("\n".join(rows))
@@ -47,7 +47,7 @@ def test_harmlessness_is_judged_by_a_reward_model_of_human_pairs_that_no_row_has
     rows = board["rows"]
     assert set(rows) == ROWS | REFERENCES
     assert board["headline"] == "win_start"
-    assert board["judges"].keys() == {"gold", "proxy", "shorter"}
+    assert board["judges"].keys() == {"gold", "proxy"}
     assert "arithmetic" in rows["rrhf"]["tasks"]
     assert [stage["name"] for stage in rows["ppo"]["stages"]] == ["sft", "reward-model", "calibration"]
     assert rows["rlaif"]["labels"].get("preferences", 0) == 0 < rows["rlaif"]["judge_calls"]

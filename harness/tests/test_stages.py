@@ -99,7 +99,8 @@ def test_a_judge_from_held_out_pairs_scores_all_and_its_accuracy_is_told(judged)
     board = json.loads((judged / "leaderboard.json").read_text())
     assert board["headline"] == "win_start"
     assert any(
-        note.startswith("Agreement with the labels of unseen pairs: the judge") for note in board["conditional_notes"]
+        note.startswith("Agreement with the labels of pairs it was not trained on: gold")
+        for note in board["conditional_notes"]
     )
     assert all(row["labels"]["preferences"] < 80 for row in board["rows"] if row["row"] == "dpo")
 

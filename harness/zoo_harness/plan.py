@@ -13,7 +13,7 @@ from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm
 from zoo_harness.jobs import Job, identify
 from zoo_harness.pipeline import FROM_PAIRS, Pipeline, Row
-from zoo_harness.spec import BEST_OF, FOR_ALGORITHMS, FOR_THE_JUDGE, LabelPairs, Spec
+from zoo_harness.spec import BEST_OF, FOR_ALGORITHMS, FOR_THE_JUDGE, JUDGE_PAIRS, LabelPairs, Spec
 
 UNIMPORTANT = {"name", "preset", "folder", "checkpoint_seconds", "budget", "algorithms", "seeds"}
 """Keys of a spec that change no result, or are part of a bench's identity in another form."""
@@ -115,12 +115,17 @@ class Plan:
         title = f"stage {algorithm.name}"
         if half:
             payload["session_seed"], title = seed + JUDGE_SEED, "judge"
-        return self._shared(algorithm.name, "train", title, seed, needs, payload, self._for(algorithm, seed))
+        pairs = self.probe["data"][JUDGE_PAIRS]["sha256"][seed] if half else None
+        return self._shared(algorithm.name, "train", title, seed, needs, payload, [self._for(algorithm, seed), pairs])
 
     def _label(self, seed: int, stages: Stages) -> Job:
         needs = [stages["start"]] if "start" in stages else []
         payload = self._materials(stages) | {"start": str(needs[0].directory / "final") if needs else None}
         payload["label_pairs"] = self.spec.model_dump(mode="json")["preferences"]
+        most = self.spec.limits.preference_labels
+        payload["label_pairs"]["pairs"] = min(
+            payload["label_pairs"]["pairs"], most or 10**9
+        )  # what nobody reads, no one pays
         depends = [self._for(None, seed), self._judge_hash(payload["label_pairs"]["annotator"])]
         return self._shared("pairs", "label_pairs", "stage pairs", seed, needs, payload, depends)
 
@@ -186,7 +191,7 @@ class Plan:
     def _materials(self, stages: Stages, half: str | None = None) -> dict[str, Any]:
         """What a training process reads. It is not told of the hidden judge, of tasks, nor of other rows."""
         blind = self.spec.model_copy(update={"gold": None, "tasks": [], "algorithms": []})
-        if "pairs" in stages:
+        if isinstance(self.spec.preferences, LabelPairs):
             blind = blind.model_copy(update={"preferences": None})  # the annotator may be the hidden judge
         if self.spec.gold == FROM_PAIRS:
             half = half or FOR_ALGORITHMS
@@ -210,6 +215,7 @@ class Plan:
         needed = [trained, *stages.values(), start_score]
         needs = tuple(dict.fromkeys(job.identity for job in needed if job))
         identity = identify("score", self._for(None, seed), self._world["spec"], self.probe["judges"], row, needs)
+        data = {kind: found["sha256"][seed] for kind, found in self.probe["data"].items()}
         start, judge = stages.get("start"), stages.get("judge")
         payload = {
             **self._materials(stages),
@@ -232,7 +238,7 @@ class Plan:
             seed=seed,
             directory=self.output / "scores" / f"{row}-seed{seed}",
             needs=needs,
-            identity=identify(identity, self.budget),
+            identity=identify(identity, data, self.budget),
             payload=payload,
         )
 

@@ -6,7 +6,7 @@ guessed: an update's FLOPs, seconds and memory are those of a real update on the
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -31,8 +31,8 @@ from zoo_harness.label_pairs import labelled
 from zoo_harness.pipeline import FROM_PAIRS
 from zoo_harness.plan import package_hash
 from zoo_harness.settings import configure
-from zoo_harness.spec import FOR_ALGORITHMS, LabelPairs, Spec
-from zoo_harness.work import Materials, environment, open_judge, open_reward
+from zoo_harness.spec import FOR_ALGORITHMS, FOR_THE_JUDGE, JUDGE_PAIRS, UNSEEN_PAIRS, LabelPairs, Spec
+from zoo_harness.work import PAIRS_MEASURED, Materials, environment, open_judge, open_reward
 
 UNBOUNDED = 1e30
 LOOK = 3
@@ -120,7 +120,18 @@ def _check_data(materials: Materials, kinds: list[Kind]) -> dict[str, dict[str, 
             "dropped": [dropped for _, dropped in per_seed],
             "sha256": [fingerprint(rows) for rows, _ in per_seed],
         }
+    seeds = range(materials.spec.seeds)
+    if materials.half:
+        judges = Materials(materials.spec, half=FOR_THE_JUDGE)
+        data[JUDGE_PAIRS] = _described([judges.rows("preferences", seed) for seed in seeds])
+    if materials.spec.preferences is not None and not isinstance(materials.spec.preferences, LabelPairs):
+        data[UNSEEN_PAIRS] = _described([materials.unseen_pairs(seed, PAIRS_MEASURED) for seed in seeds])
     return data
+
+
+def _described(per_seed: Sequence[Sequence[DataRow]]) -> dict[str, Any]:
+    rows = [len(rows) for rows in per_seed]
+    return {"rows": rows, "dropped": [0] * len(rows), "sha256": [fingerprint(rows) for rows in per_seed]}
 
 
 def _check_judges(spec: Spec, rewards: list[str], trial: list[Sample]) -> dict[str, str]:

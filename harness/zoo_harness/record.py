@@ -88,8 +88,8 @@ def _costs(trained: Job | None, stages: Sequence[Job], record: dict[str, Any]) -
     }
     for name in ADDED:
         costs[name] = sum(ledger[name] for _, ledger in ledgers)
-    for name in MOST:
-        costs[name] = max((ledger[name] for _, ledger in ledgers), default=None)
+    for name in MOST:  # of the row's own training: its stages are alike for all rows
+        costs[name] = ledgers[0][1][name] if ledgers else None
     if own and record["status"] == "ok":
         left = record["flops_budget"] - used if record["flops_budget"] else 0
         dearest = (used - sum(stage["flops"] for stage in costs["stages"])) / max(1, costs["updates"])

@@ -16,25 +16,23 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from zoo_core.data import Preference, Prompt, Text
 from zoo_core.errors import ModelError
 from zoo_core.meter import Meter
 from zoo_core.models import load_policy, weights_sha256
-from zoo_core.reward import Calibration, Reward, Sample, Scorer, checked, pair_accuracy
+from zoo_core.reward import Calibration, Reward, Sample, checked, pair_accuracy
 from zoo_core.rollout import Responses, Rollout, response_logits
 from zoo_core.run import derive, roll_out
 from zoo_core.storage import write_json
 from zoo_harness.best_of import expected_value, kl_bound
 from zoo_harness.jobs import Job, read_json
 from zoo_harness.spec import Spec
-from zoo_harness.work import Materials, environment, open_reward
+from zoo_harness.work import PAIRS_MEASURED, Materials, environment, open_reward
 
 BATCH = 64
-PAIRS = 400
-"""Pairs at most that the judges are measured on."""
 
 
 @dataclass
@@ -94,8 +92,8 @@ class Scoring:
         self.best_of: int = payload["best_of"] or 1
         self.meter = Meter()
         """Counts what an answer costs."""
-        if isinstance(proxy, Scorer) and self.best_of > 1:
-            self.meter.attach(proxy.model, "reward")
+        if isinstance(getattr(proxy, "model", None), nn.Module) and self.best_of > 1:
+            self.meter.attach(proxy.model, "reward")  # type: ignore[union-attr]
         self.start = self.load(Path(payload["start"])) if payload["start"] else None
         start_result = read_json(Path(payload["start_result"])) if payload["start_result"] else None
         self.start_items = start_result["items"] if start_result else None
@@ -211,18 +209,17 @@ class Scoring:
         return curve
 
     def _pair_accuracies(self) -> dict[str, Any]:
-        """How often gold and proxy rank pairs that neither was trained on as people did; and "the shorter wins"."""
+        """How often gold and proxy rank pairs, that they were not trained on, as people did; and "the shorter wins"."""
         seed, found = self.job.seed, dict[str, Any]()
-        unseen = self.materials.unseen_pairs(seed, PAIRS)
+        unseen = self.materials.unseen_pairs(seed, PAIRS_MEASURED)
         for name, judge in (("gold", self.judges.gold), ("proxy", self.judges.proxy)):
             pairs = unseen
             if name == "gold" and self.job.payload["judge_model"]:  # it was trained on what algorithms did not see
-                rows = self.materials.rows("preferences", seed)[:PAIRS]
+                rows = self.materials.rows("preferences", seed)[:PAIRS_MEASURED]
                 pairs = [row for row in rows if isinstance(row, Preference)]
             if judge is not None and pairs:
-                found[name] = {"accuracy": pair_accuracy(judge, pairs), "pairs": len(pairs)}
-        if unseen:
-            found["shorter"] = {"accuracy": pair_accuracy(_shorter, unseen), "pairs": len(unseen)}
+                accuracies = {"accuracy": pair_accuracy(judge, pairs), "shorter": pair_accuracy(_shorter, pairs)}
+                found[name] = {**accuracies, "pairs": len(pairs)}
         return found
 
     def _summary(self, rollouts: Sequence[Rollout]) -> dict[str, Any]:

@@ -61,6 +61,8 @@ BEST_OF = "best-of-"
 """Rows called so answer with the best of several samples of `start`, by the reward."""
 
 
+JUDGE_PAIRS, UNSEEN_PAIRS = "judge pairs", "unseen pairs"
+"""What the probe calls the pairs that a judge is trained on, and those that judges are measured on."""
 FOR_ALGORITHMS, FOR_THE_JUDGE = "algorithms", "judge"
 """The halves of the pairs where the judge is trained on pairs."""
 
@@ -132,6 +134,13 @@ class Evaluation(_Strict):
     """Reference rows that answer with the best of so many samples of `start`, by the reward."""
     curve_prompts: int = Field(default=32, ge=8)
     """Prompts for the points at 25, 50 and 75 % of the budget."""
+
+    @field_validator("best_of")
+    @classmethod
+    def _several_each(cls, sizes: list[int]) -> list[int]:
+        if any(size < 2 for size in sizes):
+            raise ValueError(f"the best of fewer than 2 samples is a sample, got {sizes}")
+        return sorted(set(sizes))
 
     @field_validator("temperatures")
     @classmethod
@@ -293,7 +302,9 @@ def _read_yaml(file: Path) -> dict[str, Any]:
             values[key] = _relative_to(file, values[key])
     _relate(file, values.get("preferences"), "annotator")
     for entry in values["algorithms"] if isinstance(values.get("algorithms"), list) else []:
-        _relate(file, entry, "reward")
+        for key in entry if isinstance(entry, dict) else ():
+            if key == "reward" or (file.resolve().parent / str(entry[key])).is_file():  # a setting that names a file
+                _relate(file, entry, key)
     if isinstance(values.get("tasks"), list):
         values["tasks"] = [
             _relative_to(file, task) if str(task).endswith((".yaml", ".yml")) else task for task in values["tasks"]
@@ -307,6 +318,9 @@ def _relate(file: Path, mapping: Any, key: str) -> None:
 
 
 def _relative_to(file: Path, ref: str) -> str:
+    prefix, colon, rest = ref.partition(":")
+    if colon and rest and (file.resolve().parent / rest).exists():  # a plugin's reference to a folder, as rrhf:out/cell
+        return f"{prefix}:{file.resolve().parent / rest}"
     path = file.resolve().parent / Path(ref).expanduser()
     looks_local = ref.startswith(".") or Path(ref).suffix in (".jsonl", ".json", ".parquet", ".yaml", ".yml")
     return str(path) if path.exists() or looks_local else ref

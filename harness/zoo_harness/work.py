@@ -26,6 +26,8 @@ from zoo_harness.spec import FOR_THE_JUDGE, Spec
 
 PAIRS, HELD_OUT_PAIRS = "pairs.jsonl", "held-out-pairs.jsonl"
 """What a bench that makes its own preferences leaves: those to learn from, and those to measure rewards on."""
+PAIRS_MEASURED = 400
+"""Pairs at most that judges are measured on."""
 LIMITS: dict[str, str] = {
     "preferences": "preference_labels",
     "demonstrations": "demonstrations",

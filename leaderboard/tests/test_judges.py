@@ -7,15 +7,19 @@ from zoo_leaderboard.render import break_even, markdown
 
 
 def of_start(make_record, seed, **accuracies_of):
-    found = {name: {"accuracy": accuracy, "pairs": pairs} for name, (accuracy, pairs) in accuracies_of.items()}
+    found = {
+        name: {"accuracy": accuracy, "shorter": 0.55, "pairs": pairs}
+        for name, (accuracy, pairs) in accuracies_of.items()
+    }
     return make_record("start", seed, pair_accuracy=found)
 
 
-def test_accuracies_are_pooled_over_seeds_by_their_pairs(make_record):
-    # 60 of 100 and 90 of 100 pairs are 150 of 200. Wilson, z = 1.96: centre (150 + 1.92) / 203.84 = .7453,
-    # half-width 1.96 sqrt(150 * 50 / 200 + .96) / 203.84 = .0596
+def test_accuracies_are_means_over_seeds_and_more_seeds_make_them_no_surer(make_record):
+    # 75 of 100 pairs. Wilson, z = 1.96: centre (75 + 1.92) / 103.84 = .7407,
+    # half-width 1.96 sqrt(75 * 25 / 100 + .96) / 103.84 = .0838
     found = accuracies([of_start(make_record, 0, proxy=(0.6, 100)), of_start(make_record, 1, proxy=(0.9, 100))])
-    assert found["proxy"] == pytest.approx({"accuracy": 0.75, "low": 0.6857, "high": 0.8049, "pairs": 200}, abs=1e-3)
+    expected = {"accuracy": 0.75, "low": 0.6569, "high": 0.8245, "pairs": 100, "shorter": 0.55}
+    assert found["proxy"] == pytest.approx(expected, abs=1e-3)
 
 
 def test_rows_other_than_start_say_nothing_of_judges(make_record):
@@ -23,23 +27,25 @@ def test_rows_other_than_start_say_nothing_of_judges(make_record):
 
 
 @pytest.mark.parametrize(("accuracy", "weak"), [(0.65, False), (0.62, True), (0.5, True)])
-def test_a_judge_is_too_weak_if_its_lower_bound_is_below_six_in_ten(make_record, accuracy, weak):
+def test_a_judge_of_pairs_is_too_weak_if_its_lower_bound_is_below_six_in_ten(make_bench, make_record, accuracy, weak):
     # 1,000 pairs: the interval reaches 3 points down
-    assert is_too_weak(accuracies([of_start(make_record, 0, gold=(accuracy, 1000))])["gold"]) is weak
-    assert not is_too_weak(None)
+    judges = accuracies([of_start(make_record, 0, gold=(accuracy, 1000))])
+    assert is_too_weak(make_bench(spec={"gold": "preferences"}), judges) is weak
+    assert not is_too_weak(make_bench(spec={"gold": "world:gold"}), judges), "it is the truth, labels are noisy"
+    assert not is_too_weak(make_bench(spec={"gold": "preferences"}), {})
 
 
 @pytest.mark.parametrize(("accuracy", "ranked"), [(0.9, True), (0.6, False)])
 def test_nothing_is_ranked_by_a_weak_judge(make_bench, make_record, accuracy, ranked):
     seeds = range(10)
-    records = [of_start(make_record, seed, gold=(accuracy, 100), shorter=(0.55, 100)) for seed in seeds]
+    records = [of_start(make_record, seed, gold=(accuracy, 100)) for seed in seeds]
     records += [make_record(row, s, gold=gold + 0.001 * s) for row, gold in (("a", 0.6), ("b", 0.9)) for s in seeds]
-    board = build(make_bench(seeds=10), records)
+    board = build(make_bench(seeds=10, spec={"gold": "preferences"}), records)
     ranks = {row["row"]: row["rank_low"] for row in board["rows"] if row["kind"] == "algorithm"}
     assert ranks == ({"b": 1, "a": 2} if ranked else {"b": None, "a": None})
     notes = " ".join(board["conditional_notes"])
-    assert f"the judge {accuracy:.0%} [" in notes
-    assert '"the shorter answer wins" 55% [' in notes
+    assert f"gold {accuracy:.0%} [" in notes
+    assert '("the shorter wins" 55%)' in notes
     assert ("nothing is ranked" in notes) is not ranked
 
 

@@ -33,7 +33,7 @@ def build(bench: Bench, records: Sequence[Record]) -> dict[str, Any]:
         values = {}
     pairs = compare(values, test=bench["seeds"] >= SEEDS_TO_RANK)
     judges = accuracies(records)
-    ranking = bench["seeds"] >= SEEDS_TO_RANK and bool(values) and not is_too_weak(judges.get("gold"))
+    ranking = bench["seeds"] >= SEEDS_TO_RANK and bool(values) and not is_too_weak(bench, judges)
     return {
         "schema_version": SCHEMA_VERSION,
         **{name: bench[name] for name in ("bench_id", "name", "preset", "seeds", "base", "command", "tasks")},
@@ -41,7 +41,7 @@ def build(bench: Bench, records: Sequence[Record]) -> dict[str, Any]:
         "headline": choose_headline(records),
         "sft_row": sft_row(records),
         "judges": judges,
-        "conditional_notes": [*_notes(bench, records, rows), *judge_notes(judges)],
+        "conditional_notes": [*_notes(bench, records, rows), *judge_notes(bench, judges)],
         "rows": _with_ranks(rows, pairs) if ranking else rows,
         "pairs": pairs,
         "minimum_detectable_difference": minimum_detectable_difference(values),

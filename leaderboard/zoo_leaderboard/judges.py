@@ -6,46 +6,47 @@ from typing import Any
 from scipy.stats import binomtest
 
 from zoo_leaderboard.cells import START
-from zoo_leaderboard.schema import Record
+from zoo_leaderboard.schema import Bench, Record
 
 WEAKEST = 0.6
 """A judge made from pairs whose accuracy may be below this ranks nothing."""
+FROM_PAIRS = "preferences"
+"""What a spec calls a gold that was trained on pairs."""
 
 
 def accuracies(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
-    """Return accuracy, 95 % interval (Wilson) and pairs of gold, proxy and "the shorter wins", pooled over seeds."""
+    """Return accuracy, 95 % interval (Wilson), pairs, and the length-only baseline of gold and proxy: means over seeds.
+
+    The interval is that of one seed's pairs: seeds draw largely the same ones, so more seeds do not make it narrower.
+    """
     found: dict[str, dict[str, Any]] = {}
-    measured = [
-        record["scores"].get("pair_accuracy", {}) for record in records if record["row"] == START and record["scores"]
-    ]
-    for name in ("gold", "proxy", "shorter"):
+    scores = [record["scores"] for record in records if record["row"] == START]
+    measured = [one.get("pair_accuracy", {}) for one in scores if one]
+    for name in ("gold", "proxy"):
         seeds = [one[name] for one in measured if name in one]
-        pairs = sum(one["pairs"] for one in seeds)
-        if pairs:
-            right = sum(one["accuracy"] * one["pairs"] for one in seeds)
+        if seeds:
+            accuracy, shorter = (sum(one[key] for one in seeds) / len(seeds) for key in ("accuracy", "shorter"))
+            pairs = max(one["pairs"] for one in seeds)
             # Ties count one half: rounding keeps the interval that of a whole number of pairs.
-            interval = binomtest(round(right), pairs).proportion_ci(method="wilson")
-            found[name] = {
-                "accuracy": right / pairs,
-                "low": float(interval.low),
-                "high": float(interval.high),
-                "pairs": pairs,
-            }
+            interval = binomtest(round(accuracy * pairs), pairs).proportion_ci(method="wilson")
+            found[name] = {"accuracy": accuracy, "low": float(interval.low), "high": float(interval.high)}
+            found[name] |= {"pairs": pairs, "shorter": shorter}
     return found
 
 
-def is_too_weak(gold: Mapping[str, Any] | None) -> bool:
-    """Whether a judge agrees with people too seldom to rank by."""
-    return gold is not None and gold["low"] < WEAKEST
+def is_too_weak(bench: Bench, judges: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether the judge was made from pairs, and may agree with people too seldom to rank by."""
+    return bench["spec"].get("gold") == FROM_PAIRS and "gold" in judges and judges["gold"]["low"] < WEAKEST
 
 
-def judge_notes(judges: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def judge_notes(bench: Bench, judges: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Yield how often each judge agrees with the labels, beside the length-only baseline."""
-    names = {"gold": "the judge", "proxy": "the reward that rows learn from", "shorter": '"the shorter answer wins"'}
-    said = [
-        f"{names[name]} {one['accuracy']:.0%} [{one['low']:.0%}, {one['high']:.0%}]" for name, one in judges.items()
-    ]
+    names = {"gold": "gold", "proxy": "the reward that rows learn from"}
+    said = []
+    for name, one in judges.items():
+        interval = f"{one['accuracy']:.0%} [{one['low']:.0%}, {one['high']:.0%}]"
+        said.append(f'{names[name]} {interval} ("the shorter wins" {one["shorter"]:.0%})')
     if said:
-        yield f"Agreement with the labels of unseen pairs: {', '.join(said)}."
-    if is_too_weak(judges.get("gold")):
+        yield f"Agreement with the labels of pairs it was not trained on: {', '.join(said)}."
+    if is_too_weak(bench, judges):
         yield f"The judge may agree with people in less than {WEAKEST:.0%} of pairs: nothing is ranked by it."

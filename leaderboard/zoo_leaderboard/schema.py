@@ -64,6 +64,8 @@ class PairAccuracy(TypedDict):
     """How often a judge ranks pairs, that it was not trained on, as people did; ties count 1/2."""
 
     accuracy: Annotated[float, Field(ge=0, le=1)]
+    shorter: Annotated[float, Field(ge=0, le=1)]
+    """Of the baseline by which the shorter answer wins, on the same pairs."""
     pairs: Annotated[int, Field(ge=1)]
 
 
@@ -83,7 +85,7 @@ class Scores(TypedDict):
     flops_per_query: float | None
     """What one answer costs; of a best-of-n row all n samples and their scores."""
     pair_accuracy: NotRequired[dict[str, PairAccuracy]]
-    """On the row `start` alone: of "gold", of "proxy", and of the baseline by which the "shorter" answer wins."""
+    """On the row `start` alone: of "gold" and of "proxy"."""
     by_temperature: dict[str, dict[str, float | None]]
     tasks: dict[str, TaskScore]
     parts: dict[str, float | None]

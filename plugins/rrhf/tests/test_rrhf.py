@@ -83,7 +83,9 @@ def test_a_group_is_the_pair_and_the_samples_that_differ_with_the_scores_of_all(
         (row,) = [row for row in rows if (row.chosen, row.rejected) == (chosen, rejected)]
         rows.remove(row)
         texts = [chosen[0]["content"], rejected[0]["content"], *sampled]
-        assert group["scores"] == pytest.approx([text.count("a") / max(1, len(text)) for text in texts])
+        shares = [text.count("a") / max(1, len(text)) for text in texts]
+        expected = [share if ended else -1.0 for share, ended in zip(shares, group["ended"], strict=True)]
+        assert group["scores"] == pytest.approx(expected)
         assert len(set(zip(texts, group["ended"], strict=True))) == len(texts) == len(group["ended"])
         # A sample that was cut has the longest length; one that ended itself is shorter.
         assert all((len(text) < 6) >= ended for text, ended in zip(sampled, group["ended"][2:], strict=True))

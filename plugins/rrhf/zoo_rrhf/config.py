@@ -21,6 +21,8 @@ class RRHFConfig:
     """Share of an iteration that sampling and scoring may spend; it ends sooner once every prompt was answered."""
     batch_size: int = 8
     """Prompts per update, in sampling as in training."""
+    missing_eos_score: float = -1.0
+    """Score of a sample that did not end itself, in standard deviations of the reward on the start's samples."""
     learning_rate: float = 1e-4
     """Peak step size of AdamW."""
     rank_weight: float = 1.0

@@ -59,6 +59,9 @@ def train(config: RRHFConfig, run: Run) -> Iterator[dict[str, float]]:
                 for row, own in zip(rows, torch.arange(len(rollout)).split(config.samples), strict=True)
             ]
             scores = collecting.reward([sample for some in found for sample in some]).view(len(rows), -1)
+            # A reward model has seen complete texts only: what it says about others means nothing.
+            cut = ~rollout.ended.view(len(rows), -1)
+            scores[:, 2:] = scores[:, 2:].masked_fill(cut, config.missing_eos_score)
             new = [group(*parts) for parts in zip(rows, found, scores.tolist(), strict=True)]
             groups += new
 
