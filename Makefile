@@ -29,7 +29,7 @@ bench: venv
 	.venv/bin/zoo bench $(ARGS)
 
 test: venv
-	.venv/bin/pytest $(ARGS)
+	.venv/bin/pytest --numprocesses logical --dist loadfile $(ARGS)
 
 lint: venv
 	.venv/bin/ruff check
