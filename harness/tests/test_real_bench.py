@@ -63,4 +63,4 @@ def test_controlled_sentiment_gives_all_methods_the_same_labelled_samples(zoo, t
     assert "reward/score" in rows["ppo-on-gold"]["flops_by_role_phase"]
     for name in ("dpo", "ppo", "rrhf", "raft", "sft-chosen"):
         assert "pairs" in [stage["name"] for stage in rows[name]["stages"]], name
-        assert 0 < rows[name]["labels"]["preferences"] <= 96, name
+        assert 0 < rows[name]["labels"]["preferences"] <= 64, name
