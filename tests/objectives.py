@@ -8,8 +8,8 @@ What is measured follows from what an algorithm learns from, always against `sta
 - a judge: how likely the judge is to prefer its answer to `start`'s, both orders averaged (1/2 at `start`);
 - preferences: its preference loss on pairs that no run was given, with `start` as reference (ln 2 at `start`);
 - demonstrations: its loss on demonstrations that no run was given;
-- a selection of demonstrations, where a row `<name>-random` stands beside it: that loss against the row that trained on
-  as many rows drawn at random, on the unseen rows that pass the same selection rules.
+- a selection of demonstrations: that loss against the base's; where a row `<name>-random` stands beside it, against that
+  row, trained on as many rows drawn at random, on the unseen rows that pass LIMA's rules.
 
 Whether gold improves is a result and is not asked here. Exits with 1 if any seed of any row fails.
 """
@@ -81,7 +81,7 @@ class Seed:
         if "judge" in record["learns_from"]:
             return self.judged(record["row"])
         if "demonstrations" in record["learns_from"]:
-            return self.imitation(record["row"])
+            return self.imitation(record["row"], bool(record["stops_early"]))
         return self.preference(record["row"])
 
     def proxy(self, row: str) -> float:
@@ -89,10 +89,12 @@ class Seed:
         record = next(one for one in self.records if (one["row"], one["seed"]) == (row, self.seed))
         return float(record["scores"]["by_temperature"]["1"]["proxy"])
 
-    def imitation(self, row: str) -> Verdict:
-        """Loss on unseen demonstrations: against `start`, or against the control of a selection."""
+    def imitation(self, row: str, selects: bool) -> Verdict:
+        """Loss on unseen demonstrations: against `start`; of a selection against its control, or else the base."""
         control = self.folder / "cells" / f"{row}{CONTROL}-seed{self.seed}"
-        other = load_policy(control / "final") if control.is_dir() else self.start
+        name, other = ("base", load_policy(Materials(self.spec).base)) if selects else ("start", self.start)
+        if control.is_dir():
+            name, other = "control", load_policy(control / "final")
         unseen = self.unseen("demonstrations")
         texts = [Pair(plain(one.prompt), plain(one.completion)) for one in unseen if isinstance(one, Demonstration)]
         if control.is_dir():
@@ -103,8 +105,7 @@ class Seed:
             [(one.prompt, one.completion) for one in unseen if isinstance(one, Demonstration)]
         )
         before, after = nll(other, batch), nll(self.policy(row), batch)
-        what = f"loss on unseen rows, against {'control' if control.is_dir() else 'start'}"
-        return what, before, after, after < before
+        return f"loss on unseen rows, against {name}", before, after, after < before
 
     def preference(self, row: str) -> Verdict:
         """Preference loss on unseen pairs."""
