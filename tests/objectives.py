@@ -8,8 +8,8 @@ What is measured follows from what an algorithm learns from, always against `sta
 - a judge: how likely the judge is to prefer its answer to `start`'s, both orders averaged (1/2 at `start`);
 - preferences: its preference loss on pairs that no run was given, with `start` as reference (ln 2 at `start`);
 - demonstrations: its loss on demonstrations that no run was given;
-- a selection of demonstrations: that loss against the base's; where a row `<name>-random` stands beside it, against that
-  row, trained on as many rows drawn at random, on the unseen rows that pass LIMA's rules.
+- a selection of demonstrations: that loss against the base's; where a row `<name>-random` stands beside it, against
+  that row, trained on as many rows drawn at random, on the unseen rows that pass LIMA's rules.
 
 Whether gold improves is a result and is not asked here. Exits with 1 if any seed of any row fails.
 """
