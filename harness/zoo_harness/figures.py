@@ -63,9 +63,9 @@ def budget_of(spec: Spec, probe: Mapping[str, Any]) -> float:
 
 def _updates(loops: list[dict[str, Any]], flops: float) -> tuple[int, float, float]:
     """Return the updates that fit in so many FLOPs, their seconds, and the FLOPs that lead to the last loop's first."""
-    left, updates, seconds = flops, 0, 0.0
-    needed = sum(loop["flops"] * (loop["most"] or 1) for loop in loops[:-1]) + loops[-1]["flops"]
+    left, updates, seconds, needed = flops, 0, 0.0, 0.0
     for loop in loops:
+        needed = flops - left + loop["flops"]
         room = min(left, flops * loop["share"]) if loop is not loops[-1] else left
         fit = int(room / loop["flops"])
         count = fit if loop["most"] is None else min(fit, loop["most"])
