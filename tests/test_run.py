@@ -314,6 +314,16 @@ def test_own_generators_depend_on_update_and_purpose_only():
     assert torch.rand((), generator=run.rng(1, "y")).item() == numbers[1, "y"]
 
 
+def test_passes_over_collected_rows_hold_each_once_and_differ_in_order():
+    run, rows = tiny_run(), list("abcdefghij")
+    batches = [run.batch_of(rows, update, 4) for update in range(6)]
+    passes = [[row for batch in batches[first : first + 3] for row in batch] for first in (0, 3)]
+    assert [len(batch) for batch in batches] == [4, 4, 2] * 2
+    assert [sorted(one) for one in passes] == [rows] * 2
+    assert passes[0] != passes[1]
+    assert run.batch_of(rows, 4, 4) == batches[4]
+
+
 def test_seeds_are_told_apart_by_where_one_word_ends():
     assert derive("ab", "c") != derive("a", "bc")
     assert derive(0, "", 1) == derive(0, "", 1)

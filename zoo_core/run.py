@@ -37,6 +37,7 @@ from zoo_core.data import DataRow, Text
 from zoo_core.encoding import Encoder
 from zoo_core.errors import BudgetError, PluginError
 from zoo_core.feeds import DemonstrationFeed, PreferenceFeed, PromptFeed
+from zoo_core.functional import minibatches
 from zoo_core.judge import CountedJudge, Judge
 from zoo_core.ledger import Ledger, bytes_of
 from zoo_core.models import accelerator
@@ -45,6 +46,7 @@ from zoo_core.rollout import Prompts, Responses, Rollout, RolloutEngine, respons
 from zoo_core.storage import write_text
 
 Kept = TypeVar("Kept")
+Row = TypeVar("Row")
 RAW = Calibration(mean=0.0, deviation=1.0)
 
 AUDITED = 1 / 64
@@ -252,6 +254,15 @@ class Run:
     def rng(self, update: int, purpose: str) -> torch.Generator:
         """Return a generator that depends on seed, stage, update and purpose only: resuming repeats its numbers."""
         return torch.Generator(self.device).manual_seed(derive(self.seed, self._name, update, purpose))
+
+    def batch_of(self, rows: Sequence[Row], update: int, size: int) -> list[Row]:
+        """Return the collected rows of an update: passes over all of them, each in an order of its own.
+
+        What is left at the end of a pass is a smaller batch, where a feed's batches run on into the next pass.
+        """
+        epoch, place = divmod(update, -(-len(rows) // size))
+        order = list(minibatches(len(rows), size, self.rng(epoch, "order")))[place]
+        return [rows[row] for row in order.tolist()]
 
     def reference(self) -> PreTrainedModel:
         """Return a frozen copy of the policy as it is at this stage's start. To be called before the loop.

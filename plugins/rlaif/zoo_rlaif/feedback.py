@@ -12,7 +12,6 @@ from zoo_reward_model.loss import soft_label_loss
 from zoo_reward_model.train import scores
 
 from zoo_core.errors import SpecError
-from zoo_core.functional import minibatches
 from zoo_core.models import scorer_from
 from zoo_core.run import Run
 from zoo_core.schedule import set_learning_rate
@@ -82,9 +81,7 @@ def fit_reward_model(
     batches = math.ceil(len(pairs) / config.reward_batch_size)
 
     for update in run.updates(math.ceil(config.reward_epochs * batches)):
-        epoch, place = divmod(update, batches)
-        order = list(minibatches(len(pairs), config.reward_batch_size, run.rng(epoch, "order")))[place]
-        rows = [pairs[row] for row in order.tolist()]
+        rows = run.batch_of(pairs, update, config.reward_batch_size)
         first, second = (
             scores(scorer, run.encode([(row["prompt"], row[which]) for row in rows], [row["ended"][n] for row in rows]))
             for n, which in enumerate(("first", "second"))

@@ -11,7 +11,6 @@ from zoo_sft.loss import sft_loss
 
 from zoo_core.data import Text
 from zoo_core.errors import SpecError
-from zoo_core.functional import minibatches
 from zoo_core.judge import CountedJudge
 from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run
@@ -88,9 +87,8 @@ def tune(config: CAIConfig, run: Run, revisions: list[Revision]) -> Iterator[dic
     batches = math.ceil(len(revisions) / config.tuning_batch_size)
 
     for update in run.updates(math.ceil(config.tuning_epochs * batches)):
-        epoch, place = divmod(update, batches)
-        order = list(minibatches(len(revisions), config.tuning_batch_size, run.rng(epoch, "order")))[place]
-        batch = run.encode([(revisions[row]["prompt"], revisions[row]["response"]) for row in order.tolist()])
+        rows = run.batch_of(revisions, update, config.tuning_batch_size)
+        batch = run.encode([(row["prompt"], row["response"]) for row in rows])
         loss = sft_loss(response_logprobs(run.policy, batch), batch.mask)
 
         set_learning_rate(optimizer, config.tuning_learning_rate, run.progress)

@@ -7,12 +7,12 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from zoo_rrhf.config import RRHFConfig
 from zoo_rrhf.likelihood import Likelihood
-from zoo_rrhf.train import batch_of, train
+from zoo_rrhf.train import train
 
 from zoo_core.data import Preference
 from zoo_core.reward import pair_accuracy
 from zoo_core.run import Run
-from zoo_core.testing import AlgorithmSuite, tiny_encoder, tiny_policy, tiny_run, tiny_session
+from zoo_core.testing import AlgorithmSuite, tiny_encoder, tiny_policy, tiny_session
 
 ARMS = {"a": 0.0, "b": 0.5, "c": 1.0, "d": 0.25}
 """Four answers of one letter and their rewards."""
@@ -115,16 +115,6 @@ def test_a_response_that_was_cut_is_trained_on_without_an_end(monkeypatch):
     some = responses.mask.sum(1) > 1  # an empty response is its end, even where the policy wrote special tokens only
     assert (last == 2)[some].tolist() == [end for end, long in zip(ended, some.tolist(), strict=True) if long]
     assert False in ended
-
-
-def test_passes_over_the_groups_hold_each_once_and_differ_in_order():
-    run, groups = tiny_run(), [{"number": number} for number in range(10)]
-    passes = [
-        [group["number"] for update in range(3) for group in batch_of(groups, 3 * epoch + update, 4, run)]
-        for epoch in range(2)
-    ]
-    assert [sorted(one) for one in passes] == [list(range(10))] * 2
-    assert passes[0] != passes[1]
 
 
 def test_the_trained_policy_ranks_pairs_of_prompts_it_has_not_seen():

@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.optim import AdamW
 
 from zoo_core.data import Preference, Text
-from zoo_core.functional import masked_sum, minibatches
+from zoo_core.functional import masked_sum
 from zoo_core.reward import Sample, as_sample
 from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run
@@ -74,7 +74,7 @@ def train(config: RRHFConfig, run: Run) -> Iterator[dict[str, float]]:
         # 2. Train on what was collected. Shapes: B responses to P prompts, at most K each.
         training = part.stage("train")
         for update in training.updates():
-            batch = batch_of(groups, update, config.batch_size, training)
+            batch = training.batch_of(groups, update, config.batch_size)
             sizes = [len(some["scores"]) for some in batch]
             responses = training.encode(
                 [(some["prompt"], response) for some in batch for response in some["responses"]],
@@ -112,13 +112,6 @@ def group(row: Preference, samples: list[Sample], scores: list[float]) -> Group:
         ended=[samples[number].ended for number in kept],
         scores=[scores[number] for number in kept],
     )
-
-
-def batch_of(groups: list[Group], update: int, size: int, run: Run) -> list[Group]:
-    """Return the groups of an update: passes over all of them, each in an order of its own."""
-    epoch, place = divmod(update, -(-len(groups) // size))
-    batches = list(minibatches(len(groups), size, run.rng(epoch, "order")))
-    return [groups[number] for number in batches[place].tolist()]
 
 
 def by_prompt(values: Float[Tensor, " B"], sizes: list[int]) -> Float[Tensor, "P K"]:
