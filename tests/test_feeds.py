@@ -60,6 +60,19 @@ def test_what_happened_before_does_not_move_the_batch():
     assert wheres(run.prompts.take(3, 4)) == wheres(other.prompts.take(3, 4))
 
 
+def test_rows_drawn_at_random_are_distinct_and_none_is_in_the_ledger_before_it_is_used():
+    one = feed()
+
+    def drawn(count, seed):
+        return wheres(one.drawn(count, torch.Generator().manual_seed(seed)))
+
+    assert drawn(4, 0) == drawn(4, 0)
+    assert len({tuple(drawn(4, seed)) for seed in range(5)}) == 5
+    assert sorted(drawn(99, 0)) == sorted(wheres(ROWS["prompts"]))
+    assert [len(set(drawn(count, 0))) for count in (0, 1, 10)] == [0, 1, 10]
+    assert one.ledger.rows == {}
+
+
 def test_an_epoch_counts_the_updates_of_one_pass():
     assert [feed().epoch(size) for size in (1, 3, 5, 10, 11)] == [10, 4, 2, 1, 1]
     assert len(feed()) == 10

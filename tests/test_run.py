@@ -245,6 +245,14 @@ def test_progress_goes_from_zero_to_one_with_the_budget_or_with_the_count():
     assert seen == pytest.approx([0.0, 0.25, 0.5, 0.75], abs=1e-6)
 
 
+def test_the_update_is_that_of_the_stages_own_loop():
+    run = tiny_run()
+    stage = run.stage("rl")
+    assert (run.update, stage.update) == (-1, -1)
+    assert [stage.update for _ in stage.updates(3)] == [0, 1, 2]
+    assert (run.update, stage.update) == (-1, 2)
+
+
 def test_a_recipe_without_budget_must_say_how_long_it_is():
     with pytest.raises(PluginError, match="must bound its updates"):
         next(steps(tiny_run(signals=SIGNALS, budget=float("inf"))))

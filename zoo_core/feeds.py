@@ -47,6 +47,11 @@ class _Feed:
         """Return a feed of these rows alone: what a selection has left."""
         return replace(self, rows=rows)
 
+    def drawn(self, count: int, generator: torch.Generator) -> list[DataRow]:
+        """Return so many rows drawn at random, none twice; the others are not looked at."""
+        order = torch.randperm(len(self.rows), generator=generator, device=generator.device)
+        return [self.rows[row] for row in order[:count].tolist()]
+
     def take(self, update: int, size: int) -> list[DataRow]:
         """Return the rows of an update: shuffled passes over the data, one behind the other."""
         taken = []

@@ -159,9 +159,9 @@ class Run:
         return max(by_count, self._line.progress(self._session.ledger.flops))
 
     @property
-    def most(self) -> int | None:
-        """Updates that this stage is bounded by, once its loop has begun; None if by the budget alone."""
-        return self._most
+    def update(self) -> int:
+        """The update that this stage's loop is in, or was in last; -1 before the first."""
+        return self._update
 
     @property
     def device(self) -> torch.device:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from zoo_coreset.config import CoresetConfig
 from zoo_coreset.selection import covering_radius
-from zoo_coreset.train import embeddings, select_at_random, select_coreset, train
+from zoo_coreset.train import embeddings, select_coreset, train
 
 from zoo_core.data import Demonstration
 from zoo_core.functional import masked_mean
@@ -25,6 +25,10 @@ class TestCoreset(AlgorithmSuite):
 
 def said(prompt, answer, where):
     return Demonstration([{"role": "user", "content": prompt}], [{"role": "assistant", "content": answer}], where)
+
+
+def at_random(config, run, total):
+    return run.demonstrations.drawn(total, run.rng(0, "random rows"))
 
 
 def test_the_run_ends_by_its_rule_with_money_left_and_nothing_to_flag():
@@ -67,7 +71,7 @@ def test_selection_is_the_same_for_the_same_seed_and_another_for_another():
     def chosen(seed, select):
         return [row.where for row in select(SMALL, tiny_run(signals=["demonstrations"], seed=seed), 8)]
 
-    for select in (select_coreset, select_at_random):
+    for select in (select_coreset, at_random):
         assert chosen(0, select) == chosen(0, select)
         assert len({tuple(chosen(seed, select)) for seed in range(4)}) > 1
 
@@ -82,7 +86,7 @@ def test_embeddings_and_distances_are_charged_before_the_loop_and_a_random_selec
     assert 3 * 32 * 24 * 3 * 3 < report["declared"] < 3 * 32 * 24 * (8 + 3 * 12)
     assert len(report["rows"]["demonstrations"]) == 24
     control = tiny_session(["demonstrations"])
-    select_at_random(SMALL, Run(control), 8)
+    at_random(SMALL, Run(control), 8)
     assert (control.ledger.flops, control.ledger.report()["rows"]) == (0, {})
 
 
@@ -115,7 +119,7 @@ def test_a_core_set_covers_the_pool_better_than_the_control():
         picks = [rows.index(row) for row in select(SMALL, run, 8)]
         return covering_radius(embeddings(run, rows, 24), picks)
 
-    assert radius(select_coreset) < radius(select_at_random)
+    assert radius(select_coreset) < radius(at_random)
 
 
 def test_a_rare_task_is_learnt_from_a_core_set_and_missed_by_as_many_random_rows():

@@ -1,24 +1,20 @@
 """The training loop of fine-tuning on a core set.
 
-Before the loop the demonstrations are embedded and a few of them selected; each update raises the likelihood of a
-batch of these. How rows are selected is in selection.py; the loss is that of supervised fine-tuning.
+Before the loop the demonstrations are embedded and a few of them selected; the loop is that of supervised fine-tuning
+on these. How rows are selected is in selection.py.
 """
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
-from torch.optim import AdamW
-from zoo_sft.loss import sft_loss
+from zoo_sft.config import SFTConfig
+from zoo_sft.train import imitate
 
 from zoo_core.data import DataRow, Demonstration, canonical
-from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run
-from zoo_core.schedule import set_learning_rate
 from zoo_coreset.config import CoresetConfig
 from zoo_coreset.selection import core_set, embed, find_regions
 
@@ -26,25 +22,19 @@ from zoo_coreset.selection import core_set, embed, find_regions
 def train(config: CoresetConfig, run: Run) -> Iterator[dict[str, float]]:
     """Train `run.policy` in place; yield metrics once per update."""
     total = min(len(run.demonstrations), max(config.at_least, round(config.share * len(run.demonstrations))))
-    select = select_coreset if config.selection == "coreset" else select_at_random
-    selected = run.demonstrations.only(select(config, run, total))
-    optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0))
-
-    for update in run.updates(most=math.ceil(config.epochs * selected.epoch(config.batch_size))):
-        batch = selected.batch(update, config.batch_size)
-        loss = sft_loss(response_logprobs(run.policy, batch), batch.mask)
-
-        set_learning_rate(optimizer, config.learning_rate, run.progress)
-        optimizer.zero_grad()
-        loss.backward()
-        gradient_norm = clip_grad_norm_(run.policy.parameters(), config.max_grad_norm)
-        optimizer.step()
-
-        yield {
-            "loss": loss.item(),
-            "gradient_norm": gradient_norm.item(),
-            "passes": (update + 1) * config.batch_size / len(selected),
-        }
+    if config.selection == "random":
+        rows = run.demonstrations.drawn(total, run.rng(0, "random rows"))
+    else:
+        rows = select_coreset(config, run, total)
+    selected = run.demonstrations.only(rows)
+    settings = SFTConfig(
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        epochs=config.epochs,
+        max_grad_norm=config.max_grad_norm,
+    )
+    for metrics in imitate(settings, run, selected):
+        yield {**metrics, "passes": (run.update + 1) * config.batch_size / len(selected)}
 
 
 def select_coreset(config: CoresetConfig, run: Run, total: int) -> list[DataRow]:
@@ -78,13 +68,6 @@ def select_coreset(config: CoresetConfig, run: Run, total: int) -> list[DataRow]
         ],
     )
     return [rows[pick.row] for pick in picks]
-
-
-def select_at_random(config: CoresetConfig, run: Run, total: int) -> list[DataRow]:
-    """Return as many rows drawn at random; the others are not looked at."""
-    generator = run.rng(0, "random rows")
-    order = torch.randperm(len(run.demonstrations), generator=generator, device=generator.device)
-    return [run.demonstrations.rows[row] for row in order[:total].tolist()]
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 from zoo_lima.config import LIMAConfig
 from zoo_lima.dropout import dropout_rates, residual_dropout
-from zoo_lima.train import plain, select_at_random, select_curated, train
+from zoo_lima.train import plain, select_curated, train
 
 from zoo_core.data import Demonstration
 from zoo_core.errors import DataError, ModelError
@@ -184,10 +184,13 @@ def test_selected_rows_are_saved_with_the_reason_each_was_chosen_and_rejected_on
 
 
 def test_selection_is_the_same_for_the_same_seed_and_another_for_another():
+    def at_random(config, run):
+        return run.demonstrations.drawn(config.rows, run.rng(0, "random rows"))
+
     def chosen(seed, select):
         return [row.where for row in select(SMALL, tiny_run(signals=["demonstrations"], seed=seed))]
 
-    for select in (select_curated, select_at_random):
+    for select in (select_curated, at_random):
         assert chosen(0, select) == chosen(0, select)
         assert len({tuple(chosen(seed, select)) for seed in range(4)}) == 4
 

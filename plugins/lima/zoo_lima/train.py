@@ -23,8 +23,11 @@ from zoo_lima.selection import Pair, find_kinds, quotas, sift
 
 def train(config: LIMAConfig, run: Run) -> Iterator[dict[str, float]]:
     """Train `run.policy` in place; yield metrics once per update."""
-    select = select_curated if config.selection == "curated" else select_at_random
-    selected = run.demonstrations.only(select(config, run))
+    if config.selection == "random":
+        rows = run.demonstrations.drawn(config.rows, run.rng(0, "random rows"))
+    else:
+        rows = select_curated(config, run)
+    selected = run.demonstrations.only(rows)
     parameters = run.policy.parameters()
     optimizer = run.keep("optimizer", AdamW(parameters, betas=(0.9, 0.95), weight_decay=config.weight_decay))
     most = math.ceil(config.epochs * selected.epoch(config.batch_size))
@@ -86,13 +89,6 @@ def select_curated(config: LIMAConfig, run: Run) -> list[DataRow]:
         ],
     )
     return [row for row, _ in chosen]
-
-
-def select_at_random(config: LIMAConfig, run: Run) -> list[DataRow]:
-    """Return as many rows drawn at random; the others are not looked at."""
-    generator = run.rng(0, "random rows")
-    order = torch.randperm(len(run.demonstrations), generator=generator, device=generator.device)
-    return [run.demonstrations.rows[row] for row in order[: config.rows].tolist()]
 
 
 def plain(text: Text) -> str:
