@@ -134,6 +134,11 @@ def test_too_few_texts_are_refused():
         CountedJudge(Short(), Ledger()).write(QUESTIONS, 4, 0.0, 0)
 
 
+def test_the_stages_of_a_run_ask_one_judge():
+    run = Run(tiny_session(["judge"]))
+    assert run.judge is run.judge is run.stage("label").judge
+
+
 def test_an_algorithm_that_does_not_list_the_judge_has_none():
     with pytest.raises(PluginError, match="does not list 'judge'"):
         _ = Run(tiny_session(["prompts"])).judge

@@ -21,6 +21,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -78,6 +79,13 @@ class Session:
     unclaimed: dict[str, Any] = field(default_factory=dict)
     """State of a checkpoint whose object has not been kept again yet."""
     clock: float = field(default_factory=time.monotonic)
+
+    @cached_property
+    def counted_judge(self) -> CountedJudge:
+        """The judge with its calls in the ledger; made, and metered, when it is asked for first."""
+        if self.judge is None:
+            raise PluginError("run.judge: this algorithm's record does not list 'judge' under learns_from.")
+        return CountedJudge(self.judge, self.ledger)
 
     def tick(self) -> None:
         """Bring wall-clock and peak memory of the ledger up to date."""
@@ -213,9 +221,7 @@ class Run:
     @property
     def judge(self) -> CountedJudge:
         """A language model to ask about texts; every call is in the ledger."""
-        if self._session.judge is None:
-            raise PluginError("run.judge: this algorithm's record does not list 'judge' under learns_from.")
-        return CountedJudge(self._session.judge, self._session.ledger)
+        return self._session.counted_judge
 
     def scorer(self, model: PreTrainedModel) -> Scorer:
         """Return the reward that a sequence classifier with the policy's tokenizer gives, for `stage(reward=...)`."""
