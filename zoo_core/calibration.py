@@ -6,7 +6,7 @@ would compare their scales.
 
 import torch
 
-from zoo_core.reward import Calibration
+from zoo_core.reward import Calibration, Reward
 from zoo_core.run import Run
 
 SAMPLES = 256
@@ -24,3 +24,9 @@ def calibrate(run: Run) -> Calibration:
     deviation = every.std(correction=0).item()
     # A reward that gives every sample the same score has no scale to bring to 1.
     return Calibration(every.mean().item(), deviation if deviation > 0 else 1.0)
+
+
+def standardised(run: Run, name: str, reward: Reward) -> Run:
+    """Return the stage that climbs a reward, in units of its deviation on samples of the policy as it is now."""
+    calibration = calibrate(run.stage("calibrate", reward=reward))
+    return run.stage(name, reward=reward, calibration=calibration)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from zoo_ppo.config import PPOConfig
 from zoo_ppo.train import train as ppo
 
-from zoo_core.calibration import calibrate
+from zoo_core.calibration import standardised
 from zoo_core.run import Run
 from zoo_rlaif.cai_config import CAIConfig
 from zoo_rlaif.constitution import Constitution
@@ -35,8 +35,6 @@ def train(config: CAIConfig, run: Run) -> Iterator[dict[str, float]]:
     yield from fit_reward_model(config, run.stage("fit", config.reward_share), scorer, pairs)
 
     # PPO climbs it; reference and units of the reward are those of the fine-tuned policy.
-    reward = run.scorer(scorer)
-    calibration = calibrate(run.stage("calibrate", reward=reward))
     settings = PPOConfig(
         batch_size=config.batch_size,
         minibatch_size=config.batch_size // 2,
@@ -45,4 +43,4 @@ def train(config: CAIConfig, run: Run) -> Iterator[dict[str, float]]:
         kl_coefficient=config.kl_coefficient,
         max_grad_norm=config.max_grad_norm,
     )
-    yield from ppo(settings, run.stage("ppo", reward=reward, calibration=calibration))
+    yield from ppo(settings, standardised(run, "ppo", run.scorer(scorer)))

@@ -5,7 +5,7 @@ The loop is `reinforce` in reinforce.py, the formulas are in loss.py, the reward
 
 from collections.abc import Iterator
 
-from zoo_core.calibration import calibrate
+from zoo_core.calibration import standardised
 from zoo_core.run import Run
 from zoo_rlaif.config import DirectRLAIFConfig
 from zoo_rlaif.constitution import Constitution
@@ -16,6 +16,5 @@ from zoo_rlaif.reinforce import reinforce
 def train(config: DirectRLAIFConfig, run: Run) -> Iterator[dict[str, float]]:
     """Train `run.policy` in place; yield metrics once per update."""
     rater = Rater(run.judge, Constitution.load(config.constitution or run.judge.constitution, "rating"), run.seed)
-    calibration = calibrate(run.stage("calibrate", reward=rater))
-    for metrics in reinforce(config, run.stage("reinforce", reward=rater, calibration=calibration)):
+    for metrics in reinforce(config, standardised(run, "reinforce", rater)):
         yield {**metrics, "abstained": rater.abstained}

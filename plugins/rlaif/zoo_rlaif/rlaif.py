@@ -6,7 +6,7 @@ the formulas in loss.py.
 
 from collections.abc import Iterator
 
-from zoo_core.calibration import calibrate
+from zoo_core.calibration import standardised
 from zoo_core.run import Run
 from zoo_rlaif.config import RLAIFConfig
 from zoo_rlaif.constitution import Constitution
@@ -28,6 +28,4 @@ def train(config: RLAIFConfig, run: Run) -> Iterator[dict[str, float]]:
     yield from fit_reward_model(config, run.stage("fit", config.reward_share), scorer, pairs)
 
     # 3. The policy climbs it, in units of its deviation on the start's samples.
-    reward = run.scorer(scorer)
-    calibration = calibrate(run.stage("calibrate", reward=reward))
-    yield from reinforce(config, run.stage("reinforce", reward=reward, calibration=calibration))
+    yield from reinforce(config, standardised(run, "reinforce", run.scorer(scorer)))
