@@ -6,18 +6,16 @@ the annotator stands for people, so each label is counted as one, and what it co
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from random import Random
 from typing import Any
 
 from zoo_core.errors import DataError
-from zoo_core.models import load_policy
 from zoo_core.reward import Reward, Sample, checked, load_reward
-from zoo_core.run import Run, Session, derive
+from zoo_core.run import Run, derive
 from zoo_core.storage import write_text
 from zoo_harness.jobs import Job
 from zoo_harness.spec import LabelPairs
-from zoo_harness.work import HELD_OUT_PAIRS, PAIRS, Materials
+from zoo_harness.work import HELD_OUT_PAIRS, PAIRS, sampling
 
 BATCH = 64
 UNLABELLED = 3
@@ -26,16 +24,8 @@ UNLABELLED = 3
 
 def run(job: Job) -> dict[str, Any]:
     """Sample, label, and leave `pairs.jsonl`, and pairs for the scorer beside it that no algorithm sees."""
-    materials = Materials.of(job.payload)
     wanted = LabelPairs(**job.payload["label_pairs"])
-    session = Session(
-        policy=load_policy(Path(job.payload["start"]) if job.payload["start"] else materials.base),
-        encoder=materials.encoder,
-        seed=job.seed,
-        budget=float("inf"),
-        rows=materials.signals(("prompts",), job.seed),
-        engine=materials.engine(),
-    )
+    session = sampling(job)
     made = labelled(Run(session), wanted, load_reward(wanted.annotator))
     write_text(job.directory / PAIRS, _lines(made, wanted.pairs))
     session.tick()

@@ -18,10 +18,12 @@ from zoo_core.errors import ModelError, SpecError
 from zoo_core.hookspecs import Kind
 from zoo_core.judge import Judge, load_judge
 from zoo_core.meter import METER_VERSION
-from zoo_core.models import accelerator, load_scorer, load_scorer_tokenizer, load_tokenizer, resolve
+from zoo_core.models import accelerator, load_policy, load_scorer, load_scorer_tokenizer, load_tokenizer, resolve
 from zoo_core.plugins import plugins
 from zoo_core.reward import Reward, Scorer, load_reward
 from zoo_core.rollout import RolloutEngine
+from zoo_core.run import Session
+from zoo_harness.jobs import Job
 from zoo_harness.spec import FOR_THE_JUDGE, Spec
 
 PAIRS, HELD_OUT_PAIRS = "pairs.jsonl", "held-out-pairs.jsonl"
@@ -143,6 +145,19 @@ class Materials:
                 f"{wanted} tokens, "
                 f"more than the context of {self.spec.base} ({context}). Lower one of them."
             )
+
+
+def sampling(job: Job) -> Session:
+    """Return a session without a budget, in which the job's start (or the base) answers training prompts."""
+    materials, start = Materials.of(job.payload), job.payload["start"]
+    return Session(
+        policy=load_policy(Path(start) if start else materials.base),
+        encoder=materials.encoder,
+        seed=job.seed,
+        budget=float("inf"),
+        rows=materials.signals(("prompts",), job.seed),
+        engine=materials.engine(),
+    )
 
 
 def open_judge(spec: Spec, learns_from: Iterable[str]) -> Judge | None:
