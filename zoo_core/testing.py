@@ -103,7 +103,7 @@ def tiny_rows(signals: Collection[Signal] = SIGNALS, count: int = 24) -> dict[st
 
 def share_of_a(samples: Sequence[Sample]) -> list[float]:
     """Score texts by the share of the letter a, 0 to 1: a reward whose best answers are known."""
-    return [sample.response.count("a") / max(1, len(sample.response)) for sample in samples]
+    return [_share(sample.response) for sample in samples]
 
 
 class LikesA:
