@@ -13,10 +13,7 @@ from zoo_core.functional import masked_sum
 from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run
 from zoo_core.testing import AlgorithmSuite, tiny_policy, tiny_session
-
-PROMPT = [{"role": "user", "content": "hi"}]
-ARMS = {"a": 0.0, "b": 0.5, "c": 1.0, "d": 0.25}
-"""Four answers of one letter and their rewards."""
+from zoo_core.toys import ARMS, PROMPT
 
 
 class TestDPO(AlgorithmSuite):

@@ -8,10 +8,7 @@ from torch.testing import assert_close
 from zoo_dpo.loss import dpo_loss
 
 from zoo_core.functional import masked_sum
-
-
-def noise(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+from zoo_core.tensors import noise
 
 
 def value_and_gradients(chosen, rejected, beta):

@@ -2,19 +2,12 @@
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 from zoo_grpo.config import GRPOConfig
 from zoo_grpo.train import train
 
-from zoo_core.data import Prompt
 from zoo_core.run import Run
-from zoo_core.testing import AlgorithmSuite, same_weights, tiny_encoder, tiny_policy, tiny_session, weights
-
-PROMPT = [{"role": "user", "content": "hi"}]
-ARMS = {"a": 0.0, "b": 0.5, "c": 1.0, "d": 0.25}
-"""Four answers of one letter and their rewards."""
-PROMPTS = {"prompts": [Prompt([{"role": "user", "content": text}], text) for text in ("a", "bcd", "ee", "dcba")]}
-TOKENS = tiny_encoder().tokenizer.convert_tokens_to_ids(list(ARMS))
+from zoo_core.testing import AlgorithmSuite, same_weights, tiny_encoder, tiny_session, weights
+from zoo_core.toys import ARMS, BANDIT, arm_probabilities, bandit, reward_of_arms, trained
 
 
 class TestGRPO(AlgorithmSuite):
@@ -22,42 +15,9 @@ class TestGRPO(AlgorithmSuite):
     settings = {"batch_size": 8, "group_size": 4, "minibatch_size": 4}
 
 
-class Bandit(LlamaForCausalLM):
-    """A tiny Llama that can say nothing but one arm, and then has to end."""
-
-    def forward(self, input_ids, **settings):
-        out = super().forward(input_ids=input_ids, **settings)
-        arms = torch.tensor(TOKENS)
-        said = torch.isin(input_ids[:, -out.logits.shape[1] :], arms).unsqueeze(-1)
-        word = torch.arange(out.logits.shape[-1])
-        allowed = torch.where(said, word == self.config.eos_token_id, torch.isin(word, arms))
-        out.logits = out.logits.masked_fill(~allowed, -1e9)
-        return out
-
-
-def bandit():
-    """Return a tiny bandit; the same one every time."""
-    torch.manual_seed(0)
-    return Bandit(LlamaConfig(**{**tiny_policy(hidden_size=16).config.to_dict(), "attn_implementation": "sdpa"}))
-
-
-def five_letters():
-    """Return a policy that knows the letters a to e only, so that it ends and says a now and then from the start."""
-    return tiny_policy(vocab_size=12)
-
-
-def trained(updates, config, make=five_letters, **settings):
-    """Train for about so many updates; return the session and the metrics."""
-    settings = {"rows": PROMPTS, **settings}
-    first = tiny_session(["prompts", "reward"], policy=make(), **settings)
-    next(train(config, Run(first)))
-    session = tiny_session(["prompts", "reward"], policy=make(), budget=float(updates * first.ledger.flops), **settings)
-    return session, list(train(config, Run(session)))
-
-
 @pytest.mark.parametrize("temperature", [0.7, 1.0])
 def test_before_the_first_step_the_policy_is_its_reference(temperature):
-    _, history = trained(1.05, GRPOConfig(batch_size=16, minibatch_size=16, temperature=temperature))
+    _, history = trained(train, 1.05, GRPOConfig(batch_size=16, minibatch_size=16, temperature=temperature))
     assert history[0]["kl"] == pytest.approx(0.0, abs=1e-5)
     assert history[0]["clip_fraction"] == 0.0
     assert history[0]["approximate_kl"] < 1e-10
@@ -75,7 +35,7 @@ def test_the_score_climbs_whatever_the_aggregation(aggregation, scale_rewards):
         aggregation=aggregation,
         scale_rewards=scale_rewards,
     )
-    _, history = trained(25, config)
+    _, history = trained(train, 25, config)
     assert history[0]["score"] < 0.0
     assert sum(metrics["score"] for metrics in history[-5:]) / 5 > history[0]["score"] + 0.8
 
@@ -83,7 +43,7 @@ def test_the_score_climbs_whatever_the_aggregation(aggregation, scale_rewards):
 def test_the_more_divergence_costs_the_less_there_is():
     def divergence(beta):
         config = GRPOConfig(batch_size=32, minibatch_size=16, learning_rate=1e-2, kl_coefficient=beta)
-        _, history = trained(12, config)
+        _, history = trained(train, 12, config)
         return sum(metrics["kl"] for metrics in history[-4:]) / 4
 
     cheap, dear = divergence(0.01), divergence(1.0)
@@ -93,7 +53,7 @@ def test_the_more_divergence_costs_the_less_there_is():
 
 def test_a_response_that_does_not_end_is_worth_the_constant_whatever_the_reward_says():
     settings = {"encoder": tiny_encoder(response_tokens=1), "reward": lambda samples: [100.0 for _ in samples]}
-    _, history = trained(1.05, GRPOConfig(batch_size=16, minibatch_size=16, missing_eos_score=-3.0), **settings)
+    _, history = trained(train, 1.05, GRPOConfig(batch_size=16, minibatch_size=16, missing_eos_score=-3.0), **settings)
     ended = history[0]["ended"]
     assert ended < 1.0
     assert history[0]["score"] == pytest.approx(100.0 * ended - 3.0 * (1.0 - ended), abs=1e-4)
@@ -111,10 +71,7 @@ def test_groups_that_are_rewarded_alike_teach_nothing():
 def test_the_constant_of_dr_grpo_is_the_longest_response_there_may_be_not_the_longest_there_is():
     # Bandits say two tokens whatever the limit. Half a group to a minibatch: its advantages do not sum to 0.
     def loss(response_tokens):
-        settings = {
-            "encoder": tiny_encoder(response_tokens),
-            "reward": lambda samples: [ARMS[sample.response] for sample in samples],
-        }
+        settings = {"encoder": tiny_encoder(response_tokens), "reward": reward_of_arms}
         config = GRPOConfig(batch_size=8, minibatch_size=4, aggregation="dr_grpo", learning_rate=1e-12)
         session = tiny_session(["prompts", "reward"], policy=bandit(), **settings)
         metrics = next(train(config, Run(session)))
@@ -129,26 +86,15 @@ def test_the_constant_of_dr_grpo_is_the_longest_response_there_may_be_not_the_lo
 def test_in_a_bandit_it_ends_where_reward_and_divergence_pull_alike():
     # Without scaling: π = β π_ref/(λ − r), with β larger by G/(G−1) for the own score in the baseline and with λ such
     # that it sums to 1 (worked out in test_grpo_loss.py).
-    beta, encoder = 0.35, tiny_encoder(response_tokens=2)
+    beta = 0.35
     rewards = torch.tensor(list(ARMS.values()))
-
-    def probabilities(policy):
-        prompts = encoder.prompts([PROMPT])
-        with torch.no_grad():
-            logits = policy(input_ids=prompts.tokens).logits[0, -1]
-        return logits.softmax(0)[TOKENS]
 
     def tilted(level):
         return beta * 8 / 7 * start / (level - rewards)
 
-    settings = {
-        "rows": {"prompts": [Prompt(PROMPT, "row 0")]},
-        "encoder": encoder,
-        "reward": lambda samples: [ARMS[sample.response] for sample in samples],
-    }
-    start = probabilities(bandit())
+    start = arm_probabilities(bandit())
     config = GRPOConfig(batch_size=64, minibatch_size=64, learning_rate=1e-2, kl_coefficient=beta, scale_rewards=False)
-    session, history = trained(60, config, bandit, **settings)
+    session, history = trained(train, 60, config, bandit, **BANDIT)
     low, high = 1.0 + 1e-6, 10.0
     for _ in range(50):
         middle = (low + high) / 2
@@ -156,7 +102,7 @@ def test_in_a_bandit_it_ends_where_reward_and_divergence_pull_alike():
     optimum = tilted(low)
     assert all(metrics["ended"] == 1.0 for metrics in history)
     assert 0.5 * (start - optimum).abs().sum() > 0.2
-    assert 0.5 * (probabilities(session.policy) - optimum).abs().sum() < 0.05
+    assert 0.5 * (arm_probabilities(session.policy) - optimum).abs().sum() < 0.05
 
 
 @pytest.mark.parametrize(

@@ -17,25 +17,13 @@ from zoo_grpo.loss import (
     zero_spread_fraction,
 )
 
-GARBAGE = [1e6, math.inf, -math.inf, math.nan]
+from zoo_core.tensors import GARBAGE, noise, prefix, row
+
 AGGREGATIONS = [grpo, dapo, dr_grpo]
 WORKED = torch.tensor([2.0, 0.5, 1.5, -0.5])
 """Scores of one group: mean .875, squares of the deviations 3.6875."""
 
 each_aggregation = pytest.mark.parametrize("aggregate", AGGREGATIONS, ids=lambda function: function.__name__)
-
-
-def row(*numbers):
-    return torch.tensor([numbers])
-
-
-def prefix(*lengths, of):
-    """Return the mask of rows whose first `length` of `of` entries count."""
-    return torch.arange(of) < torch.tensor(lengths).unsqueeze(1)
-
-
-def noise(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 # Advantages

@@ -18,22 +18,7 @@ from zoo_ppo.loss import (
 )
 
 from zoo_core.functional import masked_whiten
-
-GARBAGE = [1e6, math.inf, -math.inf, math.nan]
-
-
-def row(*numbers):
-    return torch.tensor([numbers])
-
-
-def prefix(*lengths, of):
-    """Return the mask of rows whose first `length` of `of` entries count."""
-    return torch.arange(of) < torch.tensor(lengths).unsqueeze(1)
-
-
-def noise(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
+from zoo_core.tensors import GARBAGE, noise, prefix, row
 
 # Scores and rewards
 

@@ -16,26 +16,14 @@ from zoo_raft.loss import (
 )
 from zoo_sft.loss import sft_loss
 
-GARBAGE = [1e6, math.inf, -math.inf, math.nan]
+from zoo_core.tensors import GARBAGE, noise, prefix, row
+
 PROBABILITIES = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.double)
 REWARDS = torch.tensor([0.0, 1.0, 2.0, 3.0], dtype=torch.double)
 """A policy over four responses and their rewards: mean 1."""
 SELECTIONS = [best_of_each, best_of_all, all_positive]
 
 each_selection = pytest.mark.parametrize("select", SELECTIONS, ids=lambda function: function.__name__)
-
-
-def row(*numbers):
-    return torch.tensor([numbers])
-
-
-def prefix(*lengths, of):
-    """Return the mask of rows whose first `length` of `of` entries count."""
-    return torch.arange(of) < torch.tensor(lengths).unsqueeze(1)
-
-
-def noise(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def selected_distribution(probabilities, rewards, samples):

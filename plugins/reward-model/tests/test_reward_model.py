@@ -12,8 +12,7 @@ from zoo_core.models import save_model, scorer_from
 from zoo_core.reward import Sample, Scorer, load_reward
 from zoo_core.run import Run
 from zoo_core.testing import AlgorithmSuite, same_weights, tiny_policy, tiny_session, tiny_tokenizer, weights
-
-PROMPT = [{"role": "user", "content": "hi"}]
+from zoo_core.toys import PROMPT
 
 
 class TestRewardModel(AlgorithmSuite):

@@ -7,15 +7,13 @@ import torch
 from torch.testing import assert_close
 from zoo_reward_model.loss import bradley_terry_loss, centering_penalty, soft_label_loss
 
+from zoo_core.tensors import noise
+
 LOSSES = {
     "Bradley-Terry": bradley_terry_loss,
     "soft label": lambda chosen, rejected: soft_label_loss(chosen, rejected, torch.full_like(chosen, 0.7)),
     "centering": centering_penalty,
 }
-
-
-def noise(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def value_and_gradients(loss, *scores):

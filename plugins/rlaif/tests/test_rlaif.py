@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 from zoo_rlaif.cai import train as train_cai
 from zoo_rlaif.cai_config import CAIConfig
 from zoo_rlaif.config import DirectRLAIFConfig, RLAIFConfig
@@ -12,16 +11,11 @@ from zoo_rlaif.d_rlaif import train as train_d_rlaif
 from zoo_rlaif.reinforce import reinforce
 from zoo_rlaif.rlaif import train as train_rlaif
 
-from zoo_core.data import Prompt
 from zoo_core.reward import Calibration
 from zoo_core.run import Run
-from zoo_core.testing import AlgorithmSuite, share_of_a, tiny_encoder, tiny_policy, tiny_session
+from zoo_core.testing import AlgorithmSuite, share_of_a, tiny_encoder, tiny_session
+from zoo_core.toys import ARMS, BANDIT, PROMPTS, arm_probabilities, bandit, five_letters, reward_of_arms
 
-PROMPT = [{"role": "user", "content": "hi"}]
-PROMPTS = {"prompts": [Prompt([{"role": "user", "content": text}], text) for text in ("a", "bcd", "ee", "dcba")]}
-ARMS = {"a": 0.0, "b": 0.5, "c": 1.0, "d": 0.25}
-"""Four answers of one letter and their rewards."""
-TOKENS = tiny_encoder().tokenizer.convert_tokens_to_ids(list(ARMS))
 WHOLE = {"revise_share": 1.0, "tuning_share": 1.0, "label_share": 1.0, "reward_share": 1.0}
 
 
@@ -62,11 +56,6 @@ class TestCAI(AlgorithmSuite):
     }
     updates = 190.0
     loops = 5
-
-
-def five_letters():
-    """Return a policy that knows the letters a to e only, so that it ends and says a now and then from the start."""
-    return tiny_policy(vocab_size=12)
 
 
 def share(session):
@@ -125,49 +114,19 @@ def test_constitutional_ai_learns_the_revisions_first():
     assert set(session.ledger.rows) == {"prompts"}
 
 
-class Bandit(LlamaForCausalLM):
-    """A tiny Llama that can say nothing but one arm, and then has to end."""
-
-    def forward(self, input_ids, **settings):
-        out = super().forward(input_ids=input_ids, **settings)
-        arms = torch.tensor(TOKENS)
-        said = torch.isin(input_ids[:, -out.logits.shape[1] :], arms).unsqueeze(-1)
-        word = torch.arange(out.logits.shape[-1])
-        allowed = torch.where(said, word == self.config.eos_token_id, torch.isin(word, arms))
-        out.logits = out.logits.masked_fill(~allowed, -1e9)
-        return out
-
-
-def bandit():
-    """Return a tiny bandit; the same one every time."""
-    torch.manual_seed(0)
-    return Bandit(LlamaConfig(**{**tiny_policy(hidden_size=16).config.to_dict(), "attn_implementation": "sdpa"}))
-
-
-def probabilities(policy, encoder):
-    with torch.no_grad():
-        return policy(input_ids=encoder.prompts([PROMPT]).tokens).logits[0, -1].softmax(0)[TOKENS]
-
-
 @pytest.mark.slow
 def test_in_a_bandit_reinforce_ends_at_the_reference_tilted_by_the_mixed_reward():
     # The best policy of (1 − β) E[r] − β KL(π‖π_ref) is π ∝ π_ref exp((1 − β) r/β): with β = .4, exp(1.5 r).
-    beta, encoder = 0.4, tiny_encoder(response_tokens=2)
-    session = tiny_session(
-        ["prompts"], policy=bandit(), encoder=encoder, rows={"prompts": [Prompt(PROMPT, "row 0")]}, budget=1.2e9
-    )
-    run = Run(session).stage(
-        "reinforce",
-        reward=lambda samples: [ARMS[sample.response] for sample in samples],
-        calibration=Calibration(mean=0.0, deviation=1.0),
-    )
-    start = probabilities(session.policy, encoder)
+    beta = 0.4
+    session = tiny_session(["prompts"], policy=bandit(), budget=1.2e9, **BANDIT)
+    run = Run(session).stage("reinforce", reward=reward_of_arms, calibration=Calibration(mean=0.0, deviation=1.0))
+    start = arm_probabilities(session.policy)
     config = DirectRLAIFConfig(batch_size=64, learning_rate=5e-3, kl_coefficient=beta)
     history = list(reinforce(config, run))
     optimum = start * torch.tensor([math.exp((1 - beta) * reward / beta) for reward in ARMS.values()])
     optimum /= optimum.sum()
     assert 0.5 * (start - optimum).abs().sum() > 0.2
-    assert 0.5 * (probabilities(session.policy, encoder) - optimum).abs().sum() < 0.05
+    assert 0.5 * (arm_probabilities(session.policy) - optimum).abs().sum() < 0.05
     assert history[0]["kl"] == pytest.approx(0.0, abs=1e-5)
     assert all(metrics["ended"] == 1.0 for metrics in history)
 

@@ -15,8 +15,8 @@ from zoo_core.errors import SpecError
 from zoo_core.reward import Sample
 from zoo_core.run import Run
 from zoo_core.testing import LikesA, tiny_session
+from zoo_core.toys import PROMPT
 
-PROMPT = [{"role": "user", "content": "hi"}]
 SHIPPED = Constitution.load(None)
 CERTAIN = 1e3
 

@@ -15,11 +15,9 @@ from zoo_rlaif.loss import (
     value_loss,
 )
 
+from zoo_core.tensors import noise
+
 MASK = torch.tensor([[True, True, True], [True, False, False]])
-
-
-def noise(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def logs(*probabilities):

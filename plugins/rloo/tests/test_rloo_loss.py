@@ -1,25 +1,16 @@
 """The formulas of RLOO against hand-worked numbers, laws and problems that can be enumerated."""
 
 import itertools
-import math
 
 import pytest
 import torch
 from torch.testing import assert_close
 from zoo_rloo.loss import leave_one_out_advantages, regularised_rewards, rloo_loss
 
-GARBAGE = [1e6, math.inf, -math.inf, math.nan]
+from zoo_core.tensors import GARBAGE, noise, prefix
+
 LOGITS, ARMS = torch.tensor([0.2, -0.1, 0.4], dtype=torch.double), torch.tensor([1.0, 0.0, 3.0], dtype=torch.double)
 """A softmax policy over three responses of one token, and their rewards."""
-
-
-def prefix(*lengths, of):
-    """Return the mask of rows whose first `length` of `of` entries count."""
-    return torch.arange(of) < torch.tensor(lengths).unsqueeze(1)
-
-
-def noise(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def expected_gradient(samples, advantages_of):

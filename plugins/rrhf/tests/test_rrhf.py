@@ -3,8 +3,6 @@
 from collections import Counter
 
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 from zoo_rrhf.config import RRHFConfig
 from zoo_rrhf.likelihood import Likelihood
 from zoo_rrhf.train import train
@@ -12,11 +10,8 @@ from zoo_rrhf.train import train
 from zoo_core.data import Preference
 from zoo_core.reward import pair_accuracy
 from zoo_core.run import Run
-from zoo_core.testing import AlgorithmSuite, tiny_encoder, tiny_policy, tiny_session
-
-ARMS = {"a": 0.0, "b": 0.5, "c": 1.0, "d": 0.25}
-"""Four answers of one letter and their rewards."""
-TOKENS = tiny_encoder().tokenizer.convert_tokens_to_ids(list(ARMS))
+from zoo_core.testing import AlgorithmSuite, tiny_session
+from zoo_core.toys import ARMS, BANDIT, arm_probabilities, bandit, five_letters
 
 
 class TestRRHF(AlgorithmSuite):
@@ -24,24 +19,6 @@ class TestRRHF(AlgorithmSuite):
     settings = {"batch_size": 8, "samples": 2}
     updates = 30.0
     loops = 2
-
-
-class Bandit(LlamaForCausalLM):
-    """A tiny Llama that can say nothing but one arm, and then has to end."""
-
-    def forward(self, input_ids, **settings):
-        out = super().forward(input_ids=input_ids, **settings)
-        arms = torch.tensor(TOKENS)
-        said = torch.isin(input_ids[:, -out.logits.shape[1] :], arms).unsqueeze(-1)
-        word = torch.arange(out.logits.shape[-1])
-        allowed = torch.where(said, word == self.config.eos_token_id, torch.isin(word, arms))
-        out.logits = out.logits.masked_fill(~allowed, -1e9)
-        return out
-
-
-def five_letters():
-    """Return a policy that knows the letters a to e only, so that it ends and says a now and then from the start."""
-    return tiny_policy(vocab_size=12)
 
 
 def pair(prompt, chosen, rejected):
@@ -165,14 +142,10 @@ def test_collecting_ends_at_its_share_of_the_budget_or_with_the_prompts():
 def test_imitation_alone_ends_at_the_distribution_of_the_best_of_four():
     # Of n samples the best has reward r with probability F(r)ⁿ − F(r−)ⁿ, F being the start's distribution of rewards.
     # The pair is the worst arm twice, which never beats a sample. Likelihood is highest at the observed frequencies.
-    torch.manual_seed(0)
-    bandit = Bandit(LlamaConfig(**{**tiny_policy(hidden_size=16).config.to_dict(), "attn_implementation": "sdpa"}))
-    encoder = tiny_encoder(response_tokens=2)
+    policy = bandit()
 
     def probabilities():
-        with torch.no_grad():
-            logits = bandit(input_ids=encoder.prompts([[{"role": "user", "content": "hi"}]]).tokens).logits[0, -1]
-        return dict(zip(ARMS, logits.softmax(0)[TOKENS].tolist(), strict=True))
+        return dict(zip(ARMS, arm_probabilities(policy).tolist(), strict=True))
 
     def distance(one, other):
         return 0.5 * sum(abs(one[arm] - other[arm]) for arm in ARMS)
@@ -184,10 +157,8 @@ def test_imitation_alone_ends_at_the_distribution_of_the_best_of_four():
     session, _ = trained(
         RRHFConfig(rank_weight=0.0, learning_rate=2e-2, batch_size=96),
         2e9,
-        policy=bandit,
-        encoder=encoder,
-        rows={"preferences": [pair("hi", "a", "a") for _ in range(96)]},
-        reward=lambda samples: [ARMS[sample.response] for sample in samples],
+        policy=policy,
+        **{**BANDIT, "rows": {"preferences": [pair("hi", "a", "a") for _ in range(96)]}},
     )
     best = Counter(max(group["scores"]) for group in session.kept["groups"])
     observed = {arm: best[reward] / best.total() for arm, reward in ARMS.items()}

@@ -1,6 +1,5 @@
 """The formulas of RRHF against hand-worked numbers and laws."""
 
-import math
 from itertools import combinations
 
 import pytest
@@ -10,9 +9,7 @@ from torch.testing import assert_close
 from zoo_rrhf.loss import fine_tune_loss, mean_logprobs, rank_loss
 from zoo_sft.loss import sft_loss
 
-
-def noise(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+from zoo_core.tensors import GARBAGE, noise
 
 
 def all_present(values):
@@ -29,7 +26,6 @@ def value_and_gradient(function, values, scores, present=None):
 MASK = torch.tensor([[True, True, True, True], [True, True, False, False], [True, False, False, False]])
 SCORES = torch.tensor([[1.0, 0.2, 0.8]])
 RAGGED = torch.tensor([[True, True, True, False], [True, True, False, False], [True, True, True, True]])
-GARBAGE = [1e6, math.inf, -math.inf, math.nan]
 both_losses = pytest.mark.parametrize("function", [rank_loss, fine_tune_loss])
 
 

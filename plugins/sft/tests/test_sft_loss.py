@@ -9,11 +9,7 @@ from torch.testing import assert_close
 from zoo_sft.loss import sft_loss
 
 from zoo_core.functional import token_logprobs
-
-
-def noise(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
+from zoo_core.tensors import noise
 
 MASK = torch.tensor([[True, True, True, True], [True, True, False, False], [True, False, False, False]])
 TOKENS = torch.tensor([[3, 1, 4, 0], [2, 0, 0, 0], [0, 0, 0, 0]])
