@@ -7,6 +7,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
+from zoo_core.calibration import standardised
 from zoo_core.data import Preference
 from zoo_core.errors import ModelError, SpecError
 from zoo_core.models import scorer_from
@@ -138,6 +139,21 @@ def test_scores_arrive_standardised_and_cost_the_reward_role(mean, deviation):
     assert scores.tolist() == pytest.approx([(score - mean) / deviation for score in bert()(SAMPLES)], abs=1e-5)
     assert session.ledger.meter.cells["reward", "score"] > 0
     assert not scores.requires_grad
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (50.0, -7.0)])
+def test_a_stage_that_climbs_a_reward_has_it_in_units_of_the_samples_drawn_where_it_begins(scale, offset):
+    seen = []
+
+    def reward(samples):
+        seen.extend(samples)
+        return [offset + scale * len(sample.response) for sample in samples]
+
+    stage = standardised(Run(tiny_session(["prompts"])), "rl", reward)
+    assert len(seen) == 256
+    scores = stage.reward(seen[:256])
+    assert scores.mean().item() == pytest.approx(0.0, abs=1e-5)
+    assert scores.std(correction=0).item() == pytest.approx(1.0, abs=1e-5)
 
 
 def test_a_reward_that_says_the_same_of_everything_leaves_training_finite():
