@@ -1,9 +1,10 @@
 """The whole of `zoo bench`: probe, plan, jobs, records, board."""
 
 import os
+import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -13,20 +14,20 @@ from zoo_leaderboard.board import build
 from zoo_leaderboard.load import load
 from zoo_leaderboard.write import write
 
-from zoo_core.errors import SpecError, StorageError, ZooError, did_you_mean
-from zoo_core.plugins import plugins
-from zoo_core.records import load_path
+from zoo_core.errors import SpecError, StorageError, ZooError
 from zoo_core.storage import write_json
-from zoo_harness import local
+from zoo_harness import local, slurm
 from zoo_harness.figures import budget_of, figures
 from zoo_harness.jobs import Job, Outcome, identify, read_json
 from zoo_harness.pipeline import Pipeline
 from zoo_harness.plan import Plan, algorithm_plugins, code_hash
 from zoo_harness.record import SCHEMA_VERSION, record_file, record_of
+from zoo_harness.runner import Runner
 from zoo_harness.spec import LabelPairs, Spec
 
 SPARE_BYTES = 200 * 2**20
 """Disk that is left free."""
+HERE = Runner()
 
 
 @runtime_checkable
@@ -65,11 +66,16 @@ def default_workers(plan: Plan) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count() or 1
 
 
-def make_plan(spec: Spec, output: Path | None, announce: Callable[[str], None] = lambda text: None) -> Plan:
+def make_plan(
+    spec: Spec,
+    output: Path | None,
+    announce: Callable[[str], None] = lambda text: None,
+    runner: Runner = HERE,
+) -> Plan:
     """Look everything up, measure one update of each algorithm, and return the plan; nothing is trained."""
     pipeline = Pipeline.of(spec)
     folder = output or _free_folder(spec)
-    probe = _probe(pipeline, folder, announce)
+    probe = _probe(pipeline, folder, announce, runner)
     known = read_json(folder / "bench.json")
     budget = budget_of(spec, probe)
     if known and spec.budget_seconds is not None and known["budget_words"] == spec.budget:
@@ -78,30 +84,32 @@ def make_plan(spec: Spec, output: Path | None, announce: Callable[[str], None] =
     if known and known["bench_id"] != plan.identity:
         if output is not None:
             raise SpecError(_differs(output, known, plan))
-        return make_plan(spec, _next_folder(folder), announce)
+        return make_plan(spec, _next_folder(folder), announce, runner)
     return plan
+
+
+def prepare(plan: Plan, retry: bool, command: str) -> tuple[dict[str, Any], list[Job]]:
+    """Write bench.json, `command` in it as the user typed it; return it and all jobs, ready to run."""
+    jobs = plan.jobs()
+    _check_disk(plan, jobs)
+    bench = {**bench_json(plan), "command": command}
+    write_json(plan.output / "bench.json", bench)
+    _forget_failures(jobs, retry)
+    return bench, jobs
 
 
 def run(
     plan: Plan,
     display: Display,
     workers: int | None = None,
-    executor: str = "local",
+    runner: Runner = HERE,
     retry: bool = False,
     command: str = "zoo bench",
 ) -> Result:
-    """Do every job that is not done, write records as rows are scored, and the board at the end.
-
-    `command` is what the user typed; it is kept beside the results.
-    """
-    jobs = plan.jobs()
-    _check_disk(plan, jobs)
-    bench = {**bench_json(plan), "command": command}
-    write_json(plan.output / "bench.json", bench)
-    _mark_failed(jobs, retry)
+    """Do every job that is not done, write records as rows are scored, and the board at the end."""
+    bench, jobs = prepare(plan, retry, command)
     display.planned(plan, jobs)
     result = Result({}, plan.output)
-    known_failures = [job for job in jobs if _failed_for_good(job)]
 
     def finished(job: Job, outcome: Outcome) -> None:
         if outcome.status != "ok":
@@ -110,14 +118,35 @@ def run(
             _write_record(plan, bench, jobs, job, outcome)
         display.finished(job, outcome)
 
-    runner = executor_function(executor)
+    most = workers or (default_workers(plan) if runner.is_local else len(jobs))
     try:
-        runner(jobs, finished, workers or default_workers(plan), display.watch, known_failures)
+        runner(jobs, finished, most, display.watch, plan.output)
     finally:
         if any((plan.output / "records").glob("*.json")):
             result.board = build(*load(plan.output))
             write(result.board, plan.output)
     return result
+
+
+def emit_slurm(
+    plan: Plan, arguments: Sequence[str], options: Mapping[str, str], workers: int | None, retry: bool
+) -> Path:
+    """Write what a SLURM cluster needs to do the bench that the user's `arguments` describe; return the script."""
+    command = [*_without(arguments, ("--emit", "--option", "--workers", "--output")), "--output", str(plan.output)]
+    _, jobs = prepare(plan, retry, shlex.join(["zoo", *arguments]))
+    return slurm.emit(plan.spec.name, jobs, plan.output / "slurm", plan.cache.parent, command, options, workers)
+
+
+def _without(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
+    """Return what a user typed without --retry and without flags that have a value: `--flag value`, `--flag=value`."""
+    given = iter(arguments)
+    left = []
+    for argument in given:
+        if argument in flags:
+            next(given)
+        elif argument != "--retry" and not argument.startswith(tuple(f"{flag}=" for flag in flags)):
+            left.append(argument)
+    return left
 
 
 def bench_json(plan: Plan) -> dict[str, Any]:
@@ -148,21 +177,10 @@ def bench_json(plan: Plan) -> dict[str, Any]:
     }
 
 
-def executor_function(name: str) -> Callable[..., None]:
-    """Return the function that runs jobs: the local one, or that of a plugin."""
-    if name == "local":
-        return local.run
-    executors = plugins().executors
-    if name not in executors:
-        raise SpecError(f"there is no executor {name!r}. {did_you_mean(name, [*executors, 'local'])}")
-    runner: Callable[..., None] = load_path(executors[name].run)
-    return runner
-
-
-def _probe(pipeline: Pipeline, folder: Path, announce: Callable[[str], None]) -> dict[str, Any]:
-    """Run the probe in a process of its own, so that this one stays small and a wrong input cannot hurt it."""
+def _probe(pipeline: Pipeline, folder: Path, announce: Callable[[str], None], runner: Runner) -> dict[str, Any]:
+    """Run the probe where cells will run, in a process of its own: this one stays small and no wrong input hurts it."""
     spec = pipeline.spec.model_dump(mode="json")
-    directory = folder / "probe"
+    directory = folder / ("probe" if runner.is_local else f"probe-{runner.executor}")
     job = Job(
         kind="probe",
         title="probe",
@@ -178,8 +196,9 @@ def _probe(pipeline: Pipeline, folder: Path, announce: Callable[[str], None]) ->
     found = job.result()
     if found is None:
         announce("checking the input and measuring one update of each algorithm")
+        _forget_failures([job], retry=True)
         outcomes: list[Outcome] = []
-        local.run([job], lambda _, outcome: outcomes.append(outcome), workers=1)
+        runner([job], lambda _, outcome: outcomes.append(outcome), 1, lambda running: None, folder)
         found = job.result()
         if found is None:
             outcome = outcomes[0]
@@ -246,16 +265,14 @@ def _check_disk(plan: Plan, jobs: Sequence[Job]) -> None:
         )
 
 
-def _failed_for_good(job: Job) -> bool:
-    """Whether a job failed before by its algorithm's doing; what a user or a full disk did may have been mended."""
-    failure = read_json(job.failure_file) or {}
-    return failure.get("identity") == job.identity and not failure["user"]
+def _forget_failures(jobs: Sequence[Job], retry: bool) -> None:
+    """Try again what failed by a user's doing or on a full disk, which may have been mended; all, if that is asked for.
 
-
-def _mark_failed(jobs: Sequence[Job], retry: bool) -> None:
-    """Failed cells are shown as they are unless a retry was asked for."""
-    if retry:
-        for job in jobs:
+    A cell that failed by its algorithm's doing is otherwise shown as it is.
+    """
+    for job in jobs:
+        failure = job.failure()
+        if failure is not None and (retry or failure["user"]):
             job.failure_file.unlink(missing_ok=True)
 
 
@@ -287,6 +304,7 @@ def train_one(spec: Spec, seed: int, output: Path | None, display: Display) -> P
         if outcome.status != "ok":
             failures.append(outcome)
 
+    _forget_failures(wanted, retry=True)
     local.run(wanted, finished, default_workers(plan), display.watch)
     if failures:
         raise ZooError(f"{failures[0].error} The log is {cell.directory / 'log.txt'}.")

@@ -70,7 +70,7 @@ Settings = Annotated[
 ]
 Output = Annotated[Path | None, typer.Option(help="Folder for results (default zoo-runs/NAME).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Jobs at once (default: one per core).")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Jobs at once (default: one per core; on a cluster all).")]
 
 
 @app.command()
@@ -91,24 +91,39 @@ def bench(
     settings: Settings = None,
     output: Output = None,
     workers: Workers = None,
-    executor: Annotated[str, typer.Option(help="Where jobs run.")] = "local",
+    executor: Annotated[str, typer.Option(help="Where jobs run: local, or the executor of a plugin.")] = "local",
+    emit: Annotated[str | None, typer.Option(metavar="slurm", help="Run nothing: write scripts for SLURM.")] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--option", metavar="KEY=VALUE", help="Of the executor, or a line for SLURM. May be repeated."),
+    ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try failed cells again.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train every algorithm under one budget, score them, print the leaderboard.
 
-    Run again, the same command goes on where it was stopped.
+    Run again, the same command goes on where it was stopped. Run beside itself, on machines that share the folders of
+    results and of stages, it shares the work.
     """
     from zoo_leaderboard.render import table
 
-    from zoo_harness.bench import make_plan, run
+    from zoo_harness.bench import emit_slurm, make_plan, run
     from zoo_harness.live import LiveTable
+    from zoo_harness.runner import Runner
 
+    if emit not in (None, "slurm") or (emit and executor != "local"):
+        raise SpecError(f"--emit {emit} --executor {executor}: write --emit slurm, without an executor.")
     console = Console(stderr=as_json)
     read = _spec(context)
-    plan = make_plan(read, output, lambda text: console.print(f"{text} ...", markup=False, highlight=False))
+    given = dict(_pair("--option", option) for option in options or ())
+    runner = Runner(executor, {} if emit else given)
+    plan = make_plan(read, output, lambda text: console.print(f"{text} ...", markup=False, highlight=False), runner)
+    if emit:
+        script = emit_slurm(plan, sys.argv[1:], given, workers, retry)
+        console.print(f"bash {_shown(script)}", markup=False, highlight=False, soft_wrap=True)
+        return
     with LiveTable(console) as display:
-        result = run(plan, display, workers, executor, retry, shlex.join(["zoo", *sys.argv[1:]]))
+        result = run(plan, display, workers, runner, retry, shlex.join(["zoo", *sys.argv[1:]]))
     if as_json:
         sys.stdout.write(json.dumps(result.board, indent=1, sort_keys=True) + "\n")
     elif result.board:
@@ -311,13 +326,14 @@ def _spec(context: typer.Context, **fixed: object) -> "Spec":
 def _pairs(settings: Sequence[str]) -> dict[str, Any]:
     import yaml
 
-    pairs = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or not key:
-            raise SpecError(f"--set {setting}: write it as KEY=VALUE, for example --set ppo.epochs=4.")
-        pairs[key] = yaml.safe_load(value)
-    return pairs
+    return {key: yaml.safe_load(value) for key, value in (_pair("--set", setting) for setting in settings)}
+
+
+def _pair(flag: str, text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise SpecError(f"{flag} {text}: write it as KEY=VALUE, for example --set ppo.epochs=4.")
+    return key, value
 
 
 def _shown(path: Path) -> str:

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock
 from pydantic import BaseModel, ConfigDict
 
 from zoo_core.errors import StorageError
@@ -48,14 +50,42 @@ class Job(BaseModel):
 
     def result(self) -> dict[str, Any] | None:
         """Return the result, if it is there and is this job's."""
-        result = read_json(self.result_file)
-        return result if result and result.get("identity") == self.identity else None
+        return self._own(self.result_file)
+
+    def failure(self) -> dict[str, Any] | None:
+        """Return why the job failed, in this bench or in another that works on the same folder."""
+        return self._own(self.failure_file)
+
+    def _own(self, file: Path) -> dict[str, Any] | None:
+        found = read_json(file)
+        return found if found and found.get("identity") == self.identity else None
+
+    def lock(self) -> FileLock:
+        """Whoever does the job holds this lock, so that no job is done twice at once.
+
+        It is `flock`: the kernel gives it up when its holder dies, a file server when the holder's machine is gone.
+        So it needs no clock, cannot be left behind and is never taken from a holder that lives. A lock that is a mere
+        file could be; therefore no falling back to one.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.directory / "lock", fallback_to_soft=False)
+
+    def look_again(self) -> None:
+        """See what another machine wrote: a network file system may remember for a minute that a file was not there.
+
+        A file of our own in the folder makes it ask the server.
+        """
+        tempfile.TemporaryFile(dir=self.directory).close()
+
+    @property
+    def file(self) -> Path:
+        """Where the job itself is written, for the process that does it."""
+        return self.directory / "job.json"
 
     def write(self) -> Path:
-        """Write the job itself, for the process that does it."""
-        path = self.directory / "job.json"
-        write_json(path, self.model_dump(mode="json"))
-        return path
+        """Write the job itself."""
+        write_json(self.file, self.model_dump(mode="json"))
+        return self.file
 
 
 class Outcome(BaseModel):
@@ -63,6 +93,14 @@ class Outcome(BaseModel):
 
     status: Literal["ok", "user-error", "failed", "killed"]
     error: str = ""
+
+
+def of_file(path: Path) -> Job:
+    """Return the job that was written to a file."""
+    written = read_json(path)
+    if written is None:
+        raise StorageError(f"{path}: there is no job. `zoo bench` writes one into each folder of its output.")
+    return Job(**written)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

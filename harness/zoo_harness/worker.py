@@ -10,12 +10,14 @@ import threading
 import traceback
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
-from filelock import FileLock
+from filelock import Timeout
 
 from zoo_core.errors import ZooError
 from zoo_core.storage import write_json
-from zoo_harness.jobs import Job, read_json
+from zoo_harness.jobs import Job, of_file, read_json
+from zoo_harness.scheduler import BUSY
 
 PRELOAD = [
     "torch",
@@ -33,36 +35,52 @@ PRELOAD = [
 
 
 def main(job_file: str) -> None:
-    """Do the job; leave result.json, or failure.json and an exit code that is not 0."""
+    """Do a job and end this process, the child of an executor's, as `do` says."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the bench, which then ends its jobs
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    job = Job(**(read_json(Path(job_file)) or {}))
+    end(do(of_file(Path(job_file))))
+
+
+def end(code: int) -> NoReturn:
+    """End this process, although a thread that a plugin left may be running."""
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def do(job: Job, wait: bool = False) -> int:
+    """Do a job in this process: leave result.json and return 0, or failure.json and 1.
+
+    Another process may have the job, of this bench or of one that shares a stage with it: wait for its result, or
+    return `BUSY`. All that is printed goes to the job's log.
+    """
     with (job.directory / "log.txt").open("a", encoding="utf-8") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-        job.failure_file.unlink(missing_ok=True)
         try:
-            # Two benches may need one stage: the second waits, and finds the first one's result.
-            with FileLock(job.directory / "lock"):
-                if job.result() is None:
-                    _begin(job)
-                    _prepare(job)
-                    result = import_module(f"zoo_harness.{job.kind}").run(job)
-                    write_json(job.result_file, result)
-        except BaseException as error:  # a plugin may raise anything; the bench goes on and shows it
-            traceback.print_exc()
-            sys.stderr.flush()
-            write_json(
-                job.failure_file,
-                {
-                    "identity": job.identity,
-                    "user": isinstance(error, ZooError) or _disk_is_full(error),
-                    "error": _say(error),
-                },
-            )
-            os._exit(1)
-        sys.stdout.flush()
-        os._exit(0)  # a thread that a plugin left running must not keep the process
+            with job.lock().acquire(blocking=wait, poll_interval=1):
+                job.look_again()
+                return _do(job)
+        except Timeout:
+            return BUSY
+
+
+def _do(job: Job) -> int:
+    if job.result() is not None:
+        return 0
+    if job.failure() is not None:
+        return 1
+    try:
+        _begin(job)
+        _prepare(job)
+        result = import_module(f"zoo_harness.{job.kind}").run(job)
+        write_json(job.result_file, result)
+    except BaseException as error:  # a plugin may raise anything; the bench goes on and shows it
+        traceback.print_exc()
+        sys.stderr.flush()
+        user = isinstance(error, ZooError) or _disk_is_full(error)
+        write_json(job.failure_file, {"identity": job.identity, "user": user, "error": _say(error)})
+        return 1
+    return 0
 
 
 def _begin(job: Job) -> None:

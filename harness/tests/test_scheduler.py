@@ -1,0 +1,172 @@
+"""Which job is started when: by a place that only pretends to run processes."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from zoo_harness import scheduler
+from zoo_harness.jobs import Job, Outcome
+from zoo_harness.scheduler import BUSY, Exit
+
+from zoo_core.storage import write_json
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(scheduler, "LOOK_AGAIN_SECONDS", 0.0)
+
+
+class Pretended:
+    """Processes that end when the bench pauses; `ends` says how, attempt by attempt, for the title of a job."""
+
+    def __init__(self, **ends: Sequence[Exit]) -> None:
+        self.ends = {title: list(exits) for title, exits in ends.items()}
+        self.started: list[str] = []
+        self.most = 0
+        self.stopped: list[Job] = []
+
+    def start(self, job: Job) -> Job:
+        self.started.append(job.title)
+        return job
+
+    def pause(self, running: Sequence[Job]) -> None:
+        self.most = max(self.most, len(running))
+
+    def ended(self, running: Job) -> bool:
+        if not self.ends.get(running.title):
+            write_json(running.result_file, {"identity": running.identity})
+        return True
+
+    def exit(self, ended: Job) -> Exit:
+        return self.ends[ended.title].pop(0)
+
+    def stop(self, running: Sequence[Job]) -> None:
+        self.stopped = list(running)
+
+
+def jobs_of(folder: Path, **needs: Sequence[str]) -> list[Job]:
+    """A job for each keyword, which needs those of its value."""
+    return [
+        Job(kind="train", title=title, directory=folder / title, identity=title, needs=tuple(needed))
+        for title, needed in needs.items()
+    ]
+
+
+def run(place: Pretended, jobs: Sequence[Job], workers: int = 1, watch=lambda running: None) -> dict[str, Outcome]:
+    ended: dict[str, Outcome] = {}
+
+    def finished(job: Job, outcome: Outcome) -> None:
+        assert job.title not in ended
+        ended[job.title] = outcome
+
+    scheduler.run(place, jobs, finished, workers, watch)
+    return ended
+
+
+KILLED = Exit(killed="was killed by SIGKILL")
+
+
+def test_every_job_runs_once_after_those_it_needs_and_no_more_at_once_than_there_are_workers(tmp_path):
+    place = Pretended()
+    ended = run(place, jobs_of(tmp_path, a=(), b=("a",), c=(), d=("b", "c")), workers=2)
+    assert place.started == ["a", "c", "b", "d"]
+    assert place.most == 2
+    assert {outcome.status for outcome in ended.values()} == {"ok"}
+
+
+def test_a_job_that_another_bench_holds_is_left_to_it_and_others_go_on(tmp_path):
+    first, *others = jobs_of(tmp_path, a=(), b=(), c=())
+    seen: list[list[str]] = []
+    lock = first.lock()
+    lock.acquire()
+
+    def watch(running: Sequence[Job]) -> None:
+        seen.append([job.title for job in running])
+        if seen[2:]:  # the other bench has done it
+            write_json(first.result_file, {"identity": "a"})
+            lock.release(force=True)
+
+    place = Pretended()
+    ended = run(place, [first, *others], watch=watch)
+    assert place.started == ["b", "c"]
+    assert list(ended) == ["b", "c", "a"]
+    assert seen[0] == ["b", "a"]  # the table shows it as running
+
+
+def test_a_job_whose_holder_is_gone_is_taken_over(tmp_path):
+    (job,) = jobs_of(tmp_path, a=())
+    lock = job.lock()
+    lock.acquire()
+    place = Pretended()
+    ended = run(place, [job], watch=lambda running: lock.release(force=True))
+    assert place.started == ["a"]
+    assert ended["a"].status == "ok"
+
+
+def test_a_failure_in_another_bench_is_believed(tmp_path):
+    failed, following = jobs_of(tmp_path, a=(), b=("a",))
+    write_json(failed.failure_file, {"identity": "a", "user": False, "error": "ValueError: no"})
+    place = Pretended()
+    ended = run(place, [failed, following])
+    assert place.started == []
+    assert {title: (one.status, one.error) for title, one in ended.items()} == {
+        "a": ("failed", "ValueError: no"),
+        "b": ("failed", "ValueError: no"),
+    }
+
+
+def test_results_and_failures_of_another_identity_are_none(tmp_path):
+    (job,) = jobs_of(tmp_path, a=())
+    write_json(job.failure_file, {"identity": "old", "user": False, "error": "no"})
+    write_json(job.result_file, {"identity": "old"})
+    place = Pretended()
+    assert run(place, [job])["a"].status == "ok"
+    assert place.started == ["a"]
+
+
+def test_a_process_that_was_too_late_is_no_attempt(tmp_path):
+    place = Pretended(a=[Exit(BUSY), Exit(BUSY), Exit(BUSY), KILLED])
+    assert run(place, jobs_of(tmp_path, a=()))["a"].status == "ok"
+    assert place.started == ["a"] * 5
+
+
+def test_a_killed_process_is_started_once_more(tmp_path):
+    once, twice = Pretended(a=[KILLED]), Pretended(a=[KILLED, KILLED])
+    assert run(once, jobs_of(tmp_path / "1", a=()))["a"].status == "ok"
+    outcome = run(twice, jobs_of(tmp_path / "2", a=()))["a"]
+    assert (outcome.status, outcome.error) == ("killed", "the process was killed by SIGKILL")
+    assert once.started == twice.started == ["a", "a"]
+
+
+def test_a_process_that_would_be_killed_again_is_not_started_again(tmp_path):
+    place = Pretended(a=[Exit(killed="reached its time limit", again=False)])
+    outcome = run(place, jobs_of(tmp_path, a=()))["a"]
+    assert (outcome.status, outcome.error) == ("killed", "the process reached its time limit")
+    assert place.started == ["a"]
+
+
+def test_a_process_that_leaves_neither_result_nor_failure_has_failed(tmp_path):
+    outcome = run(Pretended(a=[Exit(3)]), jobs_of(tmp_path, a=()))["a"]
+    assert outcome.status == "failed"
+    assert "exited with code 3 without a word; see" in outcome.error
+
+
+def test_what_runs_is_stopped_when_the_bench_is(tmp_path):
+    def interrupt(running: Sequence[Job]) -> None:
+        raise KeyboardInterrupt
+
+    place = Pretended()
+    jobs = jobs_of(tmp_path, a=(), b=())
+    with pytest.raises(KeyboardInterrupt):
+        run(place, jobs, workers=2, watch=interrupt)
+    assert place.stopped == jobs
+
+
+def test_a_job_is_written_before_it_starts(tmp_path):
+    class Reading(Pretended):
+        def start(self, job: Job) -> Job:
+            assert json.loads(job.file.read_text())["title"] == "a"
+            return super().start(job)
+
+    run(Reading(), jobs_of(tmp_path, a=()))

@@ -1,0 +1,35 @@
+"""What runs the jobs of a bench: this machine, or a place that a plugin brings."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from zoo_core.errors import SpecError, did_you_mean
+from zoo_core.plugins import plugins
+from zoo_core.records import Executor, load_path
+from zoo_harness.jobs import Job
+from zoo_harness.scheduler import Finished, Watch
+
+LOCAL = Executor(name="local", summary="Processes of this machine.", run="zoo_harness.local:run")
+
+
+@dataclass(frozen=True)
+class Runner:
+    """An executor by its name, and the options that the user gave for it."""
+
+    executor: str = LOCAL.name
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether jobs share the cores of this machine. Elsewhere a queue decides how many run at once."""
+        return self.executor == LOCAL.name
+
+    def __call__(self, jobs: Sequence[Job], finished: Finished, workers: int, watch: Watch, output: Path) -> None:
+        """Run jobs until none is left that can run."""
+        executors = {**plugins().executors, LOCAL.name: LOCAL}
+        if self.executor not in executors:
+            raise SpecError(f"there is no executor {self.executor!r}. {did_you_mean(self.executor, executors)}")
+        record = executors[self.executor]
+        run = load_path(record.run)
+        run(jobs, finished, workers, watch, {**record.options, **self.options}, output.resolve() / self.executor)
