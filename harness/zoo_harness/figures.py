@@ -6,7 +6,7 @@ from typing import Any
 from zoo_core.errors import BudgetError
 from zoo_harness.pipeline import Row
 from zoo_harness.plan import Plan
-from zoo_harness.spec import LabelPairs, Spec
+from zoo_harness.spec import Spec
 
 FEW_UPDATES = 50
 LARGE_STAGE_SHARE = 0.33
@@ -16,12 +16,12 @@ MOST_FOR_STAGES = 0.8
 
 def figures(plan: Plan) -> dict[str, Any]:
     """Estimate each row: updates, FLOPs, share of stages, seconds, memory, disk; with warnings."""
-    costs, stage_flops = plan.probe["costs"], _stage_flops(plan)
+    costs, of_stages = plan.probe["costs"], stage_flops(plan)
     rows, warnings, seconds = [], list[str](), 0.0
     for row in plan.pipeline.rows:
         cost = costs[row.name]
-        stages = sum(stage_flops[name] for name in plan.pipeline.closure(row))
-        updates, spent, needed = _updates(cost["loops"], max(0.0, plan.budget - stages - cost["prepare_flops"]))
+        stages = sum(of_stages[name] for name in plan.pipeline.closure(row))
+        updates, spent, needed = updates_of(cost["loops"], max(0.0, plan.budget - stages - cost["prepare_flops"]))
         found = {
             "row": row.name,
             "algorithm": row.algorithm.name,
@@ -36,9 +36,10 @@ def figures(plan: Plan) -> dict[str, Any]:
         }
         rows.append(found)
         seconds += spent * plan.spec.seeds
-        warnings += _warnings(row, found, plan.budget, needed)
+        warnings += warnings_of(row, found, plan.budget, needed)
     for stage in plan.pipeline.stages:
-        seconds += plan.spec.seeds * _whole(costs[f"stage {stage.name}"], "seconds")
+        seconds += plan.spec.seeds * whole(costs[f"stage {stage.name}"], "seconds")
+    seconds += plan.spec.seeds * sum(whole(cost, "seconds") for cost in plan.probe["samples"].values())
     data = {kind: {n: v for n, v in found.items() if n != "sha256"} for kind, found in plan.probe["data"].items()}
     return {
         "identity": plan.identity,
@@ -46,7 +47,7 @@ def figures(plan: Plan) -> dict[str, Any]:
         "seeds": plan.spec.seeds,
         "base": plan.probe["base"],
         "data": data,
-        "stages": stage_flops,
+        "stages": of_stages,
         "rows": rows,
         "training_seconds_one_core": seconds,
         "warnings": warnings,
@@ -61,7 +62,7 @@ def budget_of(spec: Spec, probe: Mapping[str, Any]) -> float:
     return float(f"{spec.budget_seconds * min(loop['flops'] / loop['seconds'] for loop in loops):.1e}")
 
 
-def _updates(loops: list[dict[str, Any]], flops: float) -> tuple[int, float, float]:
+def updates_of(loops: list[dict[str, Any]], flops: float) -> tuple[int, float, float]:
     """Return the updates that fit in so many FLOPs, their seconds, and the FLOPs that lead to the last loop's first."""
     left, updates, seconds, needed = flops, 0, 0.0, 0.0
     for loop in loops:
@@ -75,29 +76,22 @@ def _updates(loops: list[dict[str, Any]], flops: float) -> tuple[int, float, flo
     return updates, seconds, needed
 
 
-def _whole(cost: Mapping[str, Any], unit: str) -> float:
+def whole(cost: Mapping[str, Any], unit: str) -> float:
     """FLOPs or seconds of a stage's whole recipe."""
     return float(sum(loop[unit] * (loop["most"] or 0) for loop in cost["loops"]))
 
 
-def _stage_flops(plan: Plan) -> dict[str, float]:
-    from zoo_core.calibration import SAMPLES
-
-    pipeline, costs = plan.pipeline, plan.probe["costs"]
-    flops = {}
+def stage_flops(plan: Plan) -> dict[str, float]:
+    """FLOPs of the stages that rows stand on, by the names that `Pipeline.closure` gives."""
+    pipeline, found = plan.pipeline, dict[str, float]()
     for name, stage in (("start", pipeline.start), ("reward", pipeline.reward_maker)):
         if stage is not None:
-            flops[name] = _whole(costs[f"stage {stage.name}"], "flops")
-    # Sampling passes every token once, scoring once more: two FLOPs a parameter each.
-    once = 2 * plan.probe["base"]["parameters"] * (plan.spec.prompt_tokens + plan.spec.response_tokens)
-    for reward in pipeline.rewards:
-        flops[f"calibration {reward}"] = 2.0 * once * SAMPLES
-    if isinstance(plan.spec.preferences, LabelPairs):
-        flops["pairs"] = 2.0 * once * plan.spec.preferences.pairs
-    return flops
+            found[name] = whole(plan.probe["costs"][f"stage {stage.name}"], "flops")
+    return found | {name: whole(cost, "flops") for name, cost in plan.probe["samples"].items()}
 
 
-def _warnings(row: Row, found: Mapping[str, Any], budget: float, needed: float) -> list[str]:
+def warnings_of(row: Row, found: Mapping[str, Any], budget: float, needed: float) -> list[str]:
+    """What is unusual about a row; `BudgetError` if not one update fits."""
     share, warnings = found["stage_share"], []
     if share > MOST_FOR_STAGES:
         return [f"{row.name} does not fit in this budget: its stages take {share:.0%} of it."]

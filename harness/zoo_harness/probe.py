@@ -6,7 +6,9 @@ guessed: an update's FLOPs, seconds and memory are those of a real update on the
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,11 +18,13 @@ import psutil
 import torch
 from transformers import PreTrainedModel
 
+from zoo_core.calibration import BATCH, SAMPLES
 from zoo_core.data import DataRow, fingerprint, preference
 from zoo_core.encoding import Encoder
 from zoo_core.errors import ModelError, SpecError
 from zoo_core.hookspecs import Kind
 from zoo_core.judge import CausalJudge, load_judge
+from zoo_core.ledger import Ledger
 from zoo_core.models import files_sha256, load_policy, resolve, scorer_from, weights_sha256
 from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm
@@ -31,7 +35,9 @@ from zoo_harness.label_pairs import labelled
 from zoo_harness.pipeline import FROM_PAIRS
 from zoo_harness.plan import package_hash
 from zoo_harness.settings import configure
+from zoo_harness.sizes import Sizes, read_config, sizes_of
 from zoo_harness.spec import FOR_ALGORITHMS, FOR_THE_JUDGE, JUDGE_PAIRS, UNSEEN_PAIRS, LabelPairs, Spec
+from zoo_harness.trace import Cells, Tracer, WatchedEngine, mean_of
 from zoo_harness.work import PAIRS_MEASURED, Materials, environment, open_judge, open_reward
 
 UNBOUNDED = 1e30
@@ -47,14 +53,22 @@ class Loop:
     """Updates that it is bounded by."""
     share: float
     """Its part of the budget."""
-    costs: list[tuple[int, float]]
-    """FLOPs and seconds of its first updates."""
+    costs: list[tuple[Cells, float, int]]
+    """FLOPs, seconds and steps of sampling of its first updates."""
 
     def report(self) -> dict[str, Any]:
         """Return what an update costs."""
         usual = self.costs[1:] or self.costs
-        flops, seconds = (sum(values) / len(usual) for values in zip(*usual, strict=True))
-        return {"most": self.most, "share": self.share, "flops": flops, "seconds": max(seconds, 1e-6)}
+        cells, seconds, steps = zip(*usual, strict=True)
+        parts = mean_of(list(cells))
+        return {
+            "most": self.most,
+            "share": self.share,
+            "flops": sum(flops for *_, flops in parts),
+            "seconds": max(sum(seconds) / len(usual), 1e-6),
+            "parts": parts,
+            "sampling_steps": sum(steps) / len(usual),
+        }
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -78,6 +92,7 @@ def run(job: Job) -> dict[str, Any]:
     return {
         "identity": job.identity,
         "base_path": str(base),
+        "bytes_per_weight": next(policy.parameters()).element_size(),
         "base": {
             "ref": spec.base,
             "sha256": weights_sha256(base),
@@ -88,6 +103,7 @@ def run(job: Job) -> dict[str, Any]:
         "data": data,
         "judges": judges,
         "costs": costs,
+        "samples": _measure_samples(materials, spec, rewards),
         "environment": environment(),
     }
 
@@ -171,22 +187,10 @@ def _measure(
     """Run the first updates of each loop from the base model; what they cost does not depend on the weights."""
     policy = load_policy(materials.base).train()
     rewarded = "reward" in algorithm.learns_from
-    reward: Reward | None = None
-    if rewarded and reward_ref == FROM_PAIRS:
-        reward = Scorer(scorer_from(policy, 0).eval().requires_grad_(False), materials.encoder.tokenizer)
-    elif rewarded:
-        reward = open_reward(reward_ref, None)
-    session = Session(
-        policy=policy,
-        encoder=materials.encoder,
-        seed=0,
-        budget=UNBOUNDED,
-        rows=_rows(materials, policy, algorithm),
-        reward=reward,
-        calibration=Calibration(0.0, 1.0) if rewarded else None,
-        judge=open_judge(materials.spec, algorithm.learns_from),
-        engine=materials.engine(),
-    )
+    session = _session(materials, policy, reward_ref if rewarded else None)
+    session.rows = _rows(materials, policy, algorithm)
+    session.judge = open_judge(materials.spec, algorithm.learns_from)
+    tracer = _trace(materials, session, reward_ref)
     loops: list[Loop] = []
 
     class Glance(Run):
@@ -195,21 +199,91 @@ def _measure(
         def updates(self, most: int | None = None) -> Iterator[int]:
             line = self._line
             loops.append(Loop(most, min(1.0, (line.end - line.start) / UNBOUNDED), []))
-            flops, began = session.ledger.flops, time.perf_counter()
+            before, steps, began = tracer.parts, engine.steps, time.perf_counter()
             for update in super().updates(min(most or LOOK, LOOK)):
-                yield update
-                loops[-1].costs.append((session.ledger.flops - flops, time.perf_counter() - began))
-                flops, began = session.ledger.flops, time.perf_counter()
+                with tracer.held if update == 0 else nullcontext():
+                    yield update
+                cost = tracer.parts - before, time.perf_counter() - began, engine.steps - steps
+                loops[-1].costs.append(cost)
+                before, steps, began = tracer.parts, engine.steps, time.perf_counter()
 
+    engine = session.engine = WatchedEngine(session.engine)
     for _ in algorithm.load_train()(configure(algorithm, settings), Glance(session)):
         pass
+    prepared = Counter({cell: flops for cell, flops in tracer.parts.items() if cell[1] == "prepare"})
     return {
         "loops": [loop.report() for loop in loops],
-        "prepare_flops": sum(flops for (_, phase), flops in session.ledger.meter.cells.items() if phase == "prepare"),
+        "prepare_flops": prepared.total(),
+        "prepare_parts": mean_of([prepared]),
         "memory_bytes": psutil.Process(os.getpid()).memory_info().rss,
         "models_resident": session.ledger.report()["models_resident"],
         "checkpoint_bytes": _state_bytes(session),
+        "held": {**tracer.weights(session.kept.values()), "activations": tracer.held.finish()},
+        "cached_tokens": engine.cached_tokens,
+        "sampled_at_once": engine.rows,
     }
+
+
+def _measure_samples(materials: Materials, spec: Spec, rewards: list[str]) -> dict[str, dict[str, Any]]:
+    """Sample, and score, one batch; return by reward what calibrating it takes, and under "pairs" what they do."""
+    found = {}
+    for reward in rewards:
+        cost = _sample(materials, reward, 1)
+        found[f"calibration {reward}"] = {"loops": [{"most": SAMPLES / BATCH, **cost}]}
+    if isinstance(spec.preferences, LabelPairs):
+        cost = _sample(materials, None, 2)  # the annotator stands for people: what it computes is free
+        found["pairs"] = {"loops": [{"most": spec.preferences.pairs / BATCH, **cost}]}
+    return found
+
+
+def _sample(materials: Materials, reward_ref: str | None, times: int) -> dict[str, Any]:
+    session = _session(materials, load_policy(materials.base), reward_ref)
+    session.rows = materials.signals(("prompts",), 0)
+    tracer = _trace(materials, session, reward_ref)
+    engine = session.engine = WatchedEngine(session.engine)
+    run, began = Run(session), time.perf_counter()
+    rollout = run.sample(run.prompts.batch(0, BATCH).repeat(times))
+    if reward_ref:
+        run.reward(rollout.samples)
+    seconds = time.perf_counter() - began
+    parts = mean_of([tracer.parts])
+    flops = float(session.ledger.flops)
+    return {"flops": flops, "seconds": seconds, "parts": parts, "sampling_steps": engine.steps}
+
+
+def _session(materials: Materials, policy: PreTrainedModel, reward_ref: str | None) -> Session:
+    """A session that nothing bounds; a reward of pairs is a scorer on the base with a new head."""
+    reward: Reward | None = None
+    if reward_ref == FROM_PAIRS:
+        reward = Scorer(scorer_from(policy, 0).eval().requires_grad_(False), materials.encoder.tokenizer)
+    elif reward_ref is not None:
+        reward = open_reward(reward_ref, None)
+    return Session(
+        policy=policy,
+        encoder=materials.encoder,
+        seed=0,
+        budget=UNBOUNDED,
+        reward=reward,
+        calibration=Calibration(0.0, 1.0) if reward else None,
+        engine=materials.engine(),
+    )
+
+
+def _trace(materials: Materials, session: Session, reward_ref: str | None) -> Tracer:
+    """Let the session's meter tell parts apart; a scorer or judge that is not the base's keeps its size."""
+    base: Sizes | None
+    spec = materials.spec
+    ready_made: list[object] = [session.reward] if reward_ref != FROM_PAIRS else []
+    ready_made += [session.judge] if spec.judge not in (None, spec.base) else []
+    models = [getattr(one, "model", None) for one in ready_made]
+    foreign = [model for model in models if isinstance(model, torch.nn.Module)]
+    try:
+        base = sizes_of(read_config(materials.base))
+    except ModelError:  # a mixture of experts, as a rule: it is measured as any other, and predicts no other size
+        base = None
+    tracer = Tracer(base, foreign)
+    session.ledger = Ledger(tracer)
+    return tracer
 
 
 def _rows(materials: Materials, policy: PreTrainedModel, algorithm: Algorithm) -> dict[str, list[DataRow]]:

@@ -1,0 +1,304 @@
+"""What a bench would cost with another base model, from that model's configuration and updates of a small one.
+
+The probe runs the real loops on the spec's own base and books what each update computes and holds by part of a model
+(`trace.py`). A part's cost is in proportion to a size that both configurations tell (`sizes.py`), so every figure is
+multiplied by the ratio of the two; nothing about the algorithms is assumed.
+
+    FLOPs        by layer: its linear layers by their weights, attention by heads · width; heads by their shape
+    weights, gradients, AdamW's states     by the parameters of a layer, and of what is outside the layers
+    undo         a copy of the trained models and states, there in updates that might pass the budget
+    activations  what autograd holds when it holds most, by layer and width, and the gradient of the largest logits
+    cache        2 · tokens sampled at once · key width · layers, and the logits of one step
+
+Memory of a device, of N that divide the batch:
+
+    FSDP2   (weights + gradients + states + undo) / N + 2 · (one layer + what is outside) if N > 1
+    DDP      weights + gradients + states + undo, and gradients again (what is being reduced) if N > 1
+    and for both the larger of activations and cache, / N
+
+All in the precision that was measured; a workspace of kernels and an allocator's fragments come on top.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from zoo_core.errors import BudgetError, SpecError
+from zoo_harness.figures import stage_flops, updates_of, warnings_of, whole
+from zoo_harness.plan import Plan
+from zoo_harness.sizes import Sizes, read_config, sizes_of
+
+LOGIT = 4
+"""Bytes of a logit: they are brought to float32 whatever the weights are."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The devices that a bench is planned for. What is None is not known, and what follows from it is not shown."""
+
+    devices: int = 1
+    memory: float | None = None
+    """Bytes of one device."""
+    flops_per_second: float | None = None
+    """That one device reaches: its peak times the share of it that is used."""
+    bytes_per_second: float | None = None
+    """Of one device's memory: sampling reads all weights for every token."""
+    price_per_hour: float | None = None
+    """Of one device."""
+
+
+class Scale:
+    """From one model's sizes to another's.
+
+    `trained` are the layers that an algorithm trains, or adapts, on the base. The lowest and the highest layers are
+    alike in both models (nothing below an adapter's first layer needs a gradient, `hydra` trains a fixed number of the
+    highest), so it is a layer between them that the target has more of: of those that are frozen, if the lowest are.
+    """
+
+    def __init__(self, base: Sizes, target: Sizes, trained: Iterable[int] = ()) -> None:
+        self.base, self.target = base, target
+        lowest = min(trained, default=0)
+        self._repeated = lowest - 1 if lowest else min(max(1, (base.depth - 1) // 2), base.depth - 1)
+        outside = {"causal": target.outside / base.outside, "tokens": 1.0}
+        self._outside = outside | {
+            name: getattr(target, name) / getattr(base, name) for name in ("vocabulary", "inner")
+        }
+        self._outside |= {"hidden": target.hidden / base.hidden, "kv": target.kv / base.kv}
+        self._axes = {base.hidden: target.hidden, base.vocabulary: target.vocabulary}
+
+    def factor(self, part: str) -> float:
+        """How much larger the target's is, of a part that `trace.py` names."""
+        where, *rest = part.split("/")
+        if where == "layer":
+            number, depth, kind = int(rest[0]), int(rest[1]), rest[2]
+            return self._copies(number, depth) * self.target.layer[kind] / self.base.layer[kind]
+        if where != "outside":
+            return 1.0
+        if rest[0] in self._outside:
+            return float(self._outside[rest[0]])
+        grown = 1.0
+        for axis in map(int, rest[0].split("x")):
+            grown *= self._axes.get(axis, axis) / axis
+        return grown
+
+    def total(self, parts: Mapping[str, float]) -> float:
+        """What all parts come to."""
+        return sum(amount * self.factor(part) for part, amount in parts.items())
+
+    def _copies(self, number: int, depth: int) -> float:
+        """Layers of the target that stand for this one of the base."""
+        if depth != self.base.depth:
+            return 1.0
+        more = self.target.depth - depth
+        if more >= 0:
+            return 1.0 + more * (number == self._repeated)
+        alike = [*(range(self._repeated, 0, -1) or [0]), *range(self._repeated + 1, depth)]
+        return float(number not in alike[:-more])
+
+
+def predict(plan: Plan, ref: str | None, machine: Machine) -> dict[str, Any]:
+    """Figures of the plan with the base that `ref` configures (None: the spec's own) on these devices."""
+    base = sizes_of(read_config(plan.probe["base_path"]))
+    target = sizes_of(read_config(ref)) if ref else base
+    _check_context(plan, ref, target)
+    width, measured = plan.probe["bytes_per_weight"], {**plan.probe["costs"], **plan.probe["samples"]}
+    scales = {name: Scale(base, target, _trained(cost)) for name, cost in measured.items()}
+    costs, samples = (
+        {name: _scaled(cost, scales[name], machine, width) for name, cost in plan.probe[kind].items()}
+        for kind in ("costs", "samples")
+    )
+    scaled = Plan(plan.pipeline, {**plan.probe, "costs": costs, "samples": samples}, 0.0, plan.output, plan.cache)
+    scaled.budget = _budget(plan, machine)
+    of_stages, rows, warnings = stage_flops(scaled), [], list[str]()
+    _check_budget(scaled, of_stages)
+    shared = [*samples.values(), *(costs[f"stage {stage.name}"] for stage in plan.pipeline.stages)]
+    seconds = _sum(whole(cost, "seconds") if machine.flops_per_second else None for cost in shared)
+    for row in plan.pipeline.rows:
+        cost = costs[row.name]
+        stages = sum(of_stages[name] for name in plan.pipeline.closure(row))
+        updates, spent, needed = updates_of(cost["loops"], max(0.0, scaled.budget - stages - cost["prepare_flops"]))
+        memory = _memory(measured[row.name], scales[row.name], machine.devices, width)
+        found = {
+            "row": row.name,
+            "algorithm": row.algorithm.name,
+            "stage_share": stages / scaled.budget,
+            "flops_per_update": cost["loops"][-1]["flops"],
+            "updates": updates,
+            "seconds": spent if machine.flops_per_second else None,
+            "memory": memory,
+        }
+        rows.append(found)
+        seconds = _sum([seconds, found["seconds"]])
+        warnings += warnings_of(row, found, scaled.budget, needed)
+        warnings += _fits(row.name, memory, machine)
+    hours = None if seconds is None else seconds * plan.spec.seeds / 3600
+    priced = None not in (hours, machine.price_per_hour)
+    return {
+        "budget": scaled.budget,
+        "seeds": plan.spec.seeds,
+        "measured_on": {"ref": plan.probe["base"]["ref"], "parameters": base.parameters},
+        "target": {"ref": ref or plan.probe["base"]["ref"], **asdict(target)},
+        "machine": asdict(machine),
+        "stages": of_stages,
+        "rows": rows,
+        "training_hours": hours,
+        "cost": hours * machine.devices * machine.price_per_hour if priced else None,  # type: ignore[operator]
+        "warnings": warnings,
+    }
+
+
+def _trained(cost: Mapping[str, Any]) -> list[int]:
+    """The layers that have gradients."""
+    parts = (part.split("/") for part in cost.get("held", {}).get("gradients", {}))
+    return [int(part[1]) for part in parts if part[0] == "layer"]
+
+
+def _scaled(cost: Mapping[str, Any], scale: Scale, machine: Machine, width: int) -> dict[str, Any]:
+    """A cost of the probe with the target's FLOPs, and its seconds on these devices (0 where they are not known)."""
+    loops = [{**loop, **_loop(loop, scale, machine, width)} for loop in cost["loops"]]
+    prepared = sum(flops * scale.factor(part) for *_, part, flops in cost.get("prepare_parts", []))
+    return {**cost, "loops": loops, "prepare_flops": prepared}
+
+
+def _loop(loop: Mapping[str, Any], scale: Scale, machine: Machine, width: int) -> dict[str, float]:
+    by_phase: dict[str, float] = {}
+    for _, phase, part, flops in loop["parts"]:
+        by_phase[phase] = by_phase.get(phase, 0.0) + flops * scale.factor(part)
+    total, rate = sum(by_phase.values()), (machine.flops_per_second or 0.0) * machine.devices
+    if not rate:
+        return {"flops": total, "seconds": 0.0}
+    seconds = {phase: flops / rate for phase, flops in by_phase.items()}
+    if machine.bytes_per_second:
+        # Devices divide the rows of a step; each reads all weights for those it has.
+        reading = loop["sampling_steps"] * scale.target.parameters * width / machine.bytes_per_second
+        seconds["sample"] = max(seconds.get("sample", 0.0), reading)
+    return {"flops": total, "seconds": sum(seconds.values())}
+
+
+def _memory(cost: Mapping[str, Any], scale: Scale, devices: int, width: int) -> dict[str, float]:
+    """Bytes by purpose, of all devices together, and what one device holds; a weight takes `width` bytes."""
+    kinds = ("weights", "gradients", "states", "undo", "activations")
+    weights, gradients, states, undo, activations = (scale.total(cost["held"][kind]) for kind in kinds)
+    target = scale.target
+    cache = width * 2 * cost["cached_tokens"] * target.kv * target.depth
+    cache += LOGIT * cost["sampled_at_once"] * target.vocabulary
+    working = max(activations, cache) / devices
+    gathered = 2 * width * (target.layer["parameters"] + target.outside) if devices > 1 else 0.0
+    return {
+        "weights": weights,
+        "gradients": gradients,
+        "states": states,
+        "undo": undo,
+        "activations": activations,
+        "cache": cache,
+        "fsdp2_device": (weights + gradients + states + undo) / devices + gathered + working,
+        "ddp_device": weights + gradients * (2 if devices > 1 else 1) + states + undo + working,
+    }
+
+
+def _fits(row: str, memory: Mapping[str, float], machine: Machine) -> list[str]:
+    if machine.memory is None or memory["fsdp2_device"] <= machine.memory:
+        return []
+    need, there = memory["fsdp2_device"] / 1e9, machine.memory / 1e9
+    return [f"{row} does not fit: {need:,.0f} GB a device with FSDP2, and a device has {there:,.0f}."]
+
+
+def _budget(plan: Plan, machine: Machine) -> float:
+    """The budget in FLOPs; a time is that of all devices together."""
+    seconds = plan.spec.budget_seconds
+    if seconds is None:
+        return plan.budget
+    if machine.flops_per_second is None:
+        raise SpecError(
+            f"budget: {plan.spec.budget} is a time, and how fast the devices are is not known. Give "
+            "--flops-per-second, or a budget in FLOPs."
+        )
+    return seconds * machine.flops_per_second * machine.devices
+
+
+def _check_budget(plan: Plan, of_stages: Mapping[str, float]) -> None:
+    """Raise `BudgetError` with what every row would need, so that one correction is enough."""
+    least = {
+        row.name: sum(of_stages[name] for name in plan.pipeline.closure(row))
+        + plan.probe["costs"][row.name]["prepare_flops"]
+        + plan.probe["costs"][row.name]["loops"][-1]["flops"]
+        for row in plan.pipeline.rows
+    }
+    dearest = max(least, key=lambda row: least[row])
+    if least[dearest] > plan.budget:
+        raise BudgetError(
+            f"the budget of {plan.budget:.3g} FLOPs is too small for this base: {dearest} needs "
+            f"{least[dearest]:.3g} for its stages and one update. Give a larger --budget."
+        )
+
+
+def _check_context(plan: Plan, ref: str | None, target: Sizes) -> None:
+    wanted = plan.spec.prompt_tokens + plan.spec.response_tokens
+    if target.context is not None and wanted > target.context:
+        raise SpecError(
+            f"prompt_tokens and response_tokens make {wanted} tokens, more than the context of {ref} "
+            f"({target.context}). Lower one of them."
+        )
+
+
+def _sum(seconds: Iterable[float | None]) -> float | None:
+    """The sum; None if one is not known."""
+    found = list(seconds)
+    return None if None in found else sum(found)  # type: ignore[arg-type]
+
+
+def table_of(found: Mapping[str, Any]) -> Any:
+    """The figures as a table."""
+    from rich.table import Table
+
+    target, machine = found["target"], found["machine"]
+    hours, cost = (_shown(found[name], form) for name, form in (("training_hours", "{:,.1f} h"), ("cost", "{:,.0f}")))
+    title = (
+        f"{found['budget']:.3g} FLOPs a row, {found['seeds']} seeds, base {target['ref']} ({target['parameters']:,} "
+        f"parameters), from updates of {found['measured_on']['ref']}; all training on {machine['devices']} devices: "
+        f"{hours}, cost {cost}"
+    )
+    table = Table(title=title, title_justify="left")
+    for name in ("row", "stages", "FLOPs/update", "updates", "hours", "weights GB", "training GB", "activations GB"):
+        table.add_column(name, justify="left" if name == "row" else "right")
+    for name in ("cache GB", "FSDP2 GB/device", "DDP GB/device"):
+        table.add_column(name, justify="right")
+    for row in found["rows"]:
+        memory = row["memory"]
+        training = sum(memory[name] for name in ("weights", "gradients", "states", "undo"))
+        held = [
+            memory["weights"],
+            training,
+            *(memory[n] for n in ("activations", "cache", "fsdp2_device", "ddp_device")),
+        ]
+        table.add_row(
+            row["row"],
+            f"{row['stage_share']:.0%}",
+            f"{row['flops_per_update']:.3g}",
+            str(row["updates"]),
+            _shown(None if row["seconds"] is None else row["seconds"] / 3600, "{:,.1f}"),
+            *(f"{amount / 1e9:,.3g}" for amount in held),
+        )
+    return table
+
+
+def notes_of(found: Mapping[str, Any]) -> list[str]:
+    """What a reader should know about the figures: which flags tell more, and what they take for granted."""
+    machine, notes = found["machine"], list(found["warnings"])
+    if machine["flops_per_second"] is None:
+        notes.append("hours: give --flops-per-second, what one device reaches (its peak times the share that is used).")
+    elif machine["bytes_per_second"] is None:
+        notes.append(
+            "hours: sampling is taken to be as fast as training. One token at a time it is slower: give "
+            "--bytes-per-second, how fast one device reads its memory."
+        )
+    if machine["price_per_hour"] is None:
+        notes.append("cost: give --price-per-hour of one device.")
+    notes.append(
+        f"tokens are those of {found['measured_on']['ref']}: its tokenizer, and answers as long as that model writes."
+    )
+    return notes
+
+
+def _shown(amount: float | None, form: str) -> str:
+    return "-" if amount is None else form.format(amount)

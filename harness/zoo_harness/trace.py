@@ -1,0 +1,267 @@
+"""What an update computes and holds, by the part of a model that does: enough to tell what a larger model would.
+
+A part is written as what its cost grows with:
+
+    layer/3/6/linear      the linear layers of the fourth of six layers; also attention, lora_A, lora_B, parameters, and
+                          hidden, inner, kv, tokens: the width of what is held for the backward pass
+    outside/512x64        weights of that shape outside the layers; outside/causal, outside/vocabulary, ...: by name
+    fixed                 what stays as it is whatever the base model: a ready-made scorer, a judge of its own
+"""
+
+import weakref
+from collections import Counter
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.optim import Optimizer
+from transformers import PreTrainedModel
+
+from zoo_core.ledger import bytes_of
+from zoo_core.meter import Meter
+from zoo_core.rollout import Prompts, RolloutEngine
+from zoo_harness.sizes import Sizes, linear_layers, stack, widths
+
+FIXED = "fixed"
+Cells = Counter[tuple[str, str, str]]
+"""FLOPs by role, phase and part."""
+
+
+class Tracer(Meter):
+    """A meter that tells the parts of each model apart; without the base's sizes all is `fixed`."""
+
+    def __init__(self, base: Sizes | None, foreign: Collection[nn.Module] = ()) -> None:
+        super().__init__()
+        self.base = base
+        self.whole: dict[str, nn.Module] = {}
+        """The models of all roles."""
+        self.held = Held(base)
+        self._foreign = foreign
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """The models of all roles."""
+        return list(self.whole.values())
+
+    @property
+    def parts(self) -> Cells:
+        """FLOPs so far."""
+        found: Cells = Counter()
+        for (role, phase), flops in self.cells.items():
+            name, _, part = role.partition("|")
+            found[name, phase, part or FIXED] += flops
+        return found
+
+    def attach(self, module: nn.Module, role: str) -> None:
+        """Count what each part of a model computes, under this role."""
+        self.whole[role] = module
+        self.held.leave_out(module.parameters())
+        super().attach(module, f"{role}|{FIXED}")
+        if self._is_fixed(module):
+            return
+        layers = stack(module)
+        path, blocks = layers or ("", nn.ModuleList())
+        for number, block in enumerate(blocks):
+            super().attach(block, f"{role}|layer/{number}/{len(blocks)}/attention")
+            self.held.watch(block, f"layer/{number}/{len(blocks)}")
+        for name, layer in module.named_modules():
+            if hasattr(layer, "weight") and isinstance(layer.weight, Tensor) and layer.weight.dim() == 2:
+                super().attach(layer, f"{role}|{self._part(module, path, name, widths(layer))}")
+
+    def attach_again(self) -> None:
+        """Find layers added to attached models since (LoRA)."""
+        for role, module in list(self.whole.items()):
+            self.attach(module, role)
+
+    def weights(self, kept: Iterable[object]) -> dict[str, Counter[str]]:
+        """Return bytes of weights, gradients and optimizers' states by part; shared memory counts once.
+
+        And of the copy of all that a run keeps, by which it can undo the update that passes its budget.
+        """
+        models = [thing for thing in kept if isinstance(thing, nn.Module)]
+        optimizers = [thing for thing in kept if isinstance(thing, Optimizer)]
+        states = {
+            weight: optimizer.state.get(weight, {})
+            for optimizer in optimizers
+            for group in optimizer.param_groups
+            for weight in group["params"]
+        }
+        found: dict[str, Counter[str]] = {name: Counter() for name in ("weights", "gradients", "states", "undo")}
+        seen: set[int] = set()
+        for module in self.modules:
+            fixed = self._is_fixed(module)
+            path = (stack(module) or ("", None))[0]
+            causal = isinstance(module, PreTrainedModel) and module.get_output_embeddings() is not None
+            for name, weight in module.named_parameters():
+                if weight.data_ptr() in seen:
+                    continue
+                seen.add(weight.data_ptr())
+                part = FIXED if fixed else self._part(module, path, name, tuple(weight.shape), "parameters")
+                part = "outside/causal" if causal and part.startswith("outside/") else part
+                found["weights"][part] += weight.nbytes
+                found["undo"][part] += weight.nbytes * any(module is model for model in models)
+                if weight in states:
+                    found["gradients"][part] += weight.nbytes
+                    moments = bytes_of(one for one in states[weight].values() if isinstance(one, Tensor) and one.dim())
+                    found["states"][part] += moments
+                    found["undo"][part] += moments
+        return found
+
+    def _is_fixed(self, module: nn.Module) -> bool:
+        """Whether a model is none of the base's shape, or not made from it."""
+        if self.base is None or any(module is other for other in self._foreign):
+            return True
+        layers = stack(module)
+        if layers is None:
+            return False
+        products = [inputs * outputs for _, _, inputs, outputs in linear_layers(layers[1])]
+        return sum(products) != len(layers[1]) * self.base.layer["linear"]
+
+    def _part(self, module: nn.Module, path: str, name: str, shape: tuple[int, ...], kind: str = "linear") -> str:
+        if path and name.startswith(f"{path}."):
+            number = name.removeprefix(f"{path}.").split(".")[0]
+            halves = [half for half in ("lora_A", "lora_B") if f".{half}." in name]
+            return f"layer/{number}/{len(module.get_submodule(path))}/{halves[0] if halves else kind}"  # type: ignore[arg-type]
+        return "outside/" + "x".join(map(str, shape))
+
+
+class Held(saved_tensors_hooks):
+    """Counts the bytes that autograd holds for backward passes, by part, when they were most.
+
+    Weights are not counted: they are there anyway.
+    """
+
+    def __init__(self, base: Sizes | None) -> None:
+        super().__init__(self.pack, _Holder.unpack)
+        self.peak: Counter[str] = Counter()
+        self.largest_logits = 0
+        """Bytes of the largest tensor over the vocabulary: its gradient is there as well when the backward begins."""
+        self._base = base
+        self._now: Counter[str] = Counter()
+        self._total = self._most = 0
+        self._holders: Counter[int] = Counter()
+        self._where: dict[int, str] = {}
+        self._part = "outside"
+        self._watched: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self._weights: set[int] = set()
+
+    def watch(self, block: nn.Module, part: str) -> None:
+        """Book what a layer holds under its name."""
+        if block not in self._watched:
+            self._watched.add(block)
+            block.register_forward_pre_hook(lambda *_: self._enter(part))
+            block.register_forward_hook(lambda *_: self._enter("outside"), always_call=True)
+
+    def leave_out(self, weights: Iterable[Tensor]) -> None:
+        """Do not count these."""
+        self._weights |= {weight.untyped_storage().data_ptr() for weight in weights}
+
+    def pack(self, tensor: Tensor) -> "_Holder":
+        """Note that a tensor is held."""
+        storage = tensor.untyped_storage()
+        place, size = storage.data_ptr(), storage.nbytes()
+        holder = _Holder(tensor)
+        if place in self._weights or not size:
+            return holder
+        width = self._width(tensor)
+        if not self._holders[place]:
+            part = self._where[place] = f"{'outside' if width == 'vocabulary' else self._part}/{width}"
+            self._now[part] += size
+            self._total += size
+            if width == "vocabulary":
+                self.largest_logits = max(self.largest_logits, size)
+        self._holders[place] += 1
+        weakref.finalize(holder, self._release, place, size)
+        return holder
+
+    def finish(self) -> Counter[str]:
+        """Return bytes by part when they were most, with the gradient of the largest logits."""
+        self._note()
+        return self.peak + Counter({"outside/vocabulary": self.largest_logits})
+
+    def _release(self, place: int, size: int) -> None:
+        self._note()
+        self._holders[place] -= 1
+        if not self._holders[place]:
+            self._now[self._where.pop(place)] -= size
+            self._total -= size
+
+    def _note(self) -> None:
+        if self._total > self._most:
+            self._most, self.peak = self._total, Counter(self._now)
+
+    def _enter(self, part: str) -> None:
+        self._part = part
+
+    def _width(self, tensor: Tensor) -> str:
+        base, last = self._base, tensor.shape[-1] if tensor.dim() else 1
+        if base is None:
+            return "tokens"
+        by_heads = tensor.dim() == 4 and last == base.head_width
+        keys = by_heads and tensor.shape[1] == base.kv_heads != base.heads
+        if last == base.vocabulary:
+            return "vocabulary"
+        if last == base.inner:
+            return "inner"
+        if keys or last == base.kv != base.hidden:
+            return "kv"
+        return "hidden" if by_heads or last in (base.hidden, base.heads * base.head_width) else "tokens"
+
+
+class _Holder:
+    """What autograd keeps in place of a tensor: it dies when autograd lets go."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+    def unpack(self) -> Tensor:
+        """Give the tensor back."""
+        return self.tensor
+
+
+class WatchedEngine:
+    """A rollout engine that notes how much is sampled at once, and in how many steps."""
+
+    def __init__(self, engine: RolloutEngine) -> None:
+        self._engine = engine
+        self.cached_tokens = 0
+        """Rows times the longest sequence: tokens in the key-value cache, at most."""
+        self.rows = 0
+        """Rows that are sampled at once, at most."""
+        self.steps = 0
+        """Tokens that were sampled one behind the other."""
+
+    def __call__(
+        self,
+        policy: PreTrainedModel,
+        prompts: Prompts,
+        *,
+        response_tokens: int,
+        temperature: float,
+        eos: int,
+        pad: int,
+        generator: torch.Generator,
+    ) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T"]]:
+        """Sample with the engine."""
+        sampled = self._engine(
+            policy,
+            prompts,
+            response_tokens=response_tokens,
+            temperature=temperature,
+            eos=eos,
+            pad=pad,
+            generator=generator,
+        )
+        self.steps += sampled[0].shape[1]
+        self.rows = max(self.rows, len(prompts))
+        self.cached_tokens = max(self.cached_tokens, len(prompts) * (prompts.tokens.shape[1] + response_tokens))
+        return sampled
+
+
+def mean_of(cells: list[Cells]) -> list[list[Any]]:
+    """Return the mean of several updates' FLOPs as JSON: [role, phase, part, FLOPs]."""
+    total: Cells = sum(cells, Counter())
+    return [[*cell, flops / len(cells)] for cell, flops in sorted(total.items())]
