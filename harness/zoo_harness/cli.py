@@ -160,23 +160,48 @@ def plan(
     settings: Settings = None,
     output: Output = None,
     workers: Workers = None,
+    base_config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CONFIG", help="Predict for another base from its config.json alone (or directory, hub id)."
+        ),
+    ] = None,
+    devices: Annotated[int | None, typer.Option(min=1, help="Devices to predict for (default 1).")] = None,
+    device_memory: Annotated[float | None, typer.Option(help="Bytes of one, as 80e9.")] = None,
+    flops_per_second: Annotated[float | None, typer.Option(help="What one reaches, as 4e14: peak times use.")] = None,
+    bytes_per_second: Annotated[float | None, typer.Option(help="How fast one reads its memory, as 3.3e12.")] = None,
+    price_per_hour: Annotated[float | None, typer.Option(help="Of one, in your currency.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show FLOPs, updates, time, memory and disk of a bench before anything runs."""
+    """Show FLOPs, updates, time, memory and disk of a bench before anything runs.
+
+    With --base-config, or devices, predict them for a model of any size on those devices; no weights of it are needed.
+    """
     from zoo_harness.bench import default_workers, make_plan
     from zoo_harness.figures import figures
     from zoo_harness.show import plan_table
 
     read = _spec(context)
+    known = (devices, device_memory, flops_per_second, bytes_per_second, price_per_hour)
     ready = make_plan(read, output)
+    if base_config is not None or any(value is not None for value in known):
+        from zoo_harness.predict import Machine, notes_of, predict, table_of
+
+        predicted = predict(ready, base_config, Machine(devices or 1, *known[1:]))
+        _print(predicted, table_of(predicted), notes_of(predicted), as_json)
+        return
     found = {**figures(ready), "workers": workers or default_workers(ready)}
+    _print(found, plan_table(found), found["warnings"], as_json)
+
+
+def _print(found: dict[str, Any], table: Any, notes: Sequence[str], as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(found, indent=1, sort_keys=True) + "\n")
         return
     console = Console()
-    console.print(plan_table(found))
-    for warning in found["warnings"]:
-        console.print(f"note: {warning}", markup=False, highlight=False)
+    console.print(table)
+    for note in notes:
+        console.print(f"note: {note}", markup=False, highlight=False)
 
 
 @app.command()
