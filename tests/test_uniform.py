@@ -82,9 +82,9 @@ def modules_of(folder: Path) -> dict[str, set[str]]:
     return {what: {f"{package_of(folder).name}.{what}"} for what in LINES.keys() - lacking} | named
 
 
-def provides_algorithms(folder: Path) -> bool:
+def provides(hook: str, folder: Path) -> bool:
     plugin = package_of(folder) / "plugin.py"
-    return plugin.exists() and "def zoo_algorithms(" in plugin.read_text()
+    return plugin.exists() and f"def {hook}(" in plugin.read_text()
 
 
 def undocumented_fields(tree: ast.Module) -> list[str]:
@@ -99,7 +99,7 @@ def undocumented_fields(tree: ast.Module) -> list[str]:
     ]
 
 
-ALGORITHMS = [folder for folder in PLUGINS if provides_algorithms(folder)]
+ALGORITHMS = [folder for folder in PLUGINS if provides("zoo_algorithms", folder)]
 
 each_distribution = pytest.mark.parametrize("folder", DISTRIBUTIONS, ids=name_of)
 each_plugin = pytest.mark.parametrize("folder", PLUGINS, ids=name_of)
@@ -175,7 +175,7 @@ def test_pyprojects_of_algorithms_differ_in_names_and_dependencies_only(folder):
 
 @each_distribution
 def test_imports_point_one_way(folder):
-    """Core <- leaderboard <- harness; core <- plugin <- a plugin that names it in its dependencies."""
+    """Core <- leaderboard <- harness <- executor; core <- plugin <- a plugin that names it in its dependencies."""
     allowed = {package_of(path).name for path in [folder, *declared_distributions(folder)]}
     for path, tree in sources_of(folder):
         assert {name for name in imports_of(tree) if name.startswith("zoo_")} <= allowed, path
@@ -198,6 +198,8 @@ def test_every_import_is_a_dependency_of_its_own_or_of_what_it_builds_on(folder)
 def test_dependencies_point_one_way(folder):
     allowed = {"core": set(), "leaderboard": {"core"}, "harness": {"core", "leaderboard"}}
     others = {"core"} | {path.name for path in PLUGINS}
+    if provides("zoo_executors", folder):  # what runs the harness's jobs
+        others |= {"harness"}
     assert {name_of(path) for path in declared_distributions(folder)} <= allowed.get(name_of(folder), others)
 
 

@@ -1,0 +1,1 @@
+"""The jobs of a bench on a cluster, by submitit."""
