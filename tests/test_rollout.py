@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from zoo_core import decoding
+from zoo_core.decoding import choose, sample_cached
 from zoo_core.functional import token_logprobs
-from zoo_core.rollout import Responses, response_logprobs, response_mask, sample_cached
+from zoo_core.rollout import Responses, response_logprobs, response_mask
 from zoo_core.run import Run
 from zoo_core.testing import tiny_encoder, tiny_policy, tiny_session
 
@@ -34,27 +36,53 @@ def sample(policy, prompts, length=6, temperature=1.0, seed=0):
 
 
 @torch.no_grad()
-def sample_plainly(policy, prompts, length, temperature, random):
-    """Recompute everything at each token; stop when all rows have ended."""
-    rows = prompts.tokens.shape[0]
-    tokens = torch.empty(rows, 0, dtype=torch.long)
-    for _ in range(length):
-        mask = response_mask(tokens, EOS) if tokens.shape[1] else torch.empty(rows, 0, dtype=torch.bool)
-        joined = Responses.join(prompts, tokens, mask)
-        logits = policy(**joined.inputs).logits[:, -1] / temperature
-        drawn = torch.multinomial(logits.softmax(-1), 1, generator=random)
-        ended = (tokens == EOS).any(1, keepdim=True)
-        tokens = torch.cat([tokens, drawn.masked_fill(ended, PAD)], 1)
-        if (tokens == EOS).any(1).all():
-            break
-    return tokens
+def sample_plainly(policy, prompts, length, temperature, uniform):
+    """Each row alone, everything computed again at each token: the first token whose cumulative probability passes."""
+    rows = []
+    for ids, real, numbers in zip(prompts.tokens, prompts.attention, uniform, strict=True):
+        tokens = ids[real]
+        for number in numbers[:length]:
+            probabilities = (policy(tokens.unsqueeze(0)).logits[0, -1] / temperature).softmax(-1)
+            total, token = 0.0, -1
+            while total <= number:
+                token += 1
+                total += probabilities[token].item()
+            tokens = torch.cat([tokens, torch.tensor([token])])
+            if token == EOS:
+                break
+        answer = tokens[int(real.sum()) :].tolist()
+        rows.append(answer + [PAD] * (length - len(answer)))
+    longest = max(length - row.count(PAD) for row in rows)
+    return torch.tensor(rows)[:, :longest]
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
-def test_the_cache_changes_no_sampled_token(policy, temperature):
-    prompts = tiny_encoder().prompts(TEXTS)
-    tokens, _ = sample(policy, prompts, temperature=temperature)
-    assert torch.equal(tokens, sample_plainly(policy, prompts, 6, temperature, generator()))
+@pytest.mark.parametrize("packed", [True, False])
+def test_neither_cache_nor_neighbours_change_a_sampled_token(policy, temperature, packed, monkeypatch):
+    # Thirty rows, each prompt several times, most of them ended before the last: rows leave, and the cache is copied.
+    if not packed:
+        monkeypatch.setattr(decoding, "packs", lambda _: False)
+    prompts = tiny_encoder().prompts([*TEXTS, *TEXTS * 5, "b", "abcdefgh", "cc cc c", "b", "a", "zz!"])
+    tokens, _ = sample(policy, prompts, length=12, temperature=temperature)
+    ended = (tokens == EOS).any(1).float().mean()
+    assert 0.2 < ended < 1 or temperature > 1
+    uniform = torch.rand(len(prompts), 12, generator=generator())
+    assert torch.equal(tokens, sample_plainly(policy, prompts, 12, temperature, uniform))
+
+
+def test_a_token_is_drawn_as_often_as_it_is_likely():
+    logits = torch.tensor([0.1, 0.0, 0.6, 0.3]).log().expand(20_000, 4)
+    tokens, logprobs = choose(logits, torch.rand(20_000, generator=generator()), 1.0)
+    frequencies = tokens.bincount(minlength=4) / 20_000
+    assert_close(frequencies, torch.tensor([0.1, 0.0, 0.6, 0.3]), atol=0.015, rtol=0)  # 4 standard deviations
+    assert_close(logprobs, logits[0, tokens])
+
+
+@pytest.mark.parametrize("number", [0.0, 1 - 2**-24])
+def test_no_number_draws_a_token_without_probability(number):
+    logits = torch.tensor([[0.0, 0.3, 0.2, 0.0]]).log()
+    tokens, _ = choose(logits.expand(64, 4), torch.full((64,), number), 1.0)
+    assert set(tokens.tolist()) == {1 if number == 0 else 2}
 
 
 def test_logprobs_are_those_that_training_reads_back(policy):

@@ -33,7 +33,7 @@ def zoo_load_dataset(ref: str, kind: Kind, seed: int) -> Iterable[Mapping[str, o
 @hookimpl(trylast=True)
 def zoo_rollout_engine(name: str) -> "RolloutEngine | None":
     """`cached`: plain PyTorch with a key-value cache."""
-    from zoo_core.rollout import sample_cached
+    from zoo_core.decoding import sample_cached
 
     return sample_cached if name == "cached" else None
 

@@ -8,18 +8,19 @@ from collections.abc import Iterator
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 
 def token_logprobs(
-    logits: Float[Tensor, "B T V"], tokens: Int[Tensor, "B T"], temperature: float = 1.0
-) -> Float[Tensor, "B T"]:
+    logits: Float[Tensor, "*rows V"], tokens: Int[Tensor, " *rows"], temperature: float = 1.0
+) -> Float[Tensor, " *rows"]:
     """Log-probability of each token under the logits that predicted it: log softmax(z/τ)[y].
 
     In float32 whatever the dtype of the logits.
     """
-    scaled = logits.float() / temperature
-    chosen = scaled.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
-    return chosen - scaled.logsumexp(dim=-1)
+    scaled = logits.float() if temperature == 1.0 else logits.float() / temperature
+    losses = cross_entropy(scaled.flatten(0, -2), tokens.flatten(), reduction="none")
+    return -losses.view_as(tokens)
 
 
 def masked_mean(values: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, ""]:

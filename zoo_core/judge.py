@@ -9,12 +9,13 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zoo_core.data import Text
+from zoo_core.decoding import sample_cached
 from zoo_core.encoding import Encoder
 from zoo_core.errors import ModelError, SpecError
 from zoo_core.functional import masked_sum
 from zoo_core.ledger import Ledger
 from zoo_core.plugins import plugins
-from zoo_core.rollout import Responses, response_logprobs, sample_cached
+from zoo_core.rollout import Responses, response_logprobs
 
 Answers = TypeVar("Answers")
 Verdict = list[float] | None

@@ -6,7 +6,8 @@ and LoRA come out right without the meter knowing of them. Cheap operations (nor
 are left out, as PyTorch's own FLOP counter does.
 
     Linear     forward 2·tokens·in·out; backward the same once for the input and once for the weight, if they need it
-    attention  forward 4·B·H·Tq·Tk·D; backward 2.5 times that (flash attention computes the scores again)
+    attention  forward 4·B·H·Tq·Tk·D; backward 2.5 times that (flash attention computes the scores again);
+               of packed rows (packing.py) 4·H·D·Σ T² over the rows
 """
 
 import contextlib
@@ -20,7 +21,7 @@ from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.pytorch_utils import Conv1D
 
-METER_VERSION = 1
+METER_VERSION = 2
 """Raised when what is counted changes; boards of different versions are not merged."""
 
 Cells = dict[tuple[str, str], int]
@@ -125,13 +126,20 @@ METERED: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: MeteredLinear, Con
 
 
 def _metered_attention(attention: Callable[..., Any]) -> Callable[..., Any]:
-    def count(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Any:
-        result = attention(module, query, key, value, *args, **kwargs)
+    def count(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **settings: Any
+    ) -> Any:
+        packing = getattr(attention_mask, "packing", None)
+        if packing is None:
+            result = attention(module, query, key, value, attention_mask, **settings)
+            pairs = query.shape[0] * query.shape[2] * key.shape[2]
+        else:
+            result = packing.attend(attention, module, query, key, value, **settings)
+            pairs = packing.pairs
         attached = getattr(module, "_zoo", None)
         if attached is not None:
             meter, role = attached
-            batch, heads, queries, width = query.shape
-            flops = 2 * batch * heads * queries * key.shape[2] * (width + value.shape[3])
+            flops = 2 * query.shape[1] * pairs * (query.shape[3] + value.shape[3])
             meter.charge(role, flops)
             if result[0].grad_fn is not None:
                 result[0].grad_fn.register_prehook(meter._charge_backward(role, flops * 5 // 2))

@@ -10,10 +10,12 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from torch.nn.functional import pad
+from transformers import PreTrainedModel
 
 from zoo_core.data import Text
 from zoo_core.functional import token_logprobs
+from zoo_core.packing import Packing, packs
 from zoo_core.reward import Sample
 
 
@@ -68,9 +70,28 @@ class Responses:
         return (self.attention.long().cumsum(1) - 1).clamp(min=0)
 
     @property
+    def slots(self) -> Bool[Tensor, "B slots"]:
+        """True on the states that a response passes through: before each of its tokens, and after the last."""
+        return pad(self.mask, (1, 0), value=True)
+
+    @property
     def inputs(self) -> dict[str, Any]:
         """The arguments of a Hugging Face model."""
         return {"input_ids": self.tokens, "attention_mask": self.attention.long(), "position_ids": self.positions}
+
+    def packed(self, to_the_last: bool = True) -> Packing:
+        """Return the rows without padding, a prompt that several of them share once.
+
+        Reads stand in the order of the true slots. The last token of a response is needed only for the state after it.
+        """
+        prompts, lengths = self.attention[:, : self.prompt_length].sum(1).tolist(), self.mask.sum(1).tolist()
+        unread = 0 if to_the_last else 1
+        rows = [
+            (row[self.prompt_length - prompt : self.prompt_length], row[self.prompt_length :][: length - unread])
+            for row, prompt, length in zip(self.tokens.tolist(), prompts, lengths, strict=True)
+            if length >= unread  # a row without tokens has nothing to be read
+        ]
+        return Packing.of(rows, self.tokens.device)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -125,42 +146,6 @@ class RolloutEngine(Protocol):
         ...
 
 
-@torch.no_grad()
-def sample_cached(
-    policy: PreTrainedModel,
-    prompts: Prompts,
-    *,
-    response_tokens: int,
-    temperature: float,
-    eos: int,
-    pad: int,
-    generator: torch.Generator,
-) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T"]]:
-    """Sample token by token with a key-value cache, until every row has ended."""
-    cache = DynamicCache(config=policy.config)
-    attention = prompts.attention.long()
-    position = attention.sum(1, keepdim=True)
-    step: dict[str, Any] = {"input_ids": prompts.tokens, "position_ids": (attention.cumsum(1) - 1).clamp(min=0)}
-    running = torch.ones_like(prompts.attention[:, 0])
-    tokens, logprobs = [], []
-    for _ in range(response_tokens):
-        out = policy(**step, attention_mask=attention, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        logits = out.logits[:, -1].float() / (temperature or 1.0)
-        if temperature:
-            token = torch.multinomial(logits.softmax(-1), 1, generator=generator)
-        else:
-            token = logits.argmax(-1, keepdim=True)
-        logprobs.append(token_logprobs(logits.unsqueeze(1), token).masked_fill(~running.unsqueeze(1), 0.0))
-        tokens.append(token.masked_fill(~running.unsqueeze(1), pad))
-        attention = torch.cat([attention, running.long().unsqueeze(1)], 1)
-        running = running & (token.squeeze(1) != eos)
-        if not running.any():
-            break
-        step = {"input_ids": tokens[-1], "position_ids": position}
-        position = position + 1
-    return torch.cat(tokens, 1), torch.cat(logprobs, 1)
-
-
 def response_mask(tokens: Int[Tensor, "B T"], eos: int) -> Bool[Tensor, "B T"]:
     """True up to and including the first EOS of each row."""
     is_eos = (tokens == eos).long()
@@ -168,8 +153,13 @@ def response_mask(tokens: Int[Tensor, "B T"], eos: int) -> Bool[Tensor, "B T"]:
 
 
 def response_logprobs(policy: PreTrainedModel, responses: Responses, temperature: float = 1.0) -> Float[Tensor, "B T"]:
-    """log π(yₜ | x, y₍<t₎) of every response token; read it only where the mask is true."""
-    return token_logprobs(response_logits(policy, responses), responses.responses, temperature)
+    """log π(yₜ | x, y₍<t₎) of every response token, 0 where the mask is false."""
+    if not packs(policy):
+        logprobs = token_logprobs(response_logits(policy, responses), responses.responses, temperature)
+        return logprobs.masked_fill(~responses.mask, 0.0)
+    packing = responses.packed(to_the_last=False)
+    logits = policy(**packing.inputs, use_cache=False, logits_to_keep=packing.reads).logits[0]
+    return spread(token_logprobs(logits, responses.responses[responses.mask], temperature), responses.mask)
 
 
 def response_logits(policy: PreTrainedModel, responses: Responses) -> Float[Tensor, "B T V"]:
@@ -177,3 +167,46 @@ def response_logits(policy: PreTrainedModel, responses: Responses) -> Float[Tens
     kept = responses.tokens.shape[1] - responses.prompt_length + 1
     logits = policy(**responses.inputs, use_cache=False, logits_to_keep=kept).logits
     return logits[:, :-1]  # type: ignore[no-any-return]  # the logits at position i predict token i + 1
+
+
+def response_states(body: PreTrainedModel, responses: Responses) -> Float[Tensor, "B slots D"]:
+    """Last hidden states before each response token and after the last one; 0 where a response has no such slot."""
+    if not packs(body):
+        states = body(**responses.inputs, use_cache=False).last_hidden_state[:, responses.prompt_length - 1 :]
+        return states.masked_fill(~responses.slots.unsqueeze(-1), 0.0)  # type: ignore[no-any-return]
+    packing = responses.packed()
+    states = body(**packing.inputs, use_cache=False).last_hidden_state[0]
+    return spread(states[packing.reads], responses.slots)
+
+
+def logprobs_and_states(
+    policy: PreTrainedModel, responses: Responses, temperature: float = 1.0
+) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B slots D"]]:
+    """`response_logprobs` and `response_states` of one and the same forward pass."""
+    read: list[Tensor] = []
+    hook = policy.get_output_embeddings().register_forward_pre_hook(lambda _, states: read.append(states[0]))
+    mask, slots = responses.mask, responses.slots
+    try:
+        if packs(policy):
+            packing = responses.packed()
+            logits = policy(**packing.inputs, use_cache=False, logits_to_keep=packing.reads).logits
+            states = spread(read[0][0], slots)
+        else:
+            logits = policy(**responses.inputs, use_cache=False, logits_to_keep=slots.shape[1]).logits
+            states = read[0].masked_fill(~slots.unsqueeze(-1), 0.0)
+    finally:
+        hook.remove()
+    # The state after the last token predicts nothing; the token that stands for its target is not read.
+    targets = pad(responses.responses, (0, 1))
+    if packs(policy):
+        every = spread(token_logprobs(logits[0], targets[slots], temperature), slots)
+    else:
+        every = token_logprobs(logits, targets, temperature)
+    return every[:, :-1].masked_fill(~mask, 0.0), states
+
+
+def spread(values: Float[Tensor, "M *width"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T *width"]:
+    """Put values where a mask is true, row by row, and 0 elsewhere."""
+    grid = values.new_zeros(*mask.shape, *values.shape[1:])
+    grid[mask] = values
+    return grid

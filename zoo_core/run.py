@@ -35,6 +35,7 @@ from zoo_core import checkpoint
 from zoo_core.audit import ExactCounter
 from zoo_core.budget import Line
 from zoo_core.data import DataRow, Text
+from zoo_core.decoding import sample_cached
 from zoo_core.encoding import Encoder
 from zoo_core.errors import BudgetError, PluginError
 from zoo_core.feeds import DemonstrationFeed, PreferenceFeed, PromptFeed
@@ -43,7 +44,7 @@ from zoo_core.judge import CountedJudge, Judge
 from zoo_core.ledger import Ledger, bytes_of
 from zoo_core.models import accelerator
 from zoo_core.reward import Calibration, Reward, Sample, Scorer, checked
-from zoo_core.rollout import Prompts, Responses, Rollout, RolloutEngine, response_mask, sample_cached
+from zoo_core.rollout import Prompts, Responses, Rollout, RolloutEngine, response_mask
 from zoo_core.storage import write_text
 
 Kept = TypeVar("Kept")

@@ -1,0 +1,203 @@
+"""The built-in sampler: token by token, on keys and values that are kept.
+
+Prompts are read packed, each different one once. Every row then has a place of its own in the cache, so none is padded
+on the left; a row that has ended leaves the batch. Random numbers are drawn for every row beforehand: what a row
+becomes does not depend on when its neighbours end.
+"""
+
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import Cache
+
+from zoo_core.packing import Packing, packs
+from zoo_core.rollout import Prompts
+
+CROWDED = 0.75
+"""Rows that have ended leave once at most this share of the batch is still running: leaving copies the cache."""
+
+
+@torch.no_grad()
+def sample_cached(
+    policy: PreTrainedModel,
+    prompts: Prompts,
+    *,
+    response_tokens: int,
+    temperature: float,
+    eos: int,
+    pad: int,
+    generator: torch.Generator,
+) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T"]]:
+    """Sample until every row has ended; the contract is that of `RolloutEngine`."""
+    size = len(prompts.tokens), response_tokens
+    tokens = torch.full(size, pad, device=prompts.tokens.device)
+    logprobs = torch.zeros(size, device=prompts.tokens.device)
+    uniform = torch.rand(size, generator=generator, device=prompts.tokens.device)
+    reader = (PackedReader if packs(policy) else PaddedReader)(policy, prompts, response_tokens)
+    logits, rows = reader.prompts(), torch.arange(size[0], device=tokens.device)
+    running = torch.ones_like(rows, dtype=torch.bool)
+    for step in range(response_tokens):
+        token, logprob = choose(logits.float(), uniform[rows, step], temperature)
+        tokens[rows, step] = token.masked_fill(~running, pad)
+        logprobs[rows, step] = logprob.masked_fill(~running, 0.0)
+        running = running & (token != eos)
+        left = int(running.sum())
+        if not left or step + 1 == response_tokens:
+            return tokens[:, : step + 1], logprobs[:, : step + 1]
+        if left <= CROWDED * len(rows):
+            reader.keep(running)
+            rows, token, running = rows[running], token[running], running[running]
+        logits = reader.next(token)
+    raise ValueError(f"response_tokens={response_tokens} must be 1 or more.")
+
+
+def choose(
+    logits: Float[Tensor, "B V"], uniform: Float[Tensor, " B"], temperature: float
+) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
+    """Return the token at which the cumulative probability passes a number in [0, 1), and its log-probability.
+
+    At temperature 0 the likeliest token, with its log-probability at temperature 1.
+    """
+    logprobs = (logits / temperature if temperature not in (0.0, 1.0) else logits).log_softmax(-1)
+    if temperature:
+        cumulative = logprobs.exp().cumsum(-1)
+        total = cumulative[:, -1:]
+        # Strictly below the total, whatever the rounding: behind it there is no token.
+        passed = torch.minimum(uniform.unsqueeze(1) * total, total.nextafter(torch.zeros_like(total)))
+        token = torch.searchsorted(cumulative, passed, right=True)
+    else:
+        token = logprobs.argmax(-1, keepdim=True)
+    return token.squeeze(1), logprobs.gather(1, token).squeeze(1)
+
+
+class Reader(Protocol):
+    """Reads tokens behind those it has read, and returns the logits of the next."""
+
+    def prompts(self) -> Float[Tensor, "B V"]:
+        """Read the prompts."""
+
+    def next(self, tokens: Int[Tensor, " B"]) -> Float[Tensor, "B V"]:
+        """Read one token more of each row."""
+
+    def keep(self, rows: Bool[Tensor, " B"]) -> None:
+        """Forget the other rows."""
+
+
+class PackedReader:
+    """Reads rows of any lengths without padding them."""
+
+    def __init__(self, policy: PreTrainedModel, prompts: Prompts, response_tokens: int) -> None:
+        self.policy = policy
+        lengths = prompts.attention.sum(1)
+        ids = [row[len(row) - length :] for row, length in zip(prompts.tokens.tolist(), lengths.tolist(), strict=True)]
+        self.packing = Packing.of([(row, ()) for row in ids], prompts.tokens.device)
+        ends = self.packing.reads
+        # Where each token of each prompt stands; what is behind a prompt's end is hidden by the mask.
+        columns = torch.arange(prompts.tokens.shape[1] + response_tokens, device=ends.device)
+        places = (ends.unsqueeze(1) - lengths.unsqueeze(1) + 1 + columns).clamp(max=self.packing.tokens.shape[1] - 1)
+        self.cache = RaggedCache(lengths, places)
+
+    def prompts(self) -> Float[Tensor, "B V"]:
+        """Read each different prompt once."""
+        out = self.policy(
+            **self.packing.inputs, past_key_values=self.cache, use_cache=True, logits_to_keep=self.packing.reads
+        )
+        return out.logits[0]  # type: ignore[no-any-return]
+
+    def next(self, tokens: Int[Tensor, " B"]) -> Float[Tensor, "B V"]:
+        """Read one token behind the end of each row."""
+        out = self.policy(
+            input_ids=tokens.unsqueeze(1),
+            position_ids=self.cache.lengths.unsqueeze(1),
+            attention_mask=self.cache.lengthen(self.policy.dtype),
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        return out.logits[:, -1]  # type: ignore[no-any-return]
+
+    def keep(self, rows: Bool[Tensor, " B"]) -> None:
+        """Forget the other rows."""
+        self.cache.keep(rows)
+
+
+class RaggedCache(Cache):
+    """Keys and values of rows that are not equally long, each from column 0 on."""
+
+    def __init__(self, lengths: Int[Tensor, " B"], places: Int[Tensor, "B C"]) -> None:
+        super().__init__(layers=[])
+        self.lengths = lengths
+        """Tokens of each row that have been read, less the one being read."""
+        self.longest = int(lengths.max())
+        self.rows = torch.arange(len(lengths), device=lengths.device)
+        self._places = places
+        self._states: list[tuple[Tensor, Tensor]] = []
+
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any) -> Any:
+        """Add the states of packed prompts, or of one token of each row; return what attention is to see."""
+        if layer_idx == len(self._states):
+            self._states.append((self._spread(key_states), self._spread(value_states)))
+            return key_states, value_states
+        seen = []
+        for kept, new in zip(self._states[layer_idx], (key_states, value_states), strict=True):
+            kept[self.rows, :, self.lengths - 1] = new[:, :, 0]
+            seen.append(kept[:, :, : self.longest])
+        return tuple(seen)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Tokens of the longest row."""
+        return self.longest if self._states else 0
+
+    def lengthen(self, dtype: torch.dtype) -> Float[Tensor, "B 1 1 C"]:
+        """Make room for one token of each row; return the mask that hides what is behind a row's end."""
+        self.lengths = self.lengths + 1
+        self.longest += 1
+        behind = torch.arange(self.longest, device=self.lengths.device) >= self.lengths.unsqueeze(1)
+        mask = torch.zeros(behind.shape, dtype=dtype, device=behind.device).masked_fill_(behind, float("-inf"))
+        return mask[:, None, None]
+
+    def keep(self, rows: Bool[Tensor, " B"]) -> None:
+        """Forget the other rows."""
+        self.lengths = self.lengths[rows]
+        self.longest = int(self.lengths.max())
+        self.rows = self.rows[: len(self.lengths)]
+        self._states = [(keys[rows], values[rows]) for keys, values in self._states]
+
+    def _spread(self, states: Float[Tensor, "1 H N D"]) -> Float[Tensor, "B H C D"]:
+        return states[0][:, self._places].transpose(0, 1).contiguous()
+
+
+class PaddedReader:
+    """Reads rows padded on the left, for models that do not pack; all of them to the end."""
+
+    def __init__(self, policy: PreTrainedModel, prompts: Prompts, response_tokens: int) -> None:
+        self.policy = policy
+        self.tokens, self.attention = prompts.tokens, prompts.attention.long()
+        self.cache = DynamicCache(config=policy.config)
+
+    def prompts(self) -> Float[Tensor, "B V"]:
+        """Read the prompts."""
+        return self._read(self.tokens, (self.attention.cumsum(1) - 1).clamp(min=0))
+
+    def next(self, tokens: Int[Tensor, " B"]) -> Float[Tensor, "B V"]:
+        """Read one token more of each row."""
+        self.attention = torch.cat([self.attention, torch.ones_like(self.attention[:, :1])], 1)
+        return self._read(tokens.unsqueeze(1), self.attention.sum(1, keepdim=True) - 1)
+
+    def keep(self, rows: Bool[Tensor, " B"]) -> None:
+        """Forget the other rows."""
+        self.cache.batch_select_indices(rows.nonzero().squeeze(1))
+        self.attention = self.attention[rows]
+
+    def _read(self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B T"]) -> Float[Tensor, "B V"]:
+        out = self.policy(
+            input_ids=tokens,
+            position_ids=positions,
+            attention_mask=self.attention,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return out.logits[:, -1]  # type: ignore[no-any-return]
