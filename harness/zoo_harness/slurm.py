@@ -82,14 +82,14 @@ def emit(
 
 
 def levels(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Sort jobs into levels: each stands in the one after the last of those it needs."""
+    """Sort jobs into levels: each stands in one after those it needs, rows after all stages, which are shorter."""
     found: list[list[Job]] = []
     above: set[str] = set()
-    waiting = list(jobs)
-    while waiting:
-        found.append([job for job in waiting if above.issuperset(job.needs)])
-        above.update(job.identity for job in found[-1])
-        waiting = [job for job in waiting if job.identity not in above]
+    for waiting in ([job for job in jobs if not job.row], [job for job in jobs if job.row]):
+        while waiting:
+            found.append([job for job in waiting if above.issuperset(job.needs)])
+            above.update(job.identity for job in found[-1])
+            waiting = [job for job in waiting if job.identity not in above]
     return found
 
 
