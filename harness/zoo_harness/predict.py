@@ -6,7 +6,7 @@ multiplied by the ratio of the two; nothing about the algorithms is assumed.
 
     FLOPs        by layer: its linear layers by their weights, attention by heads · width; heads by their shape
     weights, gradients, AdamW's states     by the parameters of a layer, and of what is outside the layers
-    undo         a copy of the trained models and states, there in updates that might pass the budget
+    undo         a copy of what is trained and its states, there in updates that might pass the budget
     activations  what autograd holds when it holds most, by layer and width, and the gradient of the largest logits
     cache        2 · tokens sampled at once · key width · layers, and the logits of one step
 
@@ -14,7 +14,7 @@ Memory of a device, of N that divide the batch:
 
     FSDP2   (weights + gradients + states + undo) / N + 2 · (one layer + what is outside) if N > 1
     DDP      weights + gradients + states + undo, and gradients again (what is being reduced) if N > 1
-    and for both the larger of activations and cache, / N
+    and the largest of activations / N, cache / N, and a second undo: the next is made before the last is let go
 
 All in the precision that was measured; a workspace of kernels and an allocator's fragments come on top.
 """
@@ -81,7 +81,7 @@ class Scale:
             grown *= self._axes.get(axis, axis) / axis
         return grown
 
-    def total(self, parts: Mapping[str, float]) -> float:
+    def total(self, parts: Mapping[str, float | int]) -> float:
         """What all parts come to."""
         return sum(amount * self.factor(part) for part, amount in parts.items())
 
@@ -183,6 +183,7 @@ def _memory(cost: Mapping[str, Any], scale: Scale, devices: int, width: int) -> 
     cache = width * 2 * cost["cached_tokens"] * target.kv * target.depth
     cache += LOGIT * cost["sampled_at_once"] * target.vocabulary
     working = max(activations, cache) / devices
+    sharded = (weights + gradients + states + undo) / devices
     gathered = 2 * width * (target.layer["parameters"] + target.outside) if devices > 1 else 0.0
     return {
         "weights": weights,
@@ -191,8 +192,8 @@ def _memory(cost: Mapping[str, Any], scale: Scale, devices: int, width: int) -> 
         "undo": undo,
         "activations": activations,
         "cache": cache,
-        "fsdp2_device": (weights + gradients + states + undo) / devices + gathered + working,
-        "ddp_device": weights + gradients * (2 if devices > 1 else 1) + states + undo + working,
+        "fsdp2_device": sharded + gathered + max(working, undo / devices),
+        "ddp_device": weights + gradients * (2 if devices > 1 else 1) + states + undo + max(working, undo),
     }
 
 

@@ -10,7 +10,7 @@ A part is written as what its cost grows with:
 
 import weakref
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -38,7 +38,7 @@ class Tracer(Meter):
         self.base = base
         self.whole: dict[str, nn.Module] = {}
         """The models of all roles."""
-        self.held = Held(base)
+        self.held = Held(base, self.whole)
         self._foreign = foreign
 
     @property
@@ -58,7 +58,6 @@ class Tracer(Meter):
     def attach(self, module: nn.Module, role: str) -> None:
         """Count what each part of a model computes, under this role."""
         self.whole[role] = module
-        self.held.leave_out(module.parameters())
         super().attach(module, f"{role}|{FIXED}")
         if self._is_fixed(module):
             return
@@ -131,15 +130,15 @@ class Tracer(Meter):
 class Held(saved_tensors_hooks):
     """Counts the bytes that autograd holds for backward passes, by part, when they were most.
 
-    Weights are not counted: they are there anyway.
+    Weights of the models are not counted: they are there anyway.
     """
 
-    def __init__(self, base: Sizes | None) -> None:
+    def __init__(self, base: Sizes | None, models: Mapping[str, nn.Module]) -> None:
         super().__init__(self.pack, _Holder.unpack)
         self.peak: Counter[str] = Counter()
         self.largest_logits = 0
         """Bytes of the largest tensor over the vocabulary: its gradient is there as well when the backward begins."""
-        self._base = base
+        self._base, self._models = base, models
         self._now: Counter[str] = Counter()
         self._total = self._most = 0
         self._holders: Counter[int] = Counter()
@@ -155,9 +154,11 @@ class Held(saved_tensors_hooks):
             block.register_forward_pre_hook(lambda *_: self._enter(part))
             block.register_forward_hook(lambda *_: self._enter("outside"), always_call=True)
 
-    def leave_out(self, weights: Iterable[Tensor]) -> None:
-        """Do not count these."""
-        self._weights |= {weight.untyped_storage().data_ptr() for weight in weights}
+    def __enter__(self) -> None:
+        # Not kept from before: what was a weight then may be free memory, and the next activation's, now.
+        weights = (weight for model in self._models.values() for weight in model.parameters())
+        self._weights = {weight.untyped_storage().data_ptr() for weight in weights}
+        super().__enter__()
 
     def pack(self, tensor: Tensor) -> "_Holder":
         """Note that a tensor is held."""

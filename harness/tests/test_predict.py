@@ -1,0 +1,478 @@
+"""`zoo plan` for a model of which there is a configuration only: what it predicts is what a larger model measures."""
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    MixtralConfig,
+    PreTrainedConfig,
+    Qwen2Config,
+)
+from zoo_harness import probe
+from zoo_harness.jobs import Job
+from zoo_harness.pipeline import Pipeline
+from zoo_harness.plan import Plan
+from zoo_harness.predict import Machine, Scale, notes_of, predict, table_of
+from zoo_harness.sizes import read_config, sizes_of
+from zoo_harness.spec import read
+from zoo_harness.trace import Held, Tracer
+
+from zoo_core.errors import BudgetError, ModelError, SpecError
+from zoo_core.ledger import Ledger
+from zoo_core.meter import Meter
+from zoo_core.models import scorer_from
+from zoo_core.plugins import plugins
+from zoo_core.run import Run
+from zoo_core.testing import tiny_policy, tiny_session, tiny_tokenizer
+
+LLAMA_3_70B = LlamaConfig(
+    vocab_size=128256,
+    hidden_size=8192,
+    intermediate_size=28672,
+    num_hidden_layers=80,
+    num_attention_heads=64,
+    num_key_value_heads=8,
+    max_position_embeddings=8192,
+)
+LLAMA_3_8B = LlamaConfig(
+    vocab_size=128256,
+    hidden_size=4096,
+    intermediate_size=14336,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    num_key_value_heads=8,
+)
+QWEN_25_05B = Qwen2Config(
+    vocab_size=151936,
+    hidden_size=896,
+    intermediate_size=4864,
+    num_hidden_layers=24,
+    num_attention_heads=14,
+    num_key_value_heads=2,
+    tie_word_embeddings=True,
+)
+MISTRAL_7B = MistralConfig(
+    vocab_size=32000,
+    hidden_size=4096,
+    intermediate_size=14336,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    num_key_value_heads=8,
+)
+SMALL = {"hidden_size": 48, "intermediate_size": 112, "num_hidden_layers": 4, "num_attention_heads": 4}
+LARGE = {
+    "hidden_size": 96,
+    "intermediate_size": 200,
+    "num_hidden_layers": 7,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+}
+STILL = {"learning_rate": 1e-12}
+"""So that models of two sizes, which begin alike, go on sampling the same tokens."""
+ROWS = [
+    {"name": "sft", "batch_size": 8, **STILL},
+    {"name": "dpo", "batch_size": 4, **STILL},
+    *({"name": "ppo", "row": kind, "models": kind, "batch_size": 6, **STILL} for kind in ("separate", "hydra", "lora")),
+]
+
+
+def save(folder: Path, **shape: Any) -> Path:
+    """A model that gives every token the same probability, whatever its size: all of them sample the same."""
+    policy = tiny_policy(**shape)
+    nn.init.zeros_(policy.lm_head.weight)
+    policy.save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def measured(world: Path, base: Path, **changes: Any) -> Plan:
+    """The plan of a bench on this base, its updates measured in this process."""
+    common = {"base": str(base), "budget": 1e12, "tasks": [], "gold": None, "algorithms": ROWS}
+    spec = read(world / "spec.yaml", None, {**common, **changes})
+    pipeline = Pipeline.of(spec)
+    payload = {
+        "spec": spec.model_dump(mode="json"),
+        "kinds": pipeline.kinds,
+        "rewards": pipeline.rewards,
+        "measure": pipeline.measurements(),
+    }
+    found = probe.run(Job(kind="probe", title="probe", directory=base, identity="test", payload=payload))
+    return Plan(pipeline, json.loads(json.dumps(found)), 1e12, base / "out", base / "cache")
+
+
+@pytest.fixture(scope="module")
+def small(world, tmp_path_factory) -> Plan:
+    return measured(world, save(tmp_path_factory.mktemp("small"), **SMALL))
+
+
+@pytest.fixture(scope="module")
+def large(world, tmp_path_factory) -> Plan:
+    return measured(world, save(tmp_path_factory.mktemp("large"), **LARGE))
+
+
+@pytest.fixture(scope="module")
+def both(small, large) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is predicted of the large model from the small one, and from its own measured updates."""
+    return predict(small, large.probe["base_path"], Machine()), predict(large, None, Machine())
+
+
+@pytest.mark.parametrize(
+    ("config", "parameters"),
+    [
+        (LLAMA_3_70B, 70_553_706_496),
+        (LLAMA_3_8B, 8_030_261_248),
+        (QWEN_25_05B, 494_032_768),
+        (MISTRAL_7B, 7_241_732_096),
+    ],
+)
+def test_a_configuration_tells_the_published_number_of_parameters(config: PreTrainedConfig, parameters: int):
+    assert sizes_of(config).parameters == parameters
+
+
+def test_a_layer_of_llama_3_70b():
+    # q and o: 8192 · 8192 each; k and v: 8192 · 1024 each; gate, up and down: 8192 · 28672 each.
+    sizes = sizes_of(LLAMA_3_70B)
+    assert sizes.layer["linear"] == 2 * 8192 * 8192 + 2 * 8192 * 1024 + 3 * 8192 * 28672
+    assert sizes.layer["parameters"] == sizes.layer["linear"] + 2 * 8192  # two norms
+    assert sizes.layer["lora_A"] == 4 * 8192 + 2 * 8192 + 28672  # inputs: q k v o, gate and up, down
+    assert sizes.layer["lora_B"] == 2 * 8192 + 2 * 1024 + 2 * 28672 + 8192  # outputs
+    assert sizes.layer["attention"] == 64 * (128 + 128)
+    assert (sizes.depth, sizes.kv, sizes.inner) == (80, 1024, 28672)
+    assert sizes.outside == 2 * 128256 * 8192 + 8192  # embeddings, head, last norm
+
+
+@pytest.mark.parametrize("config", [QWEN_25_05B, MISTRAL_7B, GPT2Config()])
+def test_the_meter_counts_on_the_meta_device_what_the_sizes_say(config: PreTrainedConfig):
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+        tokens, mask = torch.zeros(3, 50, dtype=torch.long), torch.ones(3, 1, 50, 50, dtype=torch.bool)
+        meter = Meter()
+        meter.attach(model, "policy")
+        with torch.no_grad():
+            model(input_ids=tokens, attention_mask=mask, use_cache=False)
+    sizes = sizes_of(config)
+    per_token = 2 * (sizes.layer["linear"] * sizes.depth + sizes.hidden * sizes.vocabulary)
+    assert meter.total == 150 * per_token + 2 * 3 * 50 * 50 * sizes.layer["attention"] * sizes.depth
+
+
+def test_predicted_flops_are_those_that_the_large_model_takes(both):
+    predicted, real = both
+    for ours, theirs in zip(predicted["rows"], real["rows"], strict=True):
+        # Of an adapter's backward passes not all widths are needed alike; their mean is what is scaled.
+        near = 0.01 if ours["row"] == "lora" else 1e-9
+        assert ours["flops_per_update"] == pytest.approx(theirs["flops_per_update"], rel=near), ours["row"]
+    assert predicted["stages"] == pytest.approx(real["stages"], rel=1e-9)
+
+
+def test_predicted_weights_gradients_and_states_are_those_that_the_large_model_has(both):
+    for ours, theirs in zip(*(found["rows"] for found in both), strict=True):
+        for kind in ("weights", "gradients", "states", "undo", "cache"):
+            assert ours["memory"][kind] == pytest.approx(theirs["memory"][kind], rel=1e-9), (ours["row"], kind)
+
+
+def test_predicted_activations_are_near_those_of_the_large_model(both):
+    for ours, theirs in zip(*(found["rows"] for found in both), strict=True):
+        assert ours["memory"]["activations"] == pytest.approx(theirs["memory"]["activations"], rel=0.08), ours["row"]
+
+
+def test_a_smaller_model_is_predicted_too(small, large):
+    predicted, real = predict(large, small.probe["base_path"], Machine()), predict(small, None, Machine())
+    for ours, theirs in zip(predicted["rows"], real["rows"], strict=True):
+        assert ours["flops_per_update"] == pytest.approx(theirs["flops_per_update"], rel=0.02), ours["row"]
+
+
+def test_without_another_base_the_plan_says_what_was_measured(small):
+    for row in predict(small, None, Machine())["rows"]:
+        assert row["flops_per_update"] == pytest.approx(small.probe["costs"][row["row"]]["loops"][-1]["flops"])
+
+
+def test_another_family_is_predicted_by_the_same_sizes(small, tmp_path):
+    GPT2Config(n_embd=96, n_layer=5, n_head=4, vocab_size=500).save_pretrained(tmp_path)
+    found = predict(small, str(tmp_path), Machine())
+    assert found["target"]["parameters"] == 500 * 96 + 1024 * 96 + 5 * (12 * 96 * 96 + 13 * 96) + 2 * 96
+    sft = found["rows"][0]
+    parts = small.probe["costs"]["sft"]["loops"][-1]["parts"]
+    linear = sum(flops for *_, part, flops in parts if part.endswith("/linear"))
+    head = sum(flops for *_, part, flops in parts if part.startswith("outside/"))
+    attention = sum(flops for *_, part, flops in parts if part.endswith("/attention"))
+    layer = 4 * 48 * 48 + 3 * 48 * 112  # of the small model
+    vocabulary = small.probe["base"]["vocabulary"]
+    wanted = linear / 4 * 5 * 12 * 96 * 96 / layer + head * 2 * 500 / vocabulary + attention / 4 * 5 * 2
+    assert sft["flops_per_update"] == pytest.approx(wanted)
+
+
+def test_layers_that_are_more_are_like_those_between_the_lowest_and_the_highest():
+    scale = Scale(sizes_of(LlamaConfig(**SMALL)), sizes_of(LlamaConfig(**{**SMALL, "num_hidden_layers": 10})))
+    assert [scale.factor(f"layer/{number}/4/linear") for number in range(4)] == [1, 7, 1, 1]
+
+
+def test_layers_that_are_more_are_frozen_where_the_lowest_are():
+    base, target = (sizes_of(LlamaConfig(**{**SMALL, "num_hidden_layers": depth})) for depth in (4, 10))
+    scale = Scale(base, target, trained=[2, 3])
+    assert [scale.factor(f"layer/{number}/4/linear") for number in range(4)] == [1, 7, 1, 1]
+    scale = Scale(base, target, trained=[1, 2, 3])
+    assert [scale.factor(f"layer/{number}/4/linear") for number in range(4)] == [7, 1, 1, 1]
+    assert [scale.factor(f"layer/{number}/2/linear") for number in range(2)] == [1, 1]  # a branch of two layers
+
+
+def test_of_a_smaller_model_the_layers_between_are_left_out():
+    base, target = (sizes_of(LlamaConfig(**{**SMALL, "num_hidden_layers": depth})) for depth in (6, 3))
+    scale = Scale(base, target)
+    assert [scale.factor(f"layer/{number}/6/linear") for number in range(6)] == [1, 0, 0, 0, 1, 1]
+
+
+def test_a_ready_made_scorer_keeps_its_size():
+    policy = tiny_policy()
+    ready_made, of_pairs = scorer_from(policy, 0), scorer_from(policy, 0)
+    other = tiny_policy(hidden_size=64)
+    tracer = Tracer(sizes_of(policy.config), [ready_made])
+    for role, model in (("ready-made", ready_made), ("of pairs", of_pairs), ("other", other), ("policy", policy)):
+        tracer.attach(model, role)
+        model(input_ids=torch.ones(2, 5, dtype=torch.long))
+    parts = {role: {part for name, _, part in tracer.parts if name == role} for role in tracer.whole}
+    assert parts["ready-made"] == parts["other"] == {"fixed"}
+    layers = {f"layer/{number}/2/{kind}" for number in range(2) for kind in ("linear", "attention")}
+    assert parts["of pairs"] == layers | {"outside/32x1"}
+    assert parts["policy"] == layers | {f"outside/32x{policy.config.vocab_size}"}
+    assert {part for part in tracer.weights([])["weights"] if part == "fixed"} == {"fixed"}
+
+
+def test_a_tracer_counts_what_the_meter_counts():
+    totals = []
+    for make in (Meter, lambda: Tracer(sizes_of(tiny_policy().config))):
+        session = tiny_session(("prompts", "reward"))
+        session.ledger = Ledger(make())
+        _train("ppo", Run(session), 2, models="lora", batch_size=6)
+        totals.append((session.ledger.flops, session.ledger.training_bytes))
+    assert totals[0] == totals[1]
+
+
+@pytest.mark.parametrize(("name", "settings"), [("dpo", {}), ("ppo", {"models": "hydra"}), ("ppo", {"models": "lora"})])
+def test_weights_gradients_and_states_are_those_in_the_ledger(name: str, settings: dict[str, Any]):
+    session = tiny_session(plugins().algorithm(name).learns_from)
+    tracer = Tracer(sizes_of(session.policy.config))
+    session.ledger = Ledger(tracer)
+    _train(name, Run(session), 2, batch_size=6, **settings)
+    held = tracer.weights(session.kept.values())
+    assert held["weights"].total() == session.ledger.parameter_bytes
+    whole = held["weights"].total() + held["gradients"].total() + held["states"].total()
+    assert whole == pytest.approx(session.ledger.training_bytes, rel=1e-3)  # AdamW's counts of steps are left out
+
+
+@pytest.mark.parametrize("pairs", [4, 48])  # the copy to undo by is larger than the activations, and smaller
+def test_predicted_memory_is_what_the_allocator_holds_at_its_peak(world, tmp_path, pairs: int):
+    settings = {"batch_size": pairs, **STILL}
+    rows = [{"name": "dpo", **settings}]
+    plan = measured(world, save(tmp_path / "small", **SMALL), algorithms=rows)
+    save(tmp_path / "wide", hidden_size=256, intermediate_size=512, num_hidden_layers=5, num_attention_heads=4)
+    memory = predict(plan, str(tmp_path / "wide"), Machine())["rows"][0]["memory"]
+    session = probe._session(*_opened(plan, tmp_path / "wide"), None)
+    session.rows = {"preferences": _materials(plan, tmp_path / "wide").rows("preferences", 0)}
+    session.budget = 4 * predict(plan, str(tmp_path / "wide"), Machine())["rows"][0]["flops_per_update"]
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        _train("dpo", Run(session), None, **settings)
+    seen.export_chrome_trace(str(tmp_path / "trace.json"))
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    changes = sorted((event["ts"], event["args"]["Bytes"]) for event in events if event.get("name") == "[memory]")
+    now = peak = session.ledger.policy_bytes  # was there before
+    for _, change in changes:
+        now += change
+        peak = max(peak, now)
+    assert memory["fsdp2_device"] == memory["ddp_device"] == pytest.approx(peak, rel=0.05)
+
+
+def test_what_autograd_holds_is_counted_once_and_let_go():
+    held = Held(sizes_of(LlamaConfig(vocab_size=40, **SMALL)), {})
+    x = torch.randn(10, 48, requires_grad=True)
+    with held:
+        first = (x * x).sin()  # x, twice the same; x · x
+        second = x.exp()  # the exponential itself
+        assert held._total == 3 * 10 * 48 * 4
+        (first.sum() + second.sum()).backward()
+        assert held._total == 0
+        x.exp().sum().backward()
+    assert held.finish() == {"outside/hidden": 3 * 10 * 48 * 4}
+
+
+def test_the_gradient_of_the_largest_logits_is_held_as_well():
+    held = Held(sizes_of(LlamaConfig(vocab_size=40, **SMALL)), {})
+    x = torch.randn(10, 40, requires_grad=True)
+    with held:
+        x.exp().sum().backward()
+        x[:3].exp().sum().backward()
+    assert held.finish() == {"outside/vocabulary": 2 * 10 * 40 * 4}
+
+
+def test_weights_are_not_held_and_layers_are_told_apart():
+    policy = tiny_policy()
+    tracer = Tracer(sizes_of(policy.config))
+    tracer.attach(policy, "policy")
+    with tracer.held:
+        policy(input_ids=torch.ones(2, 5, dtype=torch.long), use_cache=False).logits.sum().backward()
+    found = tracer.held.finish()
+    assert found["layer/0/2/inner"] == found["layer/1/2/inner"] > 0
+    # gate, its silu and up, which the product reads, and the product, which the layer down reads
+    assert found["layer/0/2/inner"] == 4 * 10 * 64 * 4
+    assert found.total() < 2 * 2 * 30 * 10 * 64 * 4  # no weights: of a layer alone they are 10,240 numbers
+
+
+def test_time_and_cost_follow_from_the_devices(small, large):
+    target = large.probe["base_path"]
+    row = predict(small, target, Machine())["rows"][0]
+    assert row["seconds"] is None
+    found = predict(small, target, Machine(devices=4, flops_per_second=1e9, price_per_hour=3.0))
+    row = found["rows"][0]
+    assert row["seconds"] == pytest.approx(row["updates"] * row["flops_per_update"] / 4e9)
+    stages = (found["stages"][name] for name in found["stages"])
+    hours = (sum(stages) / 4e9 + sum(one["seconds"] for one in found["rows"])) * found["seeds"] / 3600
+    assert found["training_hours"] == pytest.approx(hours)
+    assert found["cost"] == pytest.approx(hours * 4 * 3.0)
+
+
+def test_sampling_takes_at_least_the_time_in_which_all_weights_are_read_for_every_token(small):
+    usual = predict(small, None, Machine(flops_per_second=1e15))["rows"][2]
+    slow = predict(small, None, Machine(flops_per_second=1e15, bytes_per_second=1e6))["rows"][2]
+    (loop,) = small.probe["costs"]["separate"]["loops"]
+    assert loop["sampling_steps"] == 6  # no answer of four ends them all before the last token
+    reading = 6 * small.probe["base"]["parameters"] * 4 / 1e6
+    rest = (slow["seconds"] - usual["seconds"]) / slow["updates"]
+    assert rest == pytest.approx(reading, rel=1e-4)
+
+
+def test_fsdp2_divides_models_among_devices_and_ddp_does_not(small):
+    one, four = (predict(small, None, Machine(devices=devices))["rows"][1]["memory"] for devices in (1, 4))
+    sizes = sizes_of(read_config(small.probe["base_path"]))
+    models = sum(one[kind] for kind in ("weights", "gradients", "states", "undo"))
+    working = max(one["activations"], one["undo"])
+    assert one["fsdp2_device"] == one["ddp_device"] == pytest.approx(models + working)
+    gathered = 2 * 4 * (sizes.layer["parameters"] + sizes.outside)
+    assert four["fsdp2_device"] == pytest.approx((models + working) / 4 + gathered)
+    working = max(one["activations"] / 4, one["undo"])
+    assert four["ddp_device"] == pytest.approx(models + one["gradients"] + working)
+
+
+def test_a_row_that_does_not_fit_a_device_is_named(small):
+    need = {row["row"]: row["memory"]["fsdp2_device"] for row in predict(small, None, Machine())["rows"]}
+    named = [warning.split()[0] for warning in predict(small, None, Machine(memory=need["dpo"]))["warnings"]]
+    assert set(named) >= {row for row, bytes_ in need.items() if bytes_ > need["dpo"]}
+    assert "dpo" not in named
+    assert "separate" in named
+
+
+def test_a_budget_of_time_is_that_of_all_devices_together(world, small):
+    spec = small.spec.model_copy(update={"budget": "60s"})
+    plan = Plan(Pipeline.of(spec), small.probe, 1.0, small.output, small.cache)
+    assert predict(plan, None, Machine(devices=2, flops_per_second=1e9))["budget"] == 60 * 2 * 1e9
+    with pytest.raises(SpecError, match="60s is a time.*--flops-per-second"):
+        predict(plan, None, Machine())
+
+
+def test_what_is_not_known_is_shown_as_a_dash_with_the_flag_that_tells_it(small):
+    def shown(machine: Machine) -> str:
+        console = Console(width=250, file=io.StringIO(), record=True)
+        found = predict(small, None, machine)
+        console.print(table_of(found), *notes_of(found), sep="\n")
+        return console.export_text()
+
+    text = shown(Machine())
+    assert "devices: -, cost -" in text.replace("\n", " ")
+    assert "--flops-per-second" in text
+    assert "--price-per-hour" in text
+    text = shown(Machine(flops_per_second=1e9, price_per_hour=1.0))
+    assert "devices: -" not in text
+    assert "--bytes-per-second" in text
+    assert "--price-per-hour" not in text
+
+
+def test_a_budget_too_small_for_the_large_model_says_how_much_it_takes(small, tmp_path):
+    LLAMA_3_70B.save_pretrained(tmp_path)
+    with pytest.raises(BudgetError, match=r"1e\+12 FLOPs is too small for this base: separate needs [\d.]+e\+1\d"):
+        predict(small, str(tmp_path / "config.json"), Machine())
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda folder: None, "has no config.json"),
+        (lambda folder: (folder / "config.json").write_text("{"), "no configuration of a model can be read"),
+        (lambda folder: (folder / "config.json").write_text('{"model_type": "nothing"}'), "no configuration"),
+        (lambda folder: MixtralConfig(num_hidden_layers=1).save_pretrained(folder), "Only dense models"),
+    ],
+)
+def test_a_configuration_that_cannot_be_used(small, tmp_path, write: Callable[[Path], object], message: str):
+    write(tmp_path)
+    with pytest.raises(ModelError, match=message):
+        predict(small, str(tmp_path), Machine())
+
+
+def test_a_context_that_is_too_short_for_the_bench(small, tmp_path):
+    LlamaConfig(**SMALL, max_position_embeddings=20).save_pretrained(tmp_path)
+    with pytest.raises(SpecError, match=r"make 22 tokens, more than the context of .* \(20\)"):
+        predict(small, str(tmp_path), Machine())
+
+
+def test_the_command_plans_70b_in_little_memory_and_few_seconds(world, environment, tmp_path):
+    LLAMA_3_70B.save_pretrained(tmp_path)
+    code = (
+        "import resource, sys, time; from zoo_harness import predict; from zoo_harness.cli import main; "
+        "whole = predict.predict; began = []\n"
+        "def timed(*given):\n    began.append(time.monotonic()); found = whole(*given)\n"
+        "    print(time.monotonic() - began[0], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "
+        "file=sys.stderr); return found\n"
+        "predict.predict = timed; main()"
+    )
+    flags = ["--algorithms", "sft", "--output", str(tmp_path / "out"), "--set", "tasks=[]", "--json"]
+    flags += ["--budget", "1e19", "--base-config", str(tmp_path), "--devices", "16", "--flops-per-second", "4e14"]
+    command = [sys.executable, "-c", code, "plan", str(world / "spec.yaml"), *flags]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["target"]["parameters"] == 70_553_706_496
+    assert found["machine"]["devices"] == 16
+    sft = found["rows"][0]
+    assert sft["memory"]["weights"] == pytest.approx(4 * 70_553_706_496, rel=1e-6)
+    assert sft["updates"] > 0
+    seconds, size = map(float, done.stderr.splitlines()[-1].split())
+    assert size < 2 * 2**30
+    assert seconds < 30
+
+
+def test_the_command_ends_with_one_sentence_for_a_configuration_that_is_not_there(zoo, world, tmp_path):
+    done = zoo("plan", world / "spec.yaml", "--algorithms", "sft", "--base-config", "./none", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "./none: no configuration of a model can be read there" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def _train(name: str, run: Run, updates: int | None, **settings: Any) -> None:
+    from zoo_harness.settings import configure
+
+    class Few(Run):
+        def updates(self, most: int | None = None) -> Iterator[int]:
+            yield from super().updates(updates or most)
+
+    algorithm = plugins().algorithm(name)
+    for _ in algorithm.load_train()(configure(algorithm, settings), Few(run._session)):
+        pass
+
+
+def _materials(plan: Plan, base: Path) -> Any:
+    return probe.Materials(plan.spec.model_copy(update={"base": str(base)}))
+
+
+def _opened(plan: Plan, base: Path) -> tuple[Any, Any]:
+    return _materials(plan, base), probe.load_policy(base).train()
