@@ -48,13 +48,15 @@ class Plugins:
         self.commands: dict[str, Command] = {}
         self.executors: dict[str, Executor] = {}
         self._owner: dict[tuple[str, str], Plugin] = {}
-        for entry in sorted(found, key=lambda entry: (entry.name, _distribution(entry))):
-            self._load(entry, block)
+        described = [(_describe(entry), entry) for entry in found]
+        # A distribution may be seen twice on sys.path: the first is the one that is imported.
+        unique = {(plugin.name, plugin.distribution): (plugin, entry) for plugin, entry in reversed(described)}
+        for _, (plugin, entry) in sorted(unique.items()):
+            self._load(plugin, entry, block)
         for table in ("algorithms", "tasks", "commands", "executors"):
             setattr(self, table, dict(sorted(getattr(self, table).items())))
 
-    def _load(self, entry: EntryPoint, block: Collection[str]) -> None:
-        plugin = Plugin(entry.name, _distribution(entry), _version(entry), entry.value)
+    def _load(self, plugin: Plugin, entry: EntryPoint, block: Collection[str]) -> None:
         self.plugins.append(plugin)
         if entry.name in block:
             plugin.status, plugin.reason = "blocked", "not wanted in this process"
@@ -182,8 +184,7 @@ class _Rejected(PluginError):
 
 def load(block: Collection[str] = ()) -> Plugins:
     """Load the installed plugins, but for the entry points named in `block`."""
-    unique = {(entry.name, _distribution(entry)): entry for entry in reversed(entry_points(group=GROUP))}
-    return Plugins(list(unique.values()), block)
+    return Plugins(entry_points(group=GROUP), block)
 
 
 @cache
@@ -192,9 +193,6 @@ def plugins() -> Plugins:
     return load()
 
 
-def _distribution(entry: EntryPoint) -> str:
-    return entry.dist.name if entry.dist else "?"
-
-
-def _version(entry: EntryPoint) -> str:
-    return entry.dist.version if entry.dist else "?"
+def _describe(entry: EntryPoint) -> Plugin:
+    metadata = entry.dist.metadata if entry.dist else {"Name": "?", "Version": "?"}  # parsed anew at each access
+    return Plugin(entry.name, metadata["Name"], metadata["Version"], entry.value)
