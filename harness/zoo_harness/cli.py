@@ -182,6 +182,10 @@ def plan(
     from zoo_harness.show import plan_table
 
     read = _spec(context)
+    if base_config is not None:
+        from zoo_harness.sizes import read_config, sizes_of
+
+        sizes_of(read_config(base_config))  # what is wrong with it is told before anything is measured
     known = (devices, device_memory, flops_per_second, bytes_per_second, price_per_hour)
     ready = make_plan(read, output)
     if base_config is not None or any(value is not None for value in known):
