@@ -5,6 +5,8 @@
 #   make test                             all tests;  ARGS="plugins/ppo -k clip" for some of them
 #   make lint                             style and types
 #   make mutants                          break each line of every loss and see a test go red
+#   make benchmark                        speed, beside TRL as well; see tests/benchmarks/README.md
+#   make parity                           the environments that TRL runs in, apart from .venv
 #   make venv | clean                     only the set-up | remove it, and the caches (never results)
 #
 # HF_HUB_OFFLINE=0 make bench ARGS=...    lets models and data sets come from the hub
@@ -20,7 +22,7 @@ OMP_NUM_THREADS ?= 1
 HF_HUB_OFFLINE ?= 1
 export OMP_NUM_THREADS HF_HUB_OFFLINE
 
-.PHONY: help bench test lint mutants venv install clean
+.PHONY: help bench test lint mutants benchmark parity venv install clean
 
 help:  # the comment at the top of this file
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -39,6 +41,18 @@ lint: venv
 mutants: venv
 	.venv/bin/python tests/mutation.py $(ARGS)
 
+benchmark: venv parity
+	.venv/bin/pytest tests/benchmarks $(ARGS)
+	.venv/bin/python tests/benchmarks/table.py
+
+parity: .parity/trl-1.16/installed .parity/trl-1.12/installed
+
+.parity/%/installed: tests/parity/%.txt constraints.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip --disable-pip-version-check install --constraint constraints.txt torch
+	$(@D)/bin/python -m pip --disable-pip-version-check install --constraint constraints.txt --requirement $<
+	@touch $@
+
 # .venv/inputs holds what the last complete installation was made from; a new plugin folder changes it, too.
 venv:
 	@cksum $(INPUTS) | cmp -s - .venv/inputs || $(MAKE) --no-print-directory install
@@ -53,5 +67,5 @@ install:
 	@cksum $(INPUTS) > .venv/inputs
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf .venv .parity .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

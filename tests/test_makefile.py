@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PARITY = "tests/parity/*.txt"
 PROJECTS = ["plugins/*/pyproject.toml", "harness/pyproject.toml", "leaderboard/pyproject.toml"]
 PYTHON = """#!/bin/sh
 echo "$@" >> "$CALLS"
 case "$*" in
-    *"-m venv .venv"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python && cp "$0" .venv/bin/pytest ;;
+    *"-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && cp "$0" "$3/bin/pytest" ;;
     *"$FAILING"*) exit 1 ;;
 esac
 """
@@ -22,7 +23,7 @@ esac
 @pytest.fixture
 def tree(tmp_path):
     """Return a copy of what the Makefile reads, beside a stand-in for Python."""
-    for pattern in ["Makefile", "constraints.txt", "pyproject.toml", *PROJECTS]:
+    for pattern in ["Makefile", "constraints.txt", "pyproject.toml", *PROJECTS, PARITY]:
         for path in ROOT.glob(pattern):
             copy = tmp_path / path.relative_to(ROOT)
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -88,3 +89,15 @@ def test_an_old_or_missing_python_is_refused_in_plain_words(tree):
 def test_arguments_reach_pytest(tree):
     _, _, calls = make(tree, "test", "ARGS=plugins/ppo -k clip")
     assert calls[-1].endswith(" plugins/ppo -k clip")
+
+
+def test_parity_is_an_environment_for_each_file_of_requirements_under_the_same_constraints(tree):
+    status, said, calls = make(tree, "parity")
+    assert status == 0, said
+    installs = [call for call in calls if " install " in call]
+    names = {path.stem for path in tree.glob(PARITY)}
+    assert {call.split()[-1] for call in calls if "-m venv" in call} == {f".parity/{name}" for name in names}
+    assert [call.split()[-1] for call in installs[::2]] == ["torch"] * len(names)
+    assert {call.split()[-1] for call in installs[1::2]} == {f"tests/parity/{name}.txt" for name in names}
+    assert all("--constraint constraints.txt" in call for call in installs)
+    assert make(tree, "parity")[2] == []

@@ -1,6 +1,4 @@
-"""Measure what the meter costs: calls times cost per call, against the time of an update.
-
-    python tests/bench_meter.py
+"""What the meter costs: calls times cost per call, against the time of an update.
 
 A/B timing cannot resolve 1 % on a machine that does other things too, so the cost of one metered call over a plain
 one is measured by itself and multiplied by the calls of a training update of an 0.8 M-parameter model.
@@ -38,29 +36,19 @@ def excess(plain: nn.Linear, metered: nn.Linear, x: torch.Tensor) -> float:
     return seconds(step(metered), CALLS) - seconds(step(plain), CALLS)
 
 
-def main() -> None:
-    """Print the share of an update that metering takes."""
+def test_metering_takes_at_most_one_percent_of_an_update(benchmark, record):
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
     model = tiny_policy(hidden_size=128, intermediate_size=384, num_hidden_layers=4, num_attention_heads=4)
     Meter().attach(model, "policy")
-    parameters = sum(weight.numel() for weight in model.parameters())
     layers = sum(isinstance(part, MeteredLinear) for part in model.modules())
     tokens = torch.randint(6, 30, (16, 64))
-
-    def update() -> None:
-        model(tokens).logits.square().mean().backward()
-
-    whole = seconds(update, 30)
+    benchmark.pedantic(lambda: model(tokens).logits.square().mean().backward(), rounds=30)
     plain, metered = nn.Linear(8, 8), nn.Linear(8, 8)
     Meter().attach(metered, "policy")
-    x = torch.randn(2, 8, requires_grad=True)
-    linear = excess(plain, metered, x)
+    one_call = excess(plain, metered, torch.randn(2, 8, requires_grad=True))
+    torch.set_num_threads(before)
     # Attention does the same bookkeeping as a layer: one charge, one hook.
-    share = (layers + model.config.num_hidden_layers) * linear / whole
-    print(f"{parameters / 1e6:.2f} M parameters, {layers} linear layers: one update {whole * 1e3:.1f} ms")
-    print(f"one metered call, forward and backward, costs {linear * 1e6:.1f} us more")
-    print(f"share of an update: {share:.2%} ({'within' if share <= ALLOWED else 'ABOVE'} {ALLOWED:.0%})")
-
-
-if __name__ == "__main__":
-    main()
+    share = (layers + model.config.num_hidden_layers) * one_call / min(benchmark.stats.stats.data)
+    record("meter", "of an update", share=float(f"{share:.2g}"))
+    assert share <= ALLOWED

@@ -1,21 +1,20 @@
 """Measure the memory that PPO takes in each arrangement of its models, with a random Llama of 26 M parameters.
 
-    python tests/bench_memory.py
+    python tests/benchmarks/memory.py
 
 Each arrangement is a process of its own, whose highest resident memory is compared with that of one that imports the
 same and trains nothing. What the ledger counts (weights; weights, gradients and states of the optimizer) stands beside.
 """
 
 import json
-import resource
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import peft  # noqa: F401  # imported late by the core; here it belongs to what every process imports
 import torch
+from measure import apart, peak_bytes
 from zoo_ppo.config import PPOConfig
 from zoo_ppo.train import train
 
@@ -39,7 +38,7 @@ def measure(name: str) -> dict[str, float]:
     """Train for a few updates in this process; return what the ledger and the operating system say."""
     torch.set_num_threads(1)
     if name == NOTHING:
-        return {"peak": peak()}
+        return {"peak": peak_bytes()}
     policy = tiny_policy(**SHAPE)
     scorer = scorer_from(policy, seed=0)
     if name == "lora":  # the reward model is an adapter on the same base, too
@@ -56,27 +55,15 @@ def measure(name: str) -> dict[str, float]:
     next(training)
     report = session.ledger.report()
     names = ("models_resident", "parameter_bytes", "training_bytes")
-    return {"peak": peak(), "seconds": seconds, **{name: report[name] for name in names}}
-
-
-def peak() -> int:
-    """Highest resident memory of this process so far, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def measured_apart() -> Iterator[tuple[str, dict[str, float]]]:
-    """Measure each row in a new process."""
-    for name in (NOTHING, *ROWS):
-        done = subprocess.run([sys.executable, __file__, name], capture_output=True, text=True, check=True)
-        yield name, json.loads(done.stdout)
+    return {"peak": peak_bytes(), "seconds": seconds, **{name: report[name] for name in names}}
 
 
 def main() -> None:
     """Print the table."""
-    (_, nothing), *rows = measured_apart()
+    nothing, *found_of_rows = [apart(Path(__file__), name) for name in (NOTHING, *ROWS)]
     print("| models | resident | weights | with gradients and AdamW | measured peak | seconds an update |")
     print("|---|---|---|---|---|---|")
-    for name, found in rows:
+    for name, found in zip(ROWS, found_of_rows, strict=True):
         weights, training, highest = (
             f"{some / 2**20:.0f} MiB"
             for some in (found["parameter_bytes"], found["training_bytes"], found["peak"] - nothing["peak"])

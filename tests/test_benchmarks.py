@@ -1,0 +1,33 @@
+"""The READMEs say of speed what the benchmarks found."""
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).with_name("benchmarks")
+TABLE = runpy.run_path(str(FOLDER / "table.py"))
+
+
+@pytest.mark.parametrize(("path", "name", "make"), TABLE["TABLES"], ids=[name for _, name, _ in TABLE["TABLES"]])
+def test_a_table_is_made_from_the_results(path, name, make):
+    text = path.read_text()
+    assert text.count(TABLE["BEGIN"].format(name)) == text.count(TABLE["END"].format(name)) == 1
+    assert TABLE["between"](text, name, make(json.loads((FOLDER / "results.json").read_text()))) == text
+
+
+def test_no_row_of_the_results_is_left_out():
+    results = json.loads((FOLDER / "results.json").read_text())
+    assert results["trl"].keys() <= TABLE["SPEED"].keys()
+    assert results["sampling"].keys() <= TABLE["SAMPLING"].keys()
+
+
+def test_a_ratio_is_written_with_its_spread():
+    assert TABLE["times"]({"median": 3.14, "least": 2.0, "most": 4.56}) == "**3.1** (2 to 4.6)"
+
+
+def test_only_what_is_between_the_markers_is_replaced():
+    begin, end = TABLE["BEGIN"].format("x"), TABLE["END"].format("x")
+    new = TABLE["between"](f"before\n{begin}\nold\n{end}\nafter\n", "x", ["new"])
+    assert new == f"before\n{begin}\n\nnew\n\n{end}\nafter\n"
