@@ -46,6 +46,7 @@ class Materials:
         """Where the bench made its own preferences."""
         self.half = half
         """Whose half of the preferences this is, where the judge is trained on the other."""
+        self._kept: dict[Kind, tuple[int, list[DataRow], int]] = {}
         if spec.folder and spec.folder not in sys.path:
             # Where `module:function` rewards are. Last, so that no file there can stand in for a library.
             sys.path.append(spec.folder)
@@ -72,7 +73,18 @@ class Materials:
         return self.rows_and_dropped(kind, seed)[0]
 
     def rows_and_dropped(self, kind: Kind, seed: int) -> tuple[list[DataRow], int]:
-        """Rows for a seed, and how many were dropped because their prompt is too long."""
+        """Rows for a seed, and how many were dropped because their prompt is too long.
+
+        Those of the first seed asked for are kept: a probe reads all seeds and measures every algorithm with one.
+        """
+        kept = self._kept.get(kind)
+        if kept is None or kept[0] != seed:
+            kept = seed, *self._read(kind, seed)
+            self._kept.setdefault(kind, kept)
+        _, rows, dropped = kept
+        return list(rows), dropped
+
+    def _read(self, kind: Kind, seed: int) -> tuple[list[DataRow], int]:
         limit = getattr(self.spec.limits, LIMITS[kind]) if kind in LIMITS else None
         if kind == "preferences" and self.pairs:
             return self._made(PAIRS)[:limit], 0
