@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,23 @@ from transformers import (
     Qwen2Config,
 )
 from zoo_harness import probe
+from zoo_harness.figures import stage_flops
 from zoo_harness.jobs import Job
+from zoo_harness.label_pairs import labelled
 from zoo_harness.pipeline import Pipeline
 from zoo_harness.plan import Plan
 from zoo_harness.predict import Machine, Scale, notes_of, predict, table_of
 from zoo_harness.sizes import read_config, sizes_of
-from zoo_harness.spec import read
+from zoo_harness.spec import LabelPairs, read
 from zoo_harness.trace import Held, Tracer
 
+from zoo_core.calibration import calibrate
 from zoo_core.errors import BudgetError, ModelError, SpecError
 from zoo_core.ledger import Ledger
 from zoo_core.meter import Meter
 from zoo_core.models import scorer_from
 from zoo_core.plugins import plugins
+from zoo_core.reward import load_reward
 from zoo_core.run import Run
 from zoo_core.testing import tiny_policy, tiny_session, tiny_tokenizer
 
@@ -337,6 +342,31 @@ def test_weights_are_not_held_and_layers_are_told_apart():
     # gate, its silu and up, which the product reads, and the product, which the layer down reads
     assert found["layer/0/2/inner"] == 4 * 10 * 64 * 4
     assert found.total() < 2 * 2 * 30 * 10 * 64 * 4  # no weights: of a layer alone they are 10,240 numbers
+
+
+def test_the_calibration_that_is_planned_is_the_one_that_is_done(small):
+    base = Path(small.probe["base_path"])
+    materials, policy = _opened(small, base)
+    session = probe._session(materials, policy, "preferences")
+    session.rows = materials.signals(("prompts",), 0)
+    calibrate(Run(session))
+    # Other batches have other prompts and answers.
+    assert stage_flops(small)["calibration preferences"] == pytest.approx(session.ledger.flops, rel=0.05)
+
+
+def test_the_pairs_that_are_planned_are_those_that_are_made(world, tmp_path):
+    (world / "finer.py").write_text(
+        "def letters(samples):\n    return [float(sum(map(ord, s.response))) for s in samples]"
+    )
+    wanted = {"annotator": "finer:letters", "pairs": 300}
+    plan = measured(world, save(tmp_path, **SMALL), algorithms=[ROWS[1]], preferences=wanted, reward=None)
+    materials, policy = _opened(plan, tmp_path)
+    session = probe._session(materials, policy, None)
+    session.rows = materials.signals(("prompts",), 0)
+    for _ in islice(labelled(Run(session), LabelPairs(**wanted), load_reward("finer:letters")), 300):
+        pass
+    # Batches are whole; the plan has the share of the last that is needed.
+    assert 0.75 < stage_flops(plan)["pairs"] / session.ledger.flops < 1.05
 
 
 def test_time_and_cost_follow_from_the_devices(small, large):

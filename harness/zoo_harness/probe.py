@@ -225,30 +225,45 @@ def _measure(
 
 
 def _measure_samples(materials: Materials, spec: Spec, rewards: list[str]) -> dict[str, dict[str, Any]]:
-    """Sample, and score, one batch; return by reward what calibrating it takes, and under "pairs" what they do."""
+    """Return by reward what calibrating it takes, and under "pairs" what labelling them does, by one batch of each."""
     found = {}
     for reward in rewards:
-        cost = _sample(materials, reward, 1)
-        found[f"calibration {reward}"] = {"loops": [{"most": SAMPLES / BATCH, **cost}]}
+        sampling = _Sampling(materials, reward)
+        rollout = sampling.run.sample(sampling.run.prompts.batch(0, BATCH))
+        sampling.run.reward(rollout.samples)
+        found[f"calibration {reward}"] = sampling.cost(SAMPLES / BATCH)
     if isinstance(spec.preferences, LabelPairs):
-        cost = _sample(materials, None, 2)  # the annotator stands for people: what it computes is free
-        found["pairs"] = {"loops": [{"most": spec.preferences.pairs / BATCH, **cost}]}
+        sampling, made = _Sampling(materials, None), 0
+        for _ in labelled(sampling.run, spec.preferences, load_reward(spec.preferences.annotator)):
+            if made and sampling.engine.calls > 1:  # all pairs of the batches before are made
+                break
+            made += 1
+        batches = sampling.engine.calls
+        found["pairs"] = sampling.cost(spec.preferences.pairs / made * max(1, batches - 1) / batches)
     return found
 
 
-def _sample(materials: Materials, reward_ref: str | None, times: int) -> dict[str, Any]:
-    session = _session(materials, load_policy(materials.base), reward_ref)
-    session.rows = materials.signals(("prompts",), 0)
-    tracer = _trace(materials, session, reward_ref)
-    engine = session.engine = WatchedEngine(session.engine)
-    run, began = Run(session), time.perf_counter()
-    rollout = run.sample(run.prompts.batch(0, BATCH).repeat(times))
-    if reward_ref:
-        run.reward(rollout.samples)
-    seconds = time.perf_counter() - began
-    parts = mean_of([tracer.parts])
-    flops = float(session.ledger.flops)
-    return {"flops": flops, "seconds": seconds, "parts": parts, "sampling_steps": engine.steps}
+class _Sampling:
+    """Sampling the base outside of training, measured."""
+
+    def __init__(self, materials: Materials, reward_ref: str | None) -> None:
+        self.session = _session(materials, load_policy(materials.base), reward_ref)
+        self.session.rows = materials.signals(("prompts",), 0)
+        self.tracer = _trace(materials, self.session, reward_ref)
+        self.engine = self.session.engine = WatchedEngine(self.session.engine)
+        self.run = Run(self.session)
+        self.began = time.perf_counter()
+
+    def cost(self, times: float) -> dict[str, Any]:
+        """Return what was done as a loop that is done so many times."""
+        loop = {
+            "most": times,
+            "flops": float(self.session.ledger.flops),
+            "seconds": time.perf_counter() - self.began,
+            "parts": mean_of([self.tracer.parts]),
+            "sampling_steps": self.engine.steps,
+        }
+        return {"loops": [loop]}
 
 
 def _session(materials: Materials, policy: PreTrainedModel, reward_ref: str | None) -> Session:

@@ -228,6 +228,7 @@ class WatchedEngine:
 
     def __init__(self, engine: RolloutEngine) -> None:
         self._engine = engine
+        self.calls = 0
         self.cached_tokens = 0
         """Rows times the longest sequence: tokens in the key-value cache, at most."""
         self.rows = 0
@@ -256,6 +257,7 @@ class WatchedEngine:
             pad=pad,
             generator=generator,
         )
+        self.calls += 1
         self.steps += sampled[0].shape[1]
         self.rows = max(self.rows, len(prompts))
         self.cached_tokens = max(self.cached_tokens, len(prompts) * (prompts.tokens.shape[1] + response_tokens))
