@@ -1,5 +1,7 @@
 """Which job is started when: by a place that only pretends to run processes."""
 
+import errno
+import fcntl
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +11,7 @@ from zoo_harness import scheduler
 from zoo_harness.jobs import Job, Outcome
 from zoo_harness.scheduler import BUSY, Exit
 
+from zoo_core.errors import StorageError
 from zoo_core.storage import write_json
 
 
@@ -102,6 +105,19 @@ def test_a_job_whose_holder_is_gone_is_taken_over(tmp_path):
     ended = run(place, [job], watch=lambda running: lock.release(force=True))
     assert place.started == ["a"]
     assert ended["a"].status == "ok"
+
+
+def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
+    """A lock that is a mere file would outlive its holder, or be taken from one that lives."""
+
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    place = Pretended()
+    with pytest.raises(StorageError, match=r"/a: no file can be locked here \(.*not implemented\)\. Give an --output"):
+        run(place, jobs_of(tmp_path, a=()))
+    assert place.started == []
 
 
 def test_a_failure_in_another_bench_is_believed(tmp_path):
