@@ -1,13 +1,20 @@
 """What a job process does before and around the work."""
 
 import errno
+import subprocess
+import sys
+import types
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from zoo_harness import worker
 from zoo_harness.jobs import Job, read_json
-from zoo_harness.worker import _begin, _disk_is_full
+from zoo_harness.scheduler import BUSY
+from zoo_harness.worker import _begin, _disk_is_full, _do
 
-from zoo_core.errors import StorageError
+from zoo_core.errors import SpecError, StorageError
 from zoo_core.storage import write_json
 
 
@@ -55,3 +62,63 @@ def test_a_file_where_a_folder_should_be_is_a_user_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"bench\.json: cannot be read"):
         read_json(tmp_path / "file" / "bench.json")
+
+
+@pytest.fixture
+def computing(monkeypatch) -> Callable[[Callable[[Job], Any]], None]:
+    """Say what a training job computes, in this process."""
+    monkeypatch.setattr(worker, "_prepare", lambda job: None)
+
+    def say(compute: Callable[[Job], Any]) -> None:
+        monkeypatch.setitem(sys.modules, "zoo_harness.train", types.SimpleNamespace(run=compute))
+
+    return say
+
+
+def test_what_is_computed_is_the_result(tmp_path, computing):
+    computing(lambda job: {"identity": job.identity, "answer": 42})
+    assert _do(job(tmp_path, "mine")) == 0
+    assert job(tmp_path, "mine").result() == {"identity": "mine", "answer": 42}
+
+
+@pytest.mark.parametrize(("error", "user"), [(SpecError("no such row"), True), (SystemExit("bye"), False)])
+def test_whatever_is_raised_is_written_down_and_whose_doing_it_was(tmp_path, computing, error, user, capsys):
+    def fail(job: Job) -> None:
+        raise error
+
+    computing(fail)
+    assert _do(job(tmp_path, "mine")) == 1
+    said = {True: "no such row", False: "SystemExit: bye"}[user]
+    assert job(tmp_path, "mine").failure() == {"identity": "mine", "user": user, "error": said}
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("file", "code"), [("result.json", 0), ("failure.json", 1)])
+def test_what_another_bench_has_tried_meanwhile_is_not_tried_again(tmp_path, computing, file, code):
+    computing(lambda job: pytest.fail("computed again"))
+    write_json(tmp_path / file, {"identity": "mine", "user": False, "error": "no"})
+    assert _do(job(tmp_path, "mine")) == code
+    assert not (tmp_path / "begun.json").exists()
+
+
+def test_a_job_that_is_held_elsewhere_is_left_alone_or_waited_for(tmp_path):
+    mine = job(tmp_path, "mine")
+    code = "import sys; from zoo_harness.worker import main; main(sys.argv[1])"
+    with mine.lock():
+        done = subprocess.run([sys.executable, "-c", code, str(mine.write())], check=False)
+        assert done.returncode == BUSY
+        waiting = subprocess.Popen([sys.executable, "-m", "zoo_harness.cli", "job", str(mine.file)])
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(timeout=2)
+        write_json(mine.result_file, {"identity": "mine"})
+    assert waiting.wait(timeout=20) == 0
+    assert not (tmp_path / "begun.json").exists()
+
+
+def test_a_job_whose_needs_are_not_done_is_not_started(tmp_path):
+    first, second = job(tmp_path / "1", "first"), job(tmp_path / "2", "second")
+    command = [sys.executable, "-m", "zoo_harness.cli", "job", str(second.write()), str(first.write())]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"not started, because {first.file} is not done" in done.stderr
+    assert not (second.directory / "log.txt").exists()
