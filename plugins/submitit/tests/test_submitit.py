@@ -184,6 +184,17 @@ def test_a_wrong_option_is_refused_before_anything_is_submitted(tmp_path, option
     assert not job.directory.exists()
 
 
+def test_what_the_cluster_says_against_a_job_is_told_to_the_user(tmp_path, monkeypatch):
+    for command in ("srun", "sbatch"):
+        (tmp_path / command).write_text(
+            "#!/bin/bash\necho 'sbatch: error: invalid partition specified: gpu' >&2; exit 1"
+        )
+        (tmp_path / command).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(SpecError, match=rf"took no job; mend the options or lower --workers\.(?s:.*){refusal}"):
+        on_the_cluster([job_that("is done", tmp_path)], tmp_path, cluster="auto", slurm_partition="gpu")
+
+
 def test_options_are_what_the_user_typed(tmp_path, monkeypatch):
     """Numbers and lists as such, times of SLURM as text."""
     given: dict[str, object] = {}

@@ -55,7 +55,10 @@ class Cluster:
     def start(self, job: Job) -> Submitted[int | None]:
         """Submit one."""
         self.executor.update_parameters(name=f"zoo-{job.title}-{job.seed}".replace(" ", "-"))
-        return self.executor.submit(Work(str(job.file)))
+        try:
+            return self.executor.submit(Work(str(job.file)))
+        except FailedJobError as error:  # what submitit makes of a command that failed
+            raise SpecError(f"the cluster took no job; mend the options or lower --workers. {error}") from error
 
     def pause(self, running: Sequence[Submitted[int | None]]) -> None:
         """Wait; submitit itself asks the cluster less and less often."""
