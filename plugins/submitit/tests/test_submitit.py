@@ -185,10 +185,9 @@ def test_a_wrong_option_is_refused_before_anything_is_submitted(tmp_path, option
 
 
 def test_what_the_cluster_says_against_a_job_is_told_to_the_user(tmp_path, monkeypatch):
+    refusal = "sbatch: error: invalid partition specified: gpu"
     for command in ("srun", "sbatch"):
-        (tmp_path / command).write_text(
-            "#!/bin/bash\necho 'sbatch: error: invalid partition specified: gpu' >&2; exit 1"
-        )
+        (tmp_path / command).write_text(f"#!/bin/bash\necho '{refusal}' >&2\nexit 1\n")
         (tmp_path / command).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     with pytest.raises(SpecError, match=rf"took no job; mend the options or lower --workers\.(?s:.*){refusal}"):
