@@ -261,6 +261,21 @@ def evaluate(
         Console().print(scores_table(scores))
 
 
+@app.command(hidden=True)
+def job(
+    file: Annotated[Path, typer.Argument(help="The job.json of one job of a bench.")],
+    needs: Annotated[list[Path] | None, typer.Argument(help="Those of the jobs it needs.")] = None,
+) -> None:
+    """Do one job, if those it needs are done: a line of the lists that `zoo bench --emit slurm` writes."""
+    from zoo_harness.jobs import of_file
+    from zoo_harness.worker import do, end
+
+    for need in needs or ():
+        if of_file(need).result() is None:
+            raise ZooError(f"{file}: not started, because {need} is not done. See log.txt beside it.")
+    end(do(of_file(file), wait=True))
+
+
 @app.command()
 def leaderboard(
     folder: Annotated[Path, typer.Argument(help="A folder that `zoo bench` wrote.")],
