@@ -90,7 +90,7 @@ def test_a_batch_holds_the_rows_that_were_drawn():
     assert list(feed().batch(4, 3).texts) == texts
     pairs = feed("preferences").batch(4, 3)
     drawn = feed("preferences").take(4, 3)
-    for row, chosen, rejected in zip(drawn, pairs.chosen.responses, pairs.rejected.responses, strict=True):
+    for row, chosen, rejected in zip(drawn, *pairs.responses.chunk(2), strict=True):
         assert ENCODER.decode(chosen.tolist()) == row.chosen[0]["content"]
         assert ENCODER.decode(rejected.tolist()) == row.rejected[0]["content"]
     demonstrations = feed("demonstrations").batch(4, 3)

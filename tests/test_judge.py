@@ -51,7 +51,8 @@ def test_answers_of_one_token_cost_one_look_at_the_question():
         return ledger.flops
 
     assert cost(["a", "b", "c", "d"]) == cost(["a"])
-    assert cost(["ab", "b"]) > 1.9 * cost(["a", "b"])
+    # The question is read once for all answers; "ab" adds its own token, at a question of 8 tokens and more.
+    assert cost(["a", "b"]) < cost(["ab", "b"]) < 1.3 * cost(["a", "b"])
 
 
 def test_a_judge_writes_its_greedy_answer_and_samples_by_the_seed():

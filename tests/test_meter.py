@@ -17,9 +17,10 @@ from transformers import (
 )
 
 from zoo_core.audit import ExactCounter
+from zoo_core.decoding import sample_cached
 from zoo_core.meter import Meter, MeteredLinear
 from zoo_core.models import scorer_from
-from zoo_core.rollout import response_logprobs, sample_cached
+from zoo_core.rollout import response_logprobs
 from zoo_core.testing import tiny_encoder, tiny_policy
 
 TOKENS = torch.randint(6, 37, (3, 11), generator=torch.Generator().manual_seed(0))

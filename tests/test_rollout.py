@@ -65,9 +65,9 @@ def test_neither_cache_nor_neighbours_change_a_sampled_token(policy, temperature
     prompts = tiny_encoder().prompts([*TEXTS, *TEXTS * 5, "b", "abcdefgh", "cc cc c", "b", "a", "zz!"])
     tokens, _ = sample(policy, prompts, length=12, temperature=temperature)
     ended = (tokens == EOS).any(1).float().mean()
-    assert 0.2 < ended < 1 or temperature > 1
-    uniform = torch.rand(len(prompts), 12, generator=generator())
-    assert torch.equal(tokens, sample_plainly(policy, prompts, 12, temperature, uniform))
+    assert 0 < ended < 1
+    uniform = torch.rand(12, len(prompts), generator=generator())
+    assert torch.equal(tokens, sample_plainly(policy, prompts, 12, temperature, uniform.T))
 
 
 def test_a_token_is_drawn_as_often_as_it_is_likely():

@@ -5,7 +5,7 @@ on the left; a row that has ended leaves the batch. Random numbers are drawn for
 becomes does not depend on when its neighbours end.
 """
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -35,12 +35,13 @@ def sample_cached(
     size = len(prompts.tokens), response_tokens
     tokens = torch.full(size, pad, device=prompts.tokens.device)
     logprobs = torch.zeros(size, device=prompts.tokens.device)
-    uniform = torch.rand(size, generator=generator, device=prompts.tokens.device)
-    reader = (PackedReader if packs(policy) else PaddedReader)(policy, prompts, response_tokens)
+    # By step and row, so that a longer limit changes no token before it.
+    uniform = torch.rand(size[::-1], generator=generator, device=prompts.tokens.device)
+    reader = reader_of(policy, prompts, response_tokens)
     logits, rows = reader.prompts(), torch.arange(size[0], device=tokens.device)
     running = torch.ones_like(rows, dtype=torch.bool)
     for step in range(response_tokens):
-        token, logprob = choose(logits.float(), uniform[rows, step], temperature)
+        token, logprob = choose(logits.float(), uniform[step, rows], temperature)
         tokens[rows, step] = token.masked_fill(~running, pad)
         logprobs[rows, step] = logprob.masked_fill(~running, 0.0)
         running = running & (token != eos)
@@ -73,17 +74,9 @@ def choose(
     return token.squeeze(1), logprobs.gather(1, token).squeeze(1)
 
 
-class Reader(Protocol):
-    """Reads tokens behind those it has read, and returns the logits of the next."""
-
-    def prompts(self) -> Float[Tensor, "B V"]:
-        """Read the prompts."""
-
-    def next(self, tokens: Int[Tensor, " B"]) -> Float[Tensor, "B V"]:
-        """Read one token more of each row."""
-
-    def keep(self, rows: Bool[Tensor, " B"]) -> None:
-        """Forget the other rows."""
+def reader_of(policy: PreTrainedModel, prompts: Prompts, response_tokens: int) -> "PackedReader | PaddedReader":
+    """Return what reads these prompts and up to so many tokens behind them."""
+    return (PackedReader if packs(policy) else PaddedReader)(policy, prompts, response_tokens)
 
 
 class PackedReader:
@@ -94,7 +87,7 @@ class PackedReader:
         lengths = prompts.attention.sum(1)
         ids = [row[len(row) - length :] for row, length in zip(prompts.tokens.tolist(), lengths.tolist(), strict=True)]
         self.packing = Packing.of([(row, ()) for row in ids], prompts.tokens.device)
-        ends = self.packing.reads
+        ends = self.packing.ends
         # Where each token of each prompt stands; what is behind a prompt's end is hidden by the mask.
         columns = torch.arange(prompts.tokens.shape[1] + response_tokens, device=ends.device)
         places = (ends.unsqueeze(1) - lengths.unsqueeze(1) + 1 + columns).clamp(max=self.packing.tokens.shape[1] - 1)
@@ -103,7 +96,7 @@ class PackedReader:
     def prompts(self) -> Float[Tensor, "B V"]:
         """Read each different prompt once."""
         out = self.policy(
-            **self.packing.inputs, past_key_values=self.cache, use_cache=True, logits_to_keep=self.packing.reads
+            **self.packing.inputs, past_key_values=self.cache, use_cache=True, logits_to_keep=self.packing.ends
         )
         return out.logits[0]  # type: ignore[no-any-return]
 

@@ -59,30 +59,21 @@ class Encoder:
 
     def prompts(self, texts: Sequence[Text]) -> Prompts:
         """Pad prompts on the left to the longest of them."""
-        ids = [self.prompt(text) for text in texts]
-        width = max(map(len, ids))
-        tokens = torch.full((len(ids), width), self.tokenizer.pad_token_id)
-        attention = torch.zeros_like(tokens, dtype=torch.bool)
-        for row, one in enumerate(ids):
-            tokens[row, width - len(one) :] = torch.tensor(one)
-            attention[row, width - len(one) :] = True
-        return Prompts(tokens.to(self.device), attention.to(self.device), tuple(texts))
+        rows = [(self.prompt(text), ()) for text in texts]
+        padded = Responses.of(rows, self.tokenizer.pad_token_id, self.device)
+        return Prompts(padded.tokens, padded.attention, tuple(texts))
 
     def responses(self, pairs: Sequence[tuple[Text, Text]], ended: Sequence[bool] | None = None) -> Responses:
         """Join prompts (padded on the left) and their responses (padded on the right).
 
         `ended` tells of sampled responses which of them the policy ended itself; the others get no EOS.
         """
-        prompts = self.prompts([prompt for prompt, _ in pairs])
         ends = ended or [True] * len(pairs)
-        ids = [self.response(prompt, answer, ended=end) for (prompt, answer), end in zip(pairs, ends, strict=True)]
-        width = max(map(len, ids))
-        tokens = torch.full((len(ids), width), self.tokenizer.pad_token_id)
-        mask = torch.zeros_like(tokens, dtype=torch.bool)
-        for row, one in enumerate(ids):
-            tokens[row, : len(one)] = torch.tensor(one)
-            mask[row, : len(one)] = True
-        return Responses.join(prompts, tokens.to(self.device), mask.to(self.device))
+        rows = [
+            (self.prompt(prompt), self.response(prompt, answer, ended=end))
+            for (prompt, answer), end in zip(pairs, ends, strict=True)
+        ]
+        return Responses.of(rows, self.tokenizer.pad_token_id, self.device)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of a response, special tokens left out."""

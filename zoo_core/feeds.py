@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -13,13 +13,6 @@ from zoo_core.ledger import Ledger
 from zoo_core.rollout import Prompts, Responses
 
 Feed = TypeVar("Feed", bound="_Feed")
-
-
-class Pairs(NamedTuple):
-    """Two responses to each prompt."""
-
-    chosen: Responses
-    rejected: Responses
 
 
 @dataclass(frozen=True)
@@ -82,11 +75,11 @@ class DemonstrationFeed(_Feed):
 class PreferenceFeed(_Feed):
     """Prompts with two answers."""
 
-    def batch(self, update: int, size: int) -> Pairs:
-        """Return `size` pairs."""
+    def batch(self, update: int, size: int) -> Responses:
+        """Return `size` chosen responses, and behind them the rejected ones in the same order."""
         rows = [row for row in self.take(update, size) if isinstance(row, Preference)]
-        chosen = self.encoder.responses([(row.prompt, row.chosen) for row in rows])
-        return Pairs(chosen, self.encoder.responses([(row.prompt, row.rejected) for row in rows]))
+        chosen = [(row.prompt, row.chosen) for row in rows]
+        return self.encoder.responses([*chosen, *((row.prompt, row.rejected) for row in rows)])
 
 
 @lru_cache(maxsize=64)

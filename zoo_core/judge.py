@@ -9,13 +9,13 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zoo_core.data import Text
-from zoo_core.decoding import sample_cached
+from zoo_core.decoding import reader_of, sample_cached
 from zoo_core.encoding import Encoder
 from zoo_core.errors import ModelError, SpecError
 from zoo_core.functional import masked_sum
 from zoo_core.ledger import Ledger
 from zoo_core.plugins import plugins
-from zoo_core.rollout import Responses, response_logprobs
+from zoo_core.rollout import response_logprobs
 
 Answers = TypeVar("Answers")
 Verdict = list[float] | None
@@ -93,9 +93,7 @@ class CausalJudge:
         found: list[Verdict] = []
         for start in range(0, len(questions), self.batch_size):
             prompts = encoder.prompts(questions[start : start + self.batch_size])
-            none = torch.zeros_like(prompts.attention[:, :0])
-            inputs = Responses.join(prompts, prompts.tokens[:, :0], none).inputs
-            logits = self.model(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1].float()
+            logits = reader_of(self.model, prompts, 1).prompts().float()
             found += logits.log_softmax(-1)[:, list(answers)].tolist()
         return found
 

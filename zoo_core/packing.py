@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 Row = tuple[Sequence[int], Sequence[int]]
@@ -35,6 +35,8 @@ class Packing:
     """Its position in its row."""
     reads: Int[Tensor, " R"]
     """Where the last shared token of each row stands, and then the row's own tokens; row behind row."""
+    ends: Int[Tensor, " B"]
+    """Where the last token of each row stands."""
     lengths: tuple[int, ...]
     """Lengths of the rows as attention sees them, ascending."""
     copies: Int[Tensor, " M"] | None
@@ -68,6 +70,7 @@ class Packing:
             tokens=torch.tensor([tokens], device=device),
             positions=torch.tensor([positions], device=device),
             reads=torch.tensor([place for row in reads for place in row], device=device),
+            ends=torch.tensor([row[-1] for row in reads], device=device),
             lengths=tuple(len(rows[row][0]) + len(rows[row][1]) for row in order),
             copies=None if alone else torch.tensor(copies, device=device),
             firsts=None if alone else torch.tensor(firsts, device=device),
@@ -105,12 +108,14 @@ class Packing:
         return (together if self.firsts is None else together.index_select(0, self.firsts)).unsqueeze(0), None
 
 
-def packs(model: PreTrainedModel) -> bool:
+def packs(model: nn.Module) -> bool:
     """Whether a model computes packed rows as it computes padded ones.
 
     It must hand its mask to transformers' attention functions, look back over the whole row and at nothing else.
     Others compute padded rows: the same numbers, later.
     """
+    if not isinstance(model, PreTrainedModel):
+        return False
     config = model.config.get_text_config()
     through_interface = config._attn_implementation == "sdpa" and type(model)._supports_attention_backend
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])

@@ -4,13 +4,18 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby, takewhile
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zoo_core.data import Preference, Text
 from zoo_core.errors import ModelError, SpecError
+from zoo_core.packing import Packing, Row, packs
 from zoo_core.plugins import plugins
 
 
@@ -85,6 +90,26 @@ def pair_accuracy(reward: Reward, pairs: Sequence[Preference]) -> float:
     return sum(won) / len(won)
 
 
+def row_scores(scorer: PreTrainedModel, rows: Sequence[Row]) -> Float[Tensor, " B"]:
+    """Score of each row, by a sequence classifier with one output; a causal one reads it at the row's last token."""
+    head = getattr(scorer, "score", None)
+    if not isinstance(head, nn.Module) or not packs(scorer):
+        ids = [torch.tensor([*shared, *own]) for shared, own in rows]
+        tokens = pad_sequence(ids, batch_first=True, padding_value=scorer.config.pad_token_id)
+        attention = pad_sequence([torch.ones_like(one) for one in ids], batch_first=True)
+        logits = scorer(input_ids=tokens.to(scorer.device), attention_mask=attention.to(scorer.device)).logits
+        return logits.squeeze(-1).float()  # type: ignore[no-any-return]
+    packing = Packing.of(rows, scorer.device)
+    every: list[Tensor] = []
+    # The classifier itself looks for one last token of each batch row, and a packed batch is one row.
+    hook = head.register_forward_hook(lambda _, __, scores: every.append(scores))
+    try:
+        scorer(**packing.inputs, use_cache=False)
+    finally:
+        hook.remove()
+    return every[0][0, packing.ends].squeeze(-1).float()
+
+
 class Scorer:
     """A sequence classifier with one output, reading text with its own tokenizer and template."""
 
@@ -110,11 +135,21 @@ class Scorer:
         """One score per sample, the same in whatever batch it is asked."""
         scores: list[float] = []
         for start in range(0, len(samples), self.batch_size):
-            ids = [self.encode(sample) for sample in samples[start : start + self.batch_size]]
-            batch = self.tokenizer.pad({"input_ids": ids}, padding_side="right", return_tensors="pt")
-            logits = self.model(**batch.to(self.model.device)).logits
-            scores += logits.squeeze(-1).float().tolist()
+            scores += row_scores(self.model, self.rows(samples[start : start + self.batch_size])).tolist()
         return scores
+
+    def rows(self, samples: Sequence[Sample]) -> list[Row]:
+        """Token ids of samples: what neighbours with the same prompt begin with alike, and the rest of each."""
+        found: list[Row] = []
+        for _, group in groupby(samples, key=lambda sample: sample.prompt):
+            ids = [self.encode(sample) for sample in group]
+            # What the first and the last in order begin with alike, all between them do; each keeps a token of its own.
+            alike = [
+                one for one, other in takewhile(lambda pair: pair[0] == pair[1], zip(min(ids), max(ids), strict=False))
+            ]
+            shared = alike[: min(map(len, ids)) - 1] if len(ids) > 1 else []
+            found += [(shared, one[len(shared) :]) for one in ids]
+        return found
 
     def encode(self, sample: Sample) -> list[int]:
         """Token ids of prompt and response together, ended by EOS, where the tokenizer has one, if the response ended.

@@ -9,13 +9,13 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
 from zoo_core.data import Text
 from zoo_core.functional import token_logprobs
-from zoo_core.packing import Packing, packs
+from zoo_core.packing import Packing, Row, packs
 from zoo_core.reward import Sample
 
 
@@ -47,7 +47,7 @@ class Responses:
     prompt_length: int
     """P: columns that belong to the prompts."""
     mask: Bool[Tensor, "B T"]
-    """True on response tokens up to and including EOS."""
+    """True on response tokens up to and including EOS: the first ones of each row."""
 
     @classmethod
     def join(cls, prompts: Prompts, tokens: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> "Responses":
@@ -58,6 +58,18 @@ class Responses:
             prompts.tokens.shape[1],
             mask,
         )
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], pad: int, device: torch.device) -> "Responses":
+        """Pad prompts on the left and responses on the right."""
+        before, after = (max(len(row[part]) for row in rows) for part in (0, 1))
+        tokens = torch.full((len(rows), before + after), pad)
+        attention = torch.zeros_like(tokens, dtype=torch.bool)
+        for row, (prompt, response) in enumerate(rows):
+            place = slice(before - len(prompt), before + len(response))
+            tokens[row, place] = torch.tensor([*prompt, *response])
+            attention[row, place] = True
+        return cls(tokens.to(device), attention.to(device), before, attention[:, before:].to(device))
 
     @property
     def responses(self) -> Int[Tensor, "B T"]:
@@ -79,19 +91,14 @@ class Responses:
         """The arguments of a Hugging Face model."""
         return {"input_ids": self.tokens, "attention_mask": self.attention.long(), "position_ids": self.positions}
 
-    def packed(self, to_the_last: bool = True) -> Packing:
-        """Return the rows without padding, a prompt that several of them share once.
-
-        Reads stand in the order of the true slots. The last token of a response is needed only for the state after it.
-        """
+    @property
+    def rows(self) -> list[Row]:
+        """The tokens of each prompt and of its response, without padding."""
         prompts, lengths = self.attention[:, : self.prompt_length].sum(1).tolist(), self.mask.sum(1).tolist()
-        unread = 0 if to_the_last else 1
-        rows = [
-            (row[self.prompt_length - prompt : self.prompt_length], row[self.prompt_length :][: length - unread])
+        return [
+            (row[self.prompt_length - prompt : self.prompt_length], row[self.prompt_length :][:length])
             for row, prompt, length in zip(self.tokens.tolist(), prompts, lengths, strict=True)
-            if length >= unread  # a row without tokens has nothing to be read
         ]
-        return Packing.of(rows, self.tokens.device)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -157,7 +164,9 @@ def response_logprobs(policy: PreTrainedModel, responses: Responses, temperature
     if not packs(policy):
         logprobs = token_logprobs(response_logits(policy, responses), responses.responses, temperature)
         return logprobs.masked_fill(~responses.mask, 0.0)
-    packing = responses.packed(to_the_last=False)
+    # The last token of a response predicts nothing, and a response without tokens has nothing to be predicted.
+    read = [(prompt, response[:-1]) for prompt, response in responses.rows if response]
+    packing = Packing.of(read, policy.device)
     logits = policy(**packing.inputs, use_cache=False, logits_to_keep=packing.reads).logits[0]
     return spread(token_logprobs(logits, responses.responses[responses.mask], temperature), responses.mask)
 
@@ -169,14 +178,25 @@ def response_logits(policy: PreTrainedModel, responses: Responses) -> Float[Tens
     return logits[:, :-1]  # type: ignore[no-any-return]  # the logits at position i predict token i + 1
 
 
-def response_states(body: PreTrainedModel, responses: Responses) -> Float[Tensor, "B slots D"]:
+def response_states(body: nn.Module, responses: Responses) -> Float[Tensor, "B slots D"]:
     """Last hidden states before each response token and after the last one; 0 where a response has no such slot."""
     if not packs(body):
         states = body(**responses.inputs, use_cache=False).last_hidden_state[:, responses.prompt_length - 1 :]
         return states.masked_fill(~responses.slots.unsqueeze(-1), 0.0)  # type: ignore[no-any-return]
-    packing = responses.packed()
+    packing = Packing.of(responses.rows, responses.tokens.device)
     states = body(**packing.inputs, use_cache=False).last_hidden_state[0]
     return spread(states[packing.reads], responses.slots)
+
+
+def text_states(body: nn.Module, responses: Responses) -> tuple[Float[Tensor, "B S D"], Bool[Tensor, "B S"]]:
+    """Last hidden states of every token, prompts included, 0 on padding; and where the real ones are."""
+    if not packs(body):
+        states = body(**responses.inputs, use_cache=False).last_hidden_state
+        return states.masked_fill(~responses.attention.unsqueeze(-1), 0.0), responses.attention
+    nothing_shared = [((), [*prompt, *response]) for prompt, response in responses.rows]
+    packing = Packing.of(nothing_shared, responses.tokens.device)
+    states = body(**packing.inputs, use_cache=False).last_hidden_state[0]
+    return spread(states[packing.reads], responses.attention), responses.attention
 
 
 def logprobs_and_states(
@@ -188,7 +208,7 @@ def logprobs_and_states(
     mask, slots = responses.mask, responses.slots
     try:
         if packs(policy):
-            packing = responses.packed()
+            packing = Packing.of(responses.rows, policy.device)
             logits = policy(**packing.inputs, use_cache=False, logits_to_keep=packing.reads).logits
             states = spread(read[0][0], slots)
         else:
@@ -205,7 +225,7 @@ def logprobs_and_states(
     return every[:, :-1].masked_fill(~mask, 0.0), states
 
 
-def spread(values: Float[Tensor, "M *width"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T *width"]:
+def spread(values: Float[Tensor, "true ..."], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T ..."]:
     """Put values where a mask is true, row by row, and 0 elsewhere."""
     grid = values.new_zeros(*mask.shape, *values.shape[1:])
     grid[mask] = values

@@ -46,8 +46,8 @@ class Bandit(LlamaForCausalLM):
     def forward(self, input_ids: Tensor, **settings: Any) -> Any:
         """Leave no other word a chance."""
         out = super().forward(input_ids=input_ids, **settings)
-        arms = torch.tensor(TOKENS)
-        said = torch.isin(input_ids[:, -out.logits.shape[1] :], arms).unsqueeze(-1)
+        arms, kept = torch.tensor(TOKENS), settings.get("logits_to_keep", 0)
+        said = torch.isin(input_ids[:, kept if isinstance(kept, Tensor) else slice(-kept, None)], arms).unsqueeze(-1)
         word = torch.arange(out.logits.shape[-1])
         allowed = torch.where(said, word == self.config.eos_token_id, torch.isin(word, arms))
         out.logits = out.logits.masked_fill(~allowed, -1e9)

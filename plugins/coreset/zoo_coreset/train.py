@@ -14,6 +14,7 @@ from zoo_sft.config import SFTConfig
 from zoo_sft.train import imitate
 
 from zoo_core.data import DataRow, Demonstration, canonical
+from zoo_core.rollout import text_states
 from zoo_core.run import Run
 from zoo_coreset.config import CoresetConfig
 from zoo_coreset.selection import core_set, embed, find_regions
@@ -76,6 +77,5 @@ def embeddings(run: Run, rows: Sequence[Demonstration], batch_size: int) -> Floa
     batches = []
     for first in range(0, len(rows), batch_size):
         texts = run.encode([(row.prompt, row.completion) for row in rows[first : first + batch_size]])
-        hidden = run.policy.base_model(**texts.inputs, use_cache=False).last_hidden_state
-        batches.append(embed(hidden, texts.attention).cpu())
+        batches.append(embed(*text_states(run.policy.base_model, texts)).cpu())
     return torch.cat(batches)

@@ -28,8 +28,7 @@ def train(config: DPOConfig, run: Run) -> Iterator[dict[str, float]]:
 
     for update in run.updates():
         pairs = run.preferences.batch(update, config.batch_size)
-        chosen = log_ratio(run.policy, reference, pairs.chosen)
-        rejected = log_ratio(run.policy, reference, pairs.rejected)
+        chosen, rejected = log_ratio(run.policy, reference, pairs).chunk(2)
         loss = dpo_loss(chosen, rejected, config.beta)
 
         set_learning_rate(optimizer, config.learning_rate, run.progress)

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from zoo_core.adapters import merged_weights
 from zoo_core.errors import ModelError
-from zoo_core.rollout import Responses
+from zoo_core.rollout import Responses, response_states
 from zoo_core.run import Run
 
 
@@ -23,8 +23,7 @@ class Critic(nn.Module):
 
     def forward(self, responses: Responses) -> Float[Tensor, "B slots"]:
         """Value of the state before each response token, and of the state after the last: T + 1 slots."""
-        hidden = self.body(**responses.inputs, use_cache=False).last_hidden_state
-        values: Tensor = self.head(hidden[:, responses.prompt_length - 1 :])
+        values: Tensor = self.head(response_states(self.body, responses))
         return values.squeeze(-1).float()
 
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from zoo_core.adapters import adapter, add_adapter, share_storage
 from zoo_core.errors import ModelError, SpecError
-from zoo_core.rollout import Responses, response_logprobs
+from zoo_core.rollout import Responses, logprobs_and_states, response_logprobs, response_states
 from zoo_core.run import Run
 from zoo_ppo.config import PPOConfig
 from zoo_ppo.critic import Critic, critic_from_reward, value_head
@@ -68,18 +68,13 @@ class Hydra:
         self.parameters = [*trained, *self.head.parameters()]
 
     def evaluate(self, batch: Responses) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B slots"]]:
-        """One forward pass: the language head reads the last hidden state at just the slots that are to be valued."""
-        states: list[Tensor] = []
-        hook = self.policy.get_output_embeddings().register_forward_pre_hook(lambda _, read: states.append(read[0]))
-        try:
-            logprobs = response_logprobs(self.policy, batch, self.temperature)
-        finally:
-            hook.remove()
-        return logprobs, self.head(states[0]).squeeze(-1).float()
+        """One forward pass: the head for values reads the hidden states that the language head reads."""
+        logprobs, states = logprobs_and_states(self.policy, batch, self.temperature)
+        return logprobs, self.head(states).squeeze(-1).float()
 
     def values(self, batch: Responses) -> Float[Tensor, "B slots"]:
-        """The same forward pass; its log-probabilities are not needed."""
-        return self.evaluate(batch)[1]
+        """The trunk and the head for values, without the language head."""
+        return self.head(response_states(self.policy.base_model, batch)).squeeze(-1).float()  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def reference_logprobs(self, batch: Responses) -> Float[Tensor, "B T"]:
@@ -107,8 +102,7 @@ class LoRA:
     def values(self, batch: Responses) -> Float[Tensor, "B slots"]:
         """The base with the critic's adapter, and the head."""
         with adapter(self.policy, "critic"):
-            hidden = self.policy.base_model(**batch.inputs, use_cache=False).last_hidden_state
-        values: Tensor = self.head(hidden[:, batch.prompt_length - 1 :])
+            values: Tensor = self.head(response_states(self.policy.base_model, batch))
         return values.squeeze(-1).float()
 
     @torch.no_grad()

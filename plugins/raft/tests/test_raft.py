@@ -25,8 +25,8 @@ class TestRAFTPlusPlus(AlgorithmSuite):
 @pytest.mark.parametrize("variant", ["raft", "raft-global", "raft++"])
 def test_the_score_climbs_whatever_the_variant(variant):
     config = RAFTConfig(variant=variant, batch_size=8, minibatch_size=8, learning_rate=1e-2)
-    _, history = trained(train, 12, config, reward=lambda samples: [s.response.count("a") / 2 - 0.4 for s in samples])
-    assert history[-1]["score"] > history[0]["score"] + 0.5
+    _, history = trained(train, 24, config, reward=lambda samples: [s.response.count("a") / 2 - 0.4 for s in samples])
+    assert sum(metrics["score"] for metrics in history[-3:]) / 3 > history[0]["score"] + 0.4
     assert all(metrics["selected_score"] > metrics["score"] for metrics in history[:5])
 
 
@@ -64,11 +64,11 @@ def test_where_divergence_is_dear_the_policy_stays_closer_to_its_start():
 
 
 def test_in_a_bandit_a_long_stage_ends_at_best_of_k_of_its_start():
-    # One stage: 512 groups of K = 4, imitated until nothing is left to learn. With F sorted by reward, best of K has
+    # One stage: 1024 groups of K = 4, imitated until nothing is left to learn. With F sorted by reward, best of K has
     # the distribution F(y)ᴷ − F(y⁻)ᴷ.
     start = arm_probabilities(bandit())
     config = RAFTConfig(
-        batch_size=512, samples_per_prompt=4, minibatch_size=128, epochs=10, learning_rate=0.1, max_grad_norm=1e9
+        batch_size=1024, samples_per_prompt=4, minibatch_size=256, epochs=10, learning_rate=0.1, max_grad_norm=1e9
     )
     session = tiny_session(["prompts", "reward"], policy=bandit(), **BANDIT)
     metrics = next(train(config, Run(session)))

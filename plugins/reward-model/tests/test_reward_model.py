@@ -5,11 +5,11 @@ import random
 import pytest
 import torch
 from zoo_reward_model.config import RewardModelConfig
-from zoo_reward_model.train import scores, train
+from zoo_reward_model.train import train
 
 from zoo_core.data import Preference
 from zoo_core.models import save_model, scorer_from
-from zoo_core.reward import Sample, Scorer, load_reward
+from zoo_core.reward import Sample, Scorer, load_reward, row_scores
 from zoo_core.run import Run
 from zoo_core.testing import AlgorithmSuite, same_weights, tiny_policy, tiny_session, tiny_tokenizer, weights
 from zoo_core.toys import PROMPT
@@ -49,15 +49,16 @@ def trained(request):
     return session
 
 
+def scores(trained, answers):
+    return row_scores(trained.kept["reward"], trained.encoder.responses(answers).rows)
+
+
 def test_pairs_it_has_not_seen_are_told_apart(trained):
     seen = {(row.chosen[0]["content"], row.rejected[0]["content"]) for row in trained.rows["preferences"]}
     held_out = [row for row in pairs(120, seed=1) if (row.chosen[0]["content"], row.rejected[0]["content"]) not in seen]
     with torch.no_grad():
         chosen, rejected = (
-            scores(
-                trained.kept["reward"], trained.encoder.responses([(PROMPT, getattr(row, which)) for row in held_out])
-            )
-            for which in ("chosen", "rejected")
+            scores(trained, [(PROMPT, getattr(row, which)) for row in held_out]) for which in ("chosen", "rejected")
         )
     assert len(held_out) >= 50
     assert (chosen > rejected).float().mean() > 0.9
@@ -75,7 +76,7 @@ def test_a_scorer_reads_the_tokens_that_the_reward_model_was_trained_on(trained)
     trained_on = trained.encoder.responses([(row.prompt, row.chosen) for row in rows])
     scorer = Scorer(trained.kept["reward"], tiny_tokenizer())
     with torch.no_grad():
-        expected = scores(trained.kept["reward"], trained_on).tolist()
+        expected = row_scores(trained.kept["reward"], trained_on.rows).tolist()
     assert scorer([Sample(row.prompt, row.chosen[0]["content"], True) for row in rows]) == pytest.approx(
         expected, abs=1e-5
     )
@@ -95,10 +96,8 @@ def test_the_score_is_read_at_the_last_token_whatever_the_config_of_the_policy_s
 def test_the_penalty_keeps_scores_near_zero(trained):
     with torch.no_grad():
         rows = trained.rows["preferences"]
-        chosen = scores(trained.kept["reward"], trained.encoder.responses([(row.prompt, row.chosen) for row in rows]))
-        rejected = scores(
-            trained.kept["reward"], trained.encoder.responses([(row.prompt, row.rejected) for row in rows])
-        )
+        chosen = scores(trained, [(row.prompt, row.chosen) for row in rows])
+        rejected = scores(trained, [(row.prompt, row.rejected) for row in rows])
     assert ((chosen + rejected) / 2).mean().abs() < 0.5 * (chosen - rejected).mean()
 
 

@@ -8,15 +8,12 @@ import math
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
-from transformers import PreTrainedModel
 
 from zoo_core.adapters import add_adapter, share_storage
 from zoo_core.models import scorer_from
-from zoo_core.rollout import Responses
+from zoo_core.reward import row_scores
 from zoo_core.run import Run
 from zoo_core.schedule import set_learning_rate
 from zoo_reward_model.config import RewardModelConfig
@@ -38,7 +35,7 @@ def train(config: RewardModelConfig, run: Run) -> Iterator[dict[str, float]]:
 
     for update in run.updates(most):
         pairs = run.preferences.batch(update, config.batch_size)
-        chosen, rejected = scores(scorer, pairs.chosen), scores(scorer, pairs.rejected)
+        chosen, rejected = row_scores(scorer, pairs.rows).chunk(2)
         loss = bradley_terry_loss(chosen, rejected)
         penalty = config.centering_coefficient * centering_penalty(chosen, rejected)
 
@@ -49,8 +46,3 @@ def train(config: RewardModelConfig, run: Run) -> Iterator[dict[str, float]]:
         optimizer.step()
 
         yield {"loss": loss.item(), "accuracy": (chosen > rejected).float().mean().item()}
-
-
-def scores(scorer: PreTrainedModel, responses: Responses) -> Float[Tensor, " B"]:
-    """One score per response, read at its last token."""
-    return scorer(**responses.inputs).logits.squeeze(-1).float()  # type: ignore[no-any-return]

@@ -134,7 +134,7 @@ def test_in_a_bandit_reinforce_ends_at_the_reference_tilted_by_the_mixed_reward(
 def test_a_response_that_does_not_end_is_worth_its_price_whatever_the_reward_says():
     session = tiny_session(["prompts"], encoder=tiny_encoder(response_tokens=1), rows=PROMPTS)
     run = Run(session).stage("reinforce", reward=lambda samples: [5.0 for _ in samples])
-    metrics = next(reinforce(DirectRLAIFConfig(batch_size=64, missing_eos_score=-2.0), run))
+    metrics = next(reinforce(DirectRLAIFConfig(batch_size=512, missing_eos_score=-2.0), run))
     # One token can end it or not: 5 where it does, −2 where not.
     assert 0 < metrics["ended"] < 1
     assert metrics["score"] == pytest.approx(5 * metrics["ended"] - 2 * (1 - metrics["ended"]))

@@ -9,10 +9,10 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 from transformers import PreTrainedModel
 from zoo_reward_model.loss import soft_label_loss
-from zoo_reward_model.train import scores
 
 from zoo_core.errors import SpecError
 from zoo_core.models import scorer_from
+from zoo_core.reward import row_scores
 from zoo_core.run import Run
 from zoo_core.schedule import set_learning_rate
 from zoo_rlaif.cai_config import CAIConfig
@@ -82,10 +82,9 @@ def fit_reward_model(
 
     for update in run.updates(math.ceil(config.reward_epochs * batches)):
         rows = run.batch_of(pairs, update, config.reward_batch_size)
-        first, second = (
-            scores(scorer, run.encode([(row["prompt"], row[which]) for row in rows], [row["ended"][n] for row in rows]))
-            for n, which in enumerate(("first", "second"))
-        )
+        both = [(row["prompt"], row[which]) for which in ("first", "second") for row in rows]
+        answers = run.encode(both, [row["ended"][which] for which in (0, 1) for row in rows])
+        first, second = row_scores(scorer, answers.rows).chunk(2)
         preferred = torch.tensor([row["first_preferred"] for row in rows], device=first.device)
         loss = soft_label_loss(first, second, preferred)
 

@@ -89,7 +89,7 @@ def test_of_what_is_too_long_the_end_of_the_prompt_and_the_beginning_of_the_resp
     reward = load_reward(f"rrhf:{folder}")
     assert reward.longest == 64
     batch = reward.encode([Sample("b" * 50 + "c" * 40, "a" * 30, False), Sample("b" * 90, "a" * 90, True)])
-    words = [reward.tokenizer.convert_ids_to_tokens(row) for row in batch.tokens.tolist()]
+    words = [reward.tokenizer.convert_ids_to_tokens([*prompt, *answer]) for prompt, answer in batch.rows]
     assert words[0] == ["c"] * 34 + ["a"] * 30
     assert words[1] == ["b"] + ["a"] * 63
     assert batch.mask.sum(1).tolist() == [30, 63]

@@ -55,15 +55,8 @@ class Likelihood:
         return scores
 
     def encode(self, samples: Sequence[Sample]) -> Responses:
-        """Tokenise; of a text that is too long the response's beginning and the prompt's end are kept.
-
-        All rows end in the same column, so the mask is true on the last columns of each.
-        """
+        """Tokenise; of a text that is too long the response's beginning and the prompt's end are kept."""
         answers = [self.encoder.response(sample.prompt, sample.response, ended=sample.ended) for sample in samples]
         prompts = [self.encoder.prompt(sample.prompt) for sample in samples]
-        ids = [prompt[len(answer) - self.longest :] + answer for prompt, answer in zip(prompts, answers, strict=True)]
-        batch = self.tokenizer.pad({"input_ids": ids}, padding_side="left", return_tensors="pt").to(self.model.device)
-        lengths = torch.tensor([len(answer) for answer in answers], device=self.model.device)
-        width = int(lengths.max())
-        mask = torch.arange(width, device=lengths.device) >= width - lengths.unsqueeze(1)
-        return Responses(batch.input_ids, batch.attention_mask.bool(), batch.input_ids.shape[1] - width, mask)
+        rows = [(prompt[len(answer) - self.longest :], answer) for prompt, answer in zip(prompts, answers, strict=True)]
+        return Responses.of(rows, self.tokenizer.pad_token_id, self.model.device)
