@@ -388,6 +388,8 @@ def test_sampling_takes_at_least_the_time_in_which_all_weights_are_read_for_ever
     (loop,) = small.probe["costs"]["separate"]["loops"]
     assert loop["sampling_steps"] == 6  # no answer of four ends them all before the last token
     reading = 6 * small.probe["base"]["parameters"] * 4 / 1e6
+    fast = predict(small, None, Machine(flops_per_second=1e15, bytes_per_second=1e30))["rows"][2]
+    assert fast["seconds"] == usual["seconds"]  # computing takes longer than reading
     rest = (slow["seconds"] - usual["seconds"]) / slow["updates"]
     assert rest == pytest.approx(reading, rel=1e-4)
 
