@@ -1,7 +1,7 @@
 """Between text and padded token batches: one place for templates, EOS, truncation and padding."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -9,6 +9,9 @@ from transformers import PreTrainedTokenizerBase
 from zoo_core.data import Message, Text
 from zoo_core.errors import DataError, ModelError
 from zoo_core.rollout import Prompts, Responses
+
+MOST_KNOWN = 2**16
+"""Conversations whose token ids are remembered, at most."""
 
 
 @dataclass
@@ -21,6 +24,8 @@ class Encoder:
     response_tokens: int
     """Longest response; a longer one is cut, and then does not end with EOS."""
     device: torch.device
+    _known: dict[str, list[int]] = field(default_factory=dict, repr=False)
+    """Token ids of conversations that were written with the template before: rows come again in every pass."""
 
     def prompt(self, text: Text, where: str = "prompt") -> list[int]:
         """Token ids of a prompt, template and BOS included; `DataError` if it is too long."""
@@ -99,6 +104,14 @@ class Encoder:
         return self._apply(messages, True)
 
     def _apply(self, messages: Sequence[Message], answer_follows: bool) -> list[int]:
+        name = repr((messages, answer_follows))
+        if name not in self._known:
+            if len(self._known) == MOST_KNOWN:
+                self._known.clear()
+            self._known[name] = self._tokenize(messages, answer_follows)
+        return self._known[name]
+
+    def _tokenize(self, messages: Sequence[Message], answer_follows: bool) -> list[int]:
         # As text first: the return type of apply_chat_template(tokenize=True) has changed between releases.
         text = self.tokenizer.apply_chat_template(
             [dict(message) for message in messages], tokenize=False, add_generation_prompt=answer_follows

@@ -6,7 +6,7 @@ from itertools import combinations
 import pytest
 import torch
 from zoo_dpo.config import DPOConfig
-from zoo_dpo.train import log_ratio, train
+from zoo_dpo.train import train
 
 from zoo_core.data import Preference
 from zoo_core.functional import masked_sum
@@ -42,12 +42,11 @@ def test_pairs_it_has_not_seen_come_apart_and_the_first_loss_is_ln_2():
     history = list(train(DPOConfig(batch_size=8, learning_rate=1e-2), run))
     assert history[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
     assert history[-1]["loss"] < 0.2
-    chosen, rejected = (
-        log_ratio(
-            run.policy, reference, session.encoder.responses([(PROMPT, getattr(row, which)) for row in rows[1::2]])
-        )
-        for which in ("chosen", "rejected")
-    )
+    held_out = [(PROMPT, getattr(row, which)) for which in ("chosen", "rejected") for row in rows[1::2]]
+    answers = session.encoder.responses(held_out)
+    with torch.no_grad():
+        log_ratios = response_logprobs(run.policy, answers) - response_logprobs(reference, answers)
+    chosen, rejected = masked_sum(log_ratios, answers.mask).chunk(2)
     assert (chosen > rejected).all()
     assert history[-1]["chosen_reward"] > history[-1]["rejected_reward"]
 
@@ -70,3 +69,13 @@ def test_on_all_pairs_of_a_bradley_terry_world_it_ends_at_the_reference_tilted_b
     optimum /= optimum.sum()
     assert 0.5 * (start - optimum).abs().sum() > 0.2
     assert 0.5 * (probabilities(session) - optimum).abs().sum() < 0.05
+
+
+def test_the_reference_reads_each_response_once():
+    rows = [Preference(PROMPT, said(good), said("dd"), f"pair {good}") for good in ("aa", "bb", "cc", "ab")]
+    session = tiny_session(["preferences"], rows={"preferences": rows}, budget=1e9)
+    steps, spent = train(DPOConfig(batch_size=2), Run(session)), []
+    for _ in range(4):
+        next(steps)
+        spent.append(session.ledger.meter.cells["reference", "score"])
+    assert spent[0] < spent[1] == spent[2] == spent[3]

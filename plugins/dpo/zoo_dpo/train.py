@@ -6,15 +6,12 @@ The formula is in loss.py.
 
 from collections.abc import Iterator
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
-from transformers import PreTrainedModel
 
 from zoo_core.functional import masked_sum
-from zoo_core.rollout import Responses, response_logprobs
+from zoo_core.remembered import Remembered
+from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run
 from zoo_core.schedule import set_learning_rate
 from zoo_dpo.config import DPOConfig
@@ -23,12 +20,13 @@ from zoo_dpo.loss import dpo_loss
 
 def train(config: DPOConfig, run: Run) -> Iterator[dict[str, float]]:
     """Train `run.policy` in place; yield metrics once per update."""
-    reference = run.reference()
-    optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0))
+    reference = Remembered(run.reference(), run.keep("reference", {}))
+    optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0, fused=True))
 
     for update in run.updates():
         pairs = run.preferences.batch(update, config.batch_size)
-        chosen, rejected = log_ratio(run.policy, reference, pairs).chunk(2)
+        logprobs = masked_sum(response_logprobs(run.policy, pairs), pairs.mask)
+        chosen, rejected = (logprobs - reference(pairs)).chunk(2)
         loss = dpo_loss(chosen, rejected, config.beta)
 
         set_learning_rate(optimizer, config.learning_rate, run.progress)
@@ -43,10 +41,3 @@ def train(config: DPOConfig, run: Run) -> Iterator[dict[str, float]]:
             "chosen_reward": config.beta * chosen.mean().item(),
             "rejected_reward": config.beta * rejected.mean().item(),
         }
-
-
-def log_ratio(policy: PreTrainedModel, reference: PreTrainedModel, responses: Responses) -> Float[Tensor, " B"]:
-    """log π(y|x) − log π_ref(y|x), summed over the tokens of each response."""
-    with torch.no_grad():
-        reference_logprobs = response_logprobs(reference, responses)
-    return masked_sum(response_logprobs(policy, responses) - reference_logprobs, responses.mask)

@@ -36,7 +36,7 @@ AGGREGATIONS = {"grpo": grpo, "dapo": dapo, "dr_grpo": dr_grpo}
 def train(config: GRPOConfig, run: Run) -> Iterator[dict[str, float]]:
     """Train `run.policy` in place; yield metrics once per update."""
     reference = run.reference()
-    optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0, eps=1e-5))
+    optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0, fused=True, eps=1e-5))
     prompts_per_update = config.batch_size // config.group_size
     advantages_of = scaled_advantages if config.scale_rewards else centred_advantages
     aggregate = AGGREGATIONS[config.aggregation]

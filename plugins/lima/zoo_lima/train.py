@@ -29,7 +29,9 @@ def train(config: LIMAConfig, run: Run) -> Iterator[dict[str, float]]:
         rows = select_curated(config, run)
     selected = run.demonstrations.only(rows)
     parameters = run.policy.parameters()
-    optimizer = run.keep("optimizer", AdamW(parameters, betas=(0.9, 0.95), weight_decay=config.weight_decay))
+    optimizer = run.keep(
+        "optimizer", AdamW(parameters, betas=(0.9, 0.95), weight_decay=config.weight_decay, fused=True)
+    )
     most = math.ceil(config.epochs * selected.epoch(config.batch_size))
 
     for update in run.updates(most):

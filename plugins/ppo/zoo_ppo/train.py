@@ -37,7 +37,7 @@ from zoo_ppo.models import ARRANGEMENTS
 def train(config: PPOConfig, run: Run) -> Iterator[dict[str, float]]:
     """Train `run.policy` in place; yield metrics once per update."""
     models = ARRANGEMENTS[config.models](config, run)
-    optimizer = run.keep("optimizer", AdamW(models.parameters, weight_decay=0.0, eps=1e-5))
+    optimizer = run.keep("optimizer", AdamW(models.parameters, weight_decay=0.0, fused=True, eps=1e-5))
     beta = run.keep("beta", {"now": config.kl_coefficient})
 
     for update in run.updates():

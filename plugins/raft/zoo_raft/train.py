@@ -36,7 +36,7 @@ SELECTIONS = {"raft": best_of_each, "raft-global": best_of_all, "raft++": all_po
 def train(config: RAFTConfig, run: Run) -> Iterator[dict[str, float]]:
     """Train `run.policy` in place; yield metrics once per update."""
     reference = run.reference() if config.kl_coefficient else None
-    optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0))
+    optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0, fused=True))
     select = SELECTIONS[config.variant]
 
     for update in run.updates():

@@ -29,7 +29,7 @@ def train(config: RewardModelConfig, run: Run) -> Iterator[dict[str, float]]:
         share_storage(scorer, run.policy.requires_grad_(False))
     run.keep("reward", scorer)
     parameters = [weight for weight in scorer.parameters() if weight.requires_grad]
-    optimizer = run.keep("optimizer", AdamW(parameters, weight_decay=0.0))
+    optimizer = run.keep("optimizer", AdamW(parameters, weight_decay=0.0, fused=True))
     passes = config.epochs
     most = None if passes is None else math.ceil(passes * run.preferences.epoch(config.batch_size))
 

@@ -77,7 +77,7 @@ def fit_reward_model(
             "the judge abstained on every pair. Try its questions by hand, and reword forms.comparison of the "
             "constitution, or its answers, until it answers with one of them."
         )
-    optimizer = run.keep("optimizer", AdamW(scorer.parameters(), weight_decay=0.0))
+    optimizer = run.keep("optimizer", AdamW(scorer.parameters(), weight_decay=0.0, fused=True))
     batches = math.ceil(len(pairs) / config.reward_batch_size)
 
     for update in run.updates(math.ceil(config.reward_epochs * batches)):

@@ -28,7 +28,7 @@ def reinforce(config: RLAIFConfig | DirectRLAIFConfig, run: Run) -> Iterator[dic
     reference = run.reference()
     critic = run.keep("critic", Critic(run.policy))
     optimizer = run.keep(
-        "optimizer", AdamW([*run.policy.parameters(), *critic.parameters()], weight_decay=0.0, eps=1e-5)
+        "optimizer", AdamW([*run.policy.parameters(), *critic.parameters()], weight_decay=0.0, fused=True, eps=1e-5)
     )
     for update in run.updates():
         # 1. Sample.

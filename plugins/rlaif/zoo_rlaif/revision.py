@@ -83,7 +83,7 @@ def tune(config: CAIConfig, run: Run, revisions: list[Revision]) -> Iterator[dic
             "the judge wrote no revision at all. Try its questions by hand, and reword forms.revision of the "
             "constitution until it answers."
         )
-    optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0))
+    optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0, fused=True))
     batches = math.ceil(len(revisions) / config.tuning_batch_size)
 
     for update in run.updates(math.ceil(config.tuning_epochs * batches)):

@@ -25,7 +25,7 @@ from zoo_rloo.loss import leave_one_out_advantages, regularised_rewards, rloo_lo
 def train(config: RLOOConfig, run: Run) -> Iterator[dict[str, float]]:
     """Train `run.policy` in place; yield metrics once per update."""
     reference = run.reference()
-    optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0, eps=1e-5))
+    optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0, fused=True, eps=1e-5))
     prompts_per_update = config.batch_size // config.samples_per_prompt
 
     for update in run.updates():

@@ -38,7 +38,7 @@ class Group(TypedDict):
 
 def train(config: RRHFConfig, run: Run) -> Iterator[dict[str, float]]:
     """Train `run.policy` in place; yield metrics once per update."""
-    optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0))
+    optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0, fused=True))
     groups: list[Group] = run.keep("groups", [])
 
     for iteration in range(config.iterations):

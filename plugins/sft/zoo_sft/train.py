@@ -29,7 +29,7 @@ def train_with_chosen(config: SFTConfig, run: Run) -> Iterator[dict[str, float]]
 
 def imitate(config: SFTConfig, run: Run, demonstrations: DemonstrationFeed) -> Iterator[dict[str, float]]:
     """Raise the likelihood of these demonstrations."""
-    optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0))
+    optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0, fused=True))
     passes = config.epochs
     most = None if passes is None else math.ceil(passes * demonstrations.epoch(config.batch_size))
 
