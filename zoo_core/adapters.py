@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from zoo_core.errors import ModelError
+from zoo_core.parallel import is_sharded, whole_state
+
 
 def add_adapter(model: PreTrainedModel, name: str, rank: int) -> list[nn.Parameter]:
     """Put W + 2BA in place of the W of every linear layer of the body, with B = 0; return the As and Bs.
@@ -24,6 +27,8 @@ def add_adapter(model: PreTrainedModel, name: str, rank: int) -> list[nn.Paramet
     """
     from peft import LoraConfig
 
+    if is_sharded(model):
+        raise ModelError("FSDP2: adapters cannot be added to a model in parts. Launch without --use_fsdp (DDP).")
     linear = {
         plain(f"{path}.")[:-1]: type(part)
         for path, part in model.named_modules()
@@ -71,7 +76,7 @@ def adapted_layers(model: nn.Module) -> Iterator[Any]:
 @torch.no_grad()
 def merged_weights(model: nn.Module) -> dict[str, Tensor]:
     """Return the weights of the ordinary model that computes what this one does now, and leave this one as it is."""
-    state = {path: weight for path, weight in model.state_dict().items() if ".lora_" not in path}
+    state = {path: weight for path, weight in whole_state(model).items() if ".lora_" not in path}
     for path, layer in model.named_modules():
         if hasattr(layer, "lora_A"):
             delta = layer.get_delta_weight(layer.active_adapters[0])

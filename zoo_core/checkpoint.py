@@ -16,12 +16,22 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from zoo_core.errors import StorageError
+from zoo_core.parallel import is_first, wait, whole
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a tree of dicts, lists, tuples, numbers, strings, None and tensors; `StorageError` if the disk is full."""
+    """Write a tree of dicts, lists, tuples, numbers, strings, None and tensors; `StorageError` if the disk is full.
+
+    The first process writes, tensors whole, so that any number of processes can read them. Together.
+    """
     tensors: dict[str, Tensor] = {}
     tree = json.dumps(_encode(state, tensors))
+    if is_first():
+        _write(path, tree, tensors)
+    wait()
+
+
+def _write(path: Path, tree: str, tensors: dict[str, Tensor]) -> None:
     temporary = path.with_suffix(".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,8 +65,9 @@ def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
     # JSON would turn integer keys (AdamW's state) into strings and tuples (betas) into lists: both are marked.
     if isinstance(value, Tensor):
         name = str(len(tensors))
+        value = whole(value.detach())
         # Cloned, because tied tensors share memory and safetensors refuses that.
-        tensors[name] = value.detach().to("cpu", copy=True).contiguous()
+        tensors[name] = value.to("cpu", copy=True).contiguous() if is_first() else torch.empty(0)
         return {"tensor": name}
     if isinstance(value, Mapping):
         return {"dict": [[_encode(key, tensors), _encode(one, tensors)] for key, one in value.items()]}

@@ -5,6 +5,8 @@ on the left; a row that has ended leaves the batch. Random numbers are drawn for
 becomes does not depend on when its neighbours end.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +15,8 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import Cache
 
-from zoo_core.packing import Packing, packs
+from zoo_core.packing import Packing, Row, packs
+from zoo_core.parallel import divided, is_sharded, most, processes
 from zoo_core.rollout import Prompts
 
 CROWDED = 0.75
@@ -32,27 +35,56 @@ def sample_cached(
     generator: torch.Generator,
 ) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T"]]:
     """Sample until every row has ended; the contract is that of `RolloutEngine`."""
-    size = len(prompts.tokens), response_tokens
-    tokens = torch.full(size, pad, device=prompts.tokens.device)
-    logprobs = torch.zeros(size, device=prompts.tokens.device)
+    if response_tokens < 1:
+        raise ValueError(f"response_tokens={response_tokens} must be 1 or more.")
     # By step and row, so that a longer limit changes no token before it.
-    uniform = torch.rand(size[::-1], generator=generator, device=prompts.tokens.device)
-    reader = reader_of(policy, prompts, response_tokens)
-    logits, rows = reader.prompts(), torch.arange(size[0], device=tokens.device)
+    uniform = torch.rand(response_tokens, len(prompts), generator=generator, device=prompts.tokens.device)
+    drawn = Drawn(prompts, uniform.T)
+    tokens, logprobs, steps = divided(lambda some: _sample(policy, some, temperature, eos, pad), drawn, policy)
+    return tokens[:, : int(steps.max())], logprobs[:, : int(steps.max())]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Prompts, and the random numbers that decide what is said to each."""
+
+    prompts: Prompts
+    uniform: Float[Tensor, "B T"]
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """Those of the prompts."""
+        return self.prompts.rows
+
+    def __getitem__(self, rows: Int[Tensor, " M"]) -> "Drawn":
+        return Drawn(self.prompts[rows], self.uniform[rows])
+
+
+def _sample(
+    policy: PreTrainedModel, drawn: Drawn, temperature: float, eos: int, pad: int
+) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T"], Int[Tensor, " B"]]:
+    """Return tokens, log-probabilities, and how many steps were made, once per row."""
+    uniform, response_tokens = drawn.uniform, drawn.uniform.shape[1]
+    tokens = torch.full(uniform.shape, pad, device=uniform.device)
+    logprobs = torch.zeros(uniform.shape, device=uniform.device)
+    reader = reader_of(policy, drawn.prompts, response_tokens)
+    logits, rows = reader.prompts(), torch.arange(len(tokens), device=tokens.device)
+    in_step = processes() > 1 and is_sharded(policy)
     running = torch.ones_like(rows, dtype=torch.bool)
     for step in range(response_tokens):
-        token, logprob = choose(logits.float(), uniform[step, rows], temperature)
+        token, logprob = choose(logits.float(), uniform[rows, step], temperature)
         tokens[rows, step] = token.masked_fill(~running, pad)
         logprobs[rows, step] = logprob.masked_fill(~running, 0.0)
         running = running & (token != eos)
         left = int(running.sum())
-        if not left or step + 1 == response_tokens:
-            return tokens[:, : step + 1], logprobs[:, : step + 1]
-        if left <= CROWDED * len(rows):
+        # A model whose weights are on all processes is called by all of them, or by none.
+        if not (most(left) if in_step else left) or step + 1 == response_tokens:
+            break
+        if 0 < left <= CROWDED * len(rows):
             reader.keep(running)
             rows, token, running = rows[running], token[running], running[running]
         logits = reader.next(token)
-    raise ValueError(f"response_tokens={response_tokens} must be 1 or more.")
+    return tokens, logprobs, torch.full_like(tokens[:, 0], step + 1)
 
 
 def choose(
@@ -85,8 +117,7 @@ class PackedReader:
     def __init__(self, policy: PreTrainedModel, prompts: Prompts, response_tokens: int) -> None:
         self.policy = policy
         lengths = prompts.attention.sum(1)
-        ids = [row[len(row) - length :] for row, length in zip(prompts.tokens.tolist(), lengths.tolist(), strict=True)]
-        self.packing = Packing.of([(row, ()) for row in ids], prompts.tokens.device)
+        self.packing = Packing.of(prompts.rows, prompts.tokens.device)
         ends = self.packing.ends
         # Where each token of each prompt stands; what is behind a prompt's end is hidden by the mask.
         columns = torch.arange(prompts.tokens.shape[1] + response_tokens, device=ends.device)

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zoo_core.data import Text
@@ -14,8 +16,9 @@ from zoo_core.encoding import Encoder
 from zoo_core.errors import ModelError, SpecError
 from zoo_core.functional import masked_sum
 from zoo_core.ledger import Ledger
+from zoo_core.parallel import divided, from_first
 from zoo_core.plugins import plugins
-from zoo_core.rollout import response_logprobs
+from zoo_core.rollout import Prompts, response_logprobs
 
 Answers = TypeVar("Answers")
 Verdict = list[float] | None
@@ -91,10 +94,13 @@ class CausalJudge:
         """Read all answers of one token each from one look at the question."""
         encoder = self._encoder(1)
         found: list[Verdict] = []
+
+        def logprobs(some: Prompts) -> Float[Tensor, "B answers"]:
+            return reader_of(self.model, some, 1).prompts().float().log_softmax(-1)[:, list(answers)]
+
         for start in range(0, len(questions), self.batch_size):
             prompts = encoder.prompts(questions[start : start + self.batch_size])
-            logits = reader_of(self.model, prompts, 1).prompts().float()
-            found += logits.log_softmax(-1)[:, list(answers)].tolist()
+            found += divided(logprobs, prompts, self.model).tolist()
         return found
 
     def write(self, questions: Sequence[Text], longest: int, temperature: float, seed: int) -> list[str]:
@@ -162,7 +168,8 @@ class CountedJudge:
         ledger = self._ledger
         before = getattr(self._judge, "tokens", 0)
         with ledger.meter.during(phase):
-            answer = ask()
+            # A judge elsewhere is asked once, not by every process, which it might answer differently.
+            answer = ask() if hasattr(self._judge, "model") else from_first(ask)
             self._declare(getattr(self._judge, "tokens", 0) - before)
         ledger.judge_calls += calls
         return answer

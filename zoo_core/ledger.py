@@ -2,6 +2,7 @@
 
 import resource
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from zoo_core.meter import Meter
+from zoo_core.parallel import from_all, own, processes
+
+SUMS = ("declared", "audit_charged", "audit_counted")
+MAXIMA = ("peak_memory_bytes", "parameter_bytes", "training_bytes")
+"""What several processes add up, and of what the largest counts."""
+NOT_KEPT = ("meter", "rows", "gathered", "elsewhere")
+"""What is no part of a checkpoint, or has a form of its own there."""
 
 
 @dataclass
@@ -44,11 +52,47 @@ class Ledger:
     """... and what really ran there."""
     flags: list[str] = field(default_factory=list)
     """What a reader of the board should know about this run."""
+    gathered: dict[str, Any] = field(default_factory=dict)
+    """What was counted when the processes last put their counts together."""
+    elsewhere: int = 0
+    """FLOPs that were metered by other processes, as far as it is known here."""
 
     @property
     def flops(self) -> int:
         """FLOPs of every model, role and phase."""
         return self.meter.total
+
+    @property
+    def metered_here(self) -> int:
+        """FLOPs that the meter of this process saw."""
+        return self.flops - self.declared - self.elsewhere
+
+    def gather(self) -> None:
+        """Add what the other processes counted since the last time, so that all ledgers are the same. Together.
+
+        FLOPs are sums over the processes; memory is that of the process that took most. Rows, tokens, queries, steps
+        and updates are of the whole batch everywhere, and counted once.
+        """
+        if processes() == 1:
+            return
+        known = self.gathered or {"cells": {}, **dict.fromkeys(SUMS, 0)}
+        mine = {name: getattr(self, name) - known[name] for name in SUMS}
+        mine["cells"] = {cell: flops - known["cells"].get(cell, 0) for cell, flops in self.meter.cells.items()}
+        here = self.metered_here
+        found = from_all((mine, {name: getattr(self, name) for name in MAXIMA}))
+        cells = Counter(known["cells"])
+        for counted, _ in found:
+            cells.update(counted["cells"])
+        self.meter.cells.update(cells)
+        for name in SUMS:
+            setattr(self, name, known[name] + sum(counted[name] for counted, _ in found))
+        for name in MAXIMA:
+            setattr(self, name, max(largest[name] for _, largest in found))
+        self.elsewhere = self.flops - self.declared - here
+        self._remember()
+
+    def _remember(self) -> None:
+        self.gathered = {"cells": dict(self.meter.cells), **{name: getattr(self, name) for name in SUMS}}
 
     def flag(self, text: str) -> None:
         """Note something once."""
@@ -85,7 +129,7 @@ class Ledger:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
-        state = {name: value for name, value in vars(self).items() if name not in ("meter", "rows")}
+        state = {name: value for name, value in vars(self).items() if name not in NOT_KEPT}
         state["flags"] = list(self.flags)
         state["cells"] = {"/".join(cell): flops for cell, flops in self.meter.cells.items()}
         state["rows"] = {kind: sorted(rows) for kind, rows in self.rows.items()}
@@ -102,6 +146,8 @@ class Ledger:
         for cell, flops in state["cells"].items():
             role, phase = cell.rsplit("/", 1)
             self.meter.cells[role, phase] = flops
+        self.elsewhere = 0
+        self._remember()
 
     def report(self) -> dict[str, Any]:
         """Return the figures of a record; `flops_by_role_phase` sums to `flops`."""
@@ -127,6 +173,6 @@ class Ledger:
 
 
 def bytes_of(tensors: Iterable[Tensor]) -> int:
-    """Memory of tensors, each piece of it once."""
-    storages = (tensor.untyped_storage() for tensor in tensors)
+    """Memory of tensors on this process, each piece of it once."""
+    storages = (own(tensor).untyped_storage() for tensor in tensors)
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())

@@ -1,17 +1,18 @@
 """Loading models: safetensors only, no remote code, dropout off, scaled-dot-product attention, placed by accelerate."""
 
+import copy
 import hashlib
 import json
 import os
-from functools import cache
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from accelerate import Accelerator
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -24,16 +25,13 @@ from transformers.utils import logging
 from zoo_core.adapters import adapted_layers, is_apart, load_apart, merged_weights, save_apart
 from zoo_core.errors import ModelError
 from zoo_core.files import HUB_ID
+from zoo_core.parallel import is_first, is_sharded, placed, wait, whole_state, whole_state_for_first
 from zoo_core.plugins import plugins
+
+M = TypeVar("M", bound=nn.Module)
 
 logging.disable_progress_bar()
 SAFE = {"trust_remote_code": False, "local_files_only": True}
-
-
-@cache
-def accelerator() -> Accelerator:
-    """Return this process's accelerator: the only way to a device."""
-    return Accelerator()
 
 
 def resolve(ref: str) -> Path:
@@ -110,20 +108,49 @@ def scorer_from(policy: PreTrainedModel, seed: int) -> PreTrainedModel:
         {**policy.config.to_dict(), "id2label": {0: "score"}, "label2id": {"score": 0}}
     )
     scorer: PreTrainedModel = AutoModelForSequenceClassification.from_config(config, attn_implementation="sdpa")
-    scorer.base_model.load_state_dict(policy.base_model.state_dict())
     head = scorer.get_parameter("score.weight")
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         head.copy_(torch.randn(head.shape, generator=generator) / (head.shape[1] + 1) ** 0.5)
-    return _without_dropout(accelerator().prepare_model(scorer, evaluation_mode=True))
+    placed(scorer).base_model.load_state_dict(policy.base_model.state_dict())
+    return _without_dropout(scorer)
+
+
+def copied(model: M, shared: Mapping[int, object] | None = None) -> M:
+    """Return a copy with weights of its own, but for those that are `shared`, by their id. Together.
+
+    Of a model that FSDP2 has divided the copy is whole; nothing is shared with it.
+    """
+    if not is_sharded(model):
+        return copy.deepcopy(model, dict(shared or {}))  # what a copy's memo holds is taken for copied already
+    if any(not weight.requires_grad for weight in model.parameters()):
+        raise ModelError(
+            "FSDP2: models cannot share weights that are frozen. Launch without --use_fsdp (DDP), or use an "
+            "arrangement of separate models."
+        )
+    kind: Any = next(kind for kind in type(model).__mro__ if not issubclass(kind, FSDPModule))
+    with torch.random.fork_rng():
+        twin: M = kind(copy.deepcopy(model.config))
+    twin.load_state_dict(whole_state(model))
+    return _without_dropout(twin.train(model.training))
 
 
 def save_model(model: PreTrainedModel, directory: Path, *, apart: bool = False) -> None:
     """Write a model, which stays as it is, as an ordinary Hugging Face directory: adapters are added to the weights.
 
     With `apart` they stay beside the base, so that runs on that base can hold it once (`load_scorer` reads both kinds).
+    The first process writes. Together.
     """
-    if not any(adapted_layers(model)):
+    state = whole_state_for_first(model) if is_sharded(model) else None
+    if is_first():
+        _save(model, directory, state, apart)
+    wait()
+
+
+def _save(model: PreTrainedModel, directory: Path, state: dict[str, torch.Tensor] | None, apart: bool) -> None:
+    if state is not None:
+        model.save_pretrained(directory, state_dict=state)
+    elif not any(adapted_layers(model)):
         model.save_pretrained(directory)
     elif apart:
         save_apart(model, directory)
@@ -192,7 +219,7 @@ def _load(auto: Any, path: Path) -> PreTrainedModel:
             )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise ModelError(f"{path}: the model ({architectures[0]}) cannot be loaded: {error}") from None
-    return _without_dropout(accelerator().prepare_model(model, evaluation_mode=True))
+    return _without_dropout(placed(model))
 
 
 def _load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
@@ -203,7 +230,7 @@ def _load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
         raise ModelError(f"{path}: the tokenizer cannot be loaded: {error}") from None
 
 
-def _without_dropout(model: PreTrainedModel) -> PreTrainedModel:
+def _without_dropout(model: M) -> M:
     # p = 0 and not eval(): with dropout the probability ratio of an unchanged policy would not be 1.
     for module in model.modules():
         if isinstance(module, nn.Dropout):

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from zoo_core.data import Preference, Text
 from zoo_core.errors import ModelError, SpecError
 from zoo_core.packing import Packing, Row, packs
+from zoo_core.parallel import Rows, divided
 from zoo_core.plugins import plugins
 
 
@@ -92,6 +93,10 @@ def pair_accuracy(reward: Reward, pairs: Sequence[Preference]) -> float:
 
 def row_scores(scorer: PreTrainedModel, rows: Sequence[Row]) -> Float[Tensor, " B"]:
     """Score of each row, by a sequence classifier with one output; a causal one reads it at the row's last token."""
+    return divided(lambda some: _row_scores(scorer, some.rows), Rows(rows), scorer)
+
+
+def _row_scores(scorer: PreTrainedModel, rows: Sequence[Row]) -> Float[Tensor, " B"]:
     head = getattr(scorer, "score", None)
     if not isinstance(head, nn.Module) or not packs(scorer):
         ids = [torch.tensor([*shared, *own]) for shared, own in rows]

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from zoo_core.data import Text
 from zoo_core.functional import token_logprobs
 from zoo_core.packing import Packing, Row, packs
+from zoo_core.parallel import divided
 from zoo_core.reward import Sample
 
 
@@ -30,6 +31,15 @@ class Prompts:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def __getitem__(self, rows: Int[Tensor, " M"]) -> "Prompts":
+        return Prompts(self.tokens[rows], self.attention[rows], [self.texts[row] for row in rows.tolist()])
+
+    @property
+    def rows(self) -> list[Row]:
+        """The tokens of each prompt, without padding."""
+        lengths = self.attention.sum(1).tolist()
+        return [(row[len(row) - length :], ()) for row, length in zip(self.tokens.tolist(), lengths, strict=True)]
 
     def repeat(self, times: int) -> "Prompts":
         """Each prompt `times` times, copies next to each other."""
@@ -153,6 +163,9 @@ class RolloutEngine(Protocol):
         ...
 
 
+AS_THEY_ARE = nn.Identity()
+
+
 def response_mask(tokens: Int[Tensor, "B T"], eos: int) -> Bool[Tensor, "B T"]:
     """True up to and including the first EOS of each row."""
     is_eos = (tokens == eos).long()
@@ -161,6 +174,10 @@ def response_mask(tokens: Int[Tensor, "B T"], eos: int) -> Bool[Tensor, "B T"]:
 
 def response_logprobs(policy: PreTrainedModel, responses: Responses, temperature: float = 1.0) -> Float[Tensor, "B T"]:
     """log π(yₜ | x, y₍<t₎) of every response token, 0 where the mask is false."""
+    return divided(lambda some: _response_logprobs(policy, some, temperature), responses, policy)
+
+
+def _response_logprobs(policy: PreTrainedModel, responses: Responses, temperature: float) -> Float[Tensor, "B T"]:
     if not packs(policy):
         logprobs = token_logprobs(response_logits(policy, responses), responses.responses, temperature)
         return logprobs.masked_fill(~responses.mask, 0.0)
@@ -178,31 +195,53 @@ def response_logits(policy: PreTrainedModel, responses: Responses) -> Float[Tens
     return logits[:, :-1]  # type: ignore[no-any-return]  # the logits at position i predict token i + 1
 
 
-def response_states(body: nn.Module, responses: Responses) -> Float[Tensor, "B slots D"]:
-    """Last hidden states before each response token and after the last one; 0 where a response has no such slot."""
+def response_states(body: nn.Module, responses: Responses, head: nn.Module = AS_THEY_ARE) -> Float[Tensor, "B slots D"]:
+    """Last hidden states before each response token and after the last one; 0 where a response has no such slot.
+
+    With a `head`, what it makes of them.
+    """
+    return divided(lambda some: _response_states(body, some, head), responses, body, head)
+
+
+def _response_states(body: nn.Module, responses: Responses, head: nn.Module) -> Float[Tensor, "B slots D"]:
     if not packs(body):
         states = body(**responses.inputs, use_cache=False).last_hidden_state[:, responses.prompt_length - 1 :]
-        return states.masked_fill(~responses.slots.unsqueeze(-1), 0.0)  # type: ignore[no-any-return]
+        return head(states).masked_fill(~responses.slots.unsqueeze(-1), 0.0)  # type: ignore[no-any-return]
     packing = Packing.of(responses.rows, responses.tokens.device)
     states = body(**packing.inputs, use_cache=False).last_hidden_state[0]
-    return spread(states[packing.reads], responses.slots)
+    return spread(head(states[packing.reads]), responses.slots)
 
 
 def text_states(body: nn.Module, responses: Responses) -> tuple[Float[Tensor, "B S D"], Bool[Tensor, "B S"]]:
     """Last hidden states of every token, prompts included, 0 on padding; and where the real ones are."""
+    return divided(lambda some: _text_states(body, some), responses, body), responses.attention
+
+
+def _text_states(body: nn.Module, responses: Responses) -> Float[Tensor, "B S D"]:
     if not packs(body):
         states = body(**responses.inputs, use_cache=False).last_hidden_state
-        return states.masked_fill(~responses.attention.unsqueeze(-1), 0.0), responses.attention
+        return states.masked_fill(~responses.attention.unsqueeze(-1), 0.0)  # type: ignore[no-any-return]
     nothing_shared = [((), [*prompt, *response]) for prompt, response in responses.rows]
     packing = Packing.of(nothing_shared, responses.tokens.device)
     states = body(**packing.inputs, use_cache=False).last_hidden_state[0]
-    return spread(states[packing.reads], responses.attention), responses.attention
+    return spread(states[packing.reads], responses.attention)
 
 
 def logprobs_and_states(
-    policy: PreTrainedModel, responses: Responses, temperature: float = 1.0
+    policy: PreTrainedModel, responses: Responses, temperature: float = 1.0, head: nn.Module = AS_THEY_ARE
 ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B slots D"]]:
     """`response_logprobs` and `response_states` of one and the same forward pass."""
+
+    def compute(some: Responses) -> tuple[Tensor, Tensor]:
+        return _logprobs_and_states(policy, some, temperature, head)
+
+    logprobs, states = divided(compute, responses, policy, head)
+    return logprobs, states
+
+
+def _logprobs_and_states(
+    policy: PreTrainedModel, responses: Responses, temperature: float, head: nn.Module
+) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B slots D"]]:
     read: list[Tensor] = []
     hook = policy.get_output_embeddings().register_forward_pre_hook(lambda _, states: read.append(states[0]))
     mask, slots = responses.mask, responses.slots
@@ -210,10 +249,10 @@ def logprobs_and_states(
         if packs(policy):
             packing = Packing.of(responses.rows, policy.device)
             logits = policy(**packing.inputs, use_cache=False, logits_to_keep=packing.reads).logits
-            states = spread(read[0][0], slots)
+            states = spread(head(read[0][0]), slots)
         else:
             logits = policy(**responses.inputs, use_cache=False, logits_to_keep=slots.shape[1]).logits
-            states = read[0].masked_fill(~slots.unsqueeze(-1), 0.0)
+            states = head(read[0]).masked_fill(~slots.unsqueeze(-1), 0.0)
     finally:
         hook.remove()
     # The state after the last token predicts nothing; the token that stands for its target is not read.

@@ -42,7 +42,8 @@ from zoo_core.feeds import DemonstrationFeed, PreferenceFeed, PromptFeed
 from zoo_core.functional import minibatches
 from zoo_core.judge import CountedJudge, Judge
 from zoo_core.ledger import Ledger, bytes_of
-from zoo_core.models import accelerator
+from zoo_core.models import copied
+from zoo_core.parallel import from_first, is_first, join_gradients, load_whole, placed
 from zoo_core.reward import Calibration, Reward, Sample, Scorer, checked
 from zoo_core.rollout import Prompts, Responses, Rollout, RolloutEngine, response_mask
 from zoo_core.storage import write_text
@@ -165,7 +166,7 @@ class Run:
     def progress(self) -> float:
         """How far this stage is, 0 to 1, by its share of the budget or by its count of updates. Schedules use it."""
         by_count = max(self._update, 0) / self._most if self._most else 0.0
-        return max(by_count, self._line.progress(self._session.ledger.flops))
+        return max(by_count, self._line.progress(self._spent))
 
     @property
     def update(self) -> int:
@@ -208,7 +209,7 @@ class Run:
         if self._reward is None or self._calibration is None:
             raise PluginError("run.reward: this algorithm's record does not list 'reward' under learns_from.")
         with ledger.meter.during("score"), torch.no_grad():
-            scores = torch.tensor(checked(self._reward, samples), dtype=torch.float32, device=self.device)
+            scores = torch.tensor(self._asked(self._reward, samples), dtype=torch.float32, device=self.device)
         ledger.reward_queries += len(samples)
         return (scores - self._calibration.mean) / self._calibration.deviation
 
@@ -237,14 +238,18 @@ class Run:
         return self._session.encoder.prompts(prompts)
 
     def declare(self, role: str, flops: int) -> None:
-        """Charge what no layer of a model computes, such as the distances of a selection."""
-        self._session.ledger.declare(role, flops)
+        """Charge what no layer of a model computes, such as the distances of a selection.
+
+        Several processes all compute it; it is charged once.
+        """
+        if is_first():
+            self._session.ledger.declare(role, flops)
 
     def write_rows(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
         """Leave rows for people to read, as `<name>.jsonl` beside the trained model."""
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,40}", name):
             raise PluginError(f"run.write_rows: {name!r} must be lower case letters, digits and hyphens.")
-        if self._session.directory:
+        if self._session.directory and is_first():
             lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
             write_text(self._session.directory / f"{name}.jsonl", "".join(lines))
 
@@ -279,7 +284,7 @@ class Run:
         if self._entered:
             raise PluginError("run.reference() must be called before the loop: inside it the policy has already moved.")
         shared = {id(weight): weight for weight in self.policy.parameters() if not weight.requires_grad}
-        frozen = copy.deepcopy(self.policy, shared)  # what a copy's memo holds is taken for copied already
+        frozen = placed(copied(self.policy, shared))
         frozen.eval().requires_grad_(False)
         self._session.ledger.meter.attach(frozen, "reference")
         return frozen
@@ -296,8 +301,9 @@ class Run:
         if qualified in self._session.kept:
             raise PluginError(f"run.keep: something is already kept under {qualified!r}; choose another name.")
         if isinstance(thing, nn.Module):
-            accelerator().prepare_model(thing, evaluation_mode=True)
-            self._session.ledger.meter.attach(thing, name)
+            self._session.ledger.meter.attach(placed(thing), name)
+            if self._entered:
+                join_gradients(thing)
         if isinstance(thing, torch.optim.Optimizer):
             thing.register_step_post_hook(self._count_step)
         self._session.kept[qualified] = thing
@@ -319,7 +325,7 @@ class Run:
         begins, behind the loop of the one before. `reward` takes the place of the bench's; `calibrate` (of
         zoo_core.calibration) measures what brings it to mean 0 and deviation 1.
         """
-        spent = self._session.ledger.flops
+        spent = self._spent
         whole = self._line.end - self._line.start
         end = self._line.end if share is None else min(self._line.end, spent + share * whole)
         qualified = f"{self._name}/{name}" if self._name else name
@@ -340,12 +346,15 @@ class Run:
             raise PluginError("a stage recipe must bound its updates: run.updates(most=...).")
         self._entered, self._most = True, most
         end = session.path(f"end-{self._name or 'run'}")
-        if end and end.exists():
+        if end and from_first(end.exists):
             session.adopt(checkpoint.load(end))
             seed_everything(self.seed, self._name, "end")
             return
         first = self._resume()
         session.ledger.meter.attach_again()
+        for thing in session.kept.values():
+            if isinstance(thing, nn.Module):
+                join_gradients(thing)
         self._saved = time.monotonic()
         yield from self._count(first)
         if end:
@@ -356,7 +365,7 @@ class Run:
     def _resume(self) -> int:
         """Adopt the latest checkpoint if it is of this stage; return the update to go on with."""
         now = self._session.path("now")
-        if not now or not now.exists():
+        if not now or not from_first(now.exists):
             return 0
         state = checkpoint.load(now)
         if state["stage"] != self._name:
@@ -369,7 +378,7 @@ class Run:
         """Yield the updates that fit; undo one that passes the line all the same."""
         ledger, line = self._session.ledger, self._line
         update = first
-        while (self._most is None or update < self._most) and line.allows(ledger.flops):
+        while (self._most is None or update < self._most) and line.allows(self._spent):
             undo = (
                 copy.deepcopy(self._session.snapshot(self._name, update, line)) if line.is_near(ledger.flops) else None
             )
@@ -382,7 +391,7 @@ class Run:
             finally:
                 ledger.meter.in_loop = False
             ledger.updates += 1
-            if ledger.flops > line.end:
+            if self._spent > line.end:
                 self._discard(undo, ledger.flops - before, update)
                 return
             line.costs.append(ledger.flops - before)
@@ -398,7 +407,7 @@ class Run:
         session.ledger.note_models(session.ledger.meter.modules, optimizers)
         if session.at_boundary:
             session.at_boundary(session)
-        if now and time.monotonic() - self._saved >= session.checkpoint_seconds:
+        if now and from_first(lambda: time.monotonic() - self._saved >= session.checkpoint_seconds):
             checkpoint.save(now, session.snapshot(self._name, update, self._line))
             self._saved = time.monotonic()
 
@@ -428,11 +437,26 @@ class Run:
             yield update
             return
         ledger = self._session.ledger
-        before = ledger.flops - ledger.declared
+        before = ledger.metered_here
         with ExactCounter() as counter:
             yield update
-        ledger.audit_charged += ledger.flops - ledger.declared - before
+        ledger.audit_charged += ledger.metered_here - before
         ledger.audit_counted += counter.total
+
+    @property
+    def _spent(self) -> int:
+        """FLOPs so far, of all processes; the same number on each, or they would not stop together."""
+        self._session.ledger.gather()
+        return self._session.ledger.flops
+
+    def _asked(self, reward: Reward, samples: Sequence[Sample]) -> list[float]:
+        """Ask a reward. A rule of the user's is asked by one process: it might not answer twice alike.
+
+        A model is asked by all, who divide the samples; so is what a stage brings, which may ask models.
+        """
+        if reward is self._session.reward and not isinstance(getattr(reward, "model", None), nn.Module):
+            return from_first(lambda: checked(reward, samples))
+        return checked(reward, samples)
 
     def _count_step(self, *_: object) -> None:
         self._session.ledger.optimizer_steps += 1
@@ -494,7 +518,9 @@ def _state(thing: Any) -> Any:
 
 
 def _restore(thing: Any, state: Any) -> None:
-    if hasattr(thing, "load_state_dict"):
+    if isinstance(thing, (nn.Module, torch.optim.Optimizer)):
+        load_whole(thing, state)
+    elif hasattr(thing, "load_state_dict"):
         thing.load_state_dict(state)
     elif isinstance(thing, dict):
         thing.clear()

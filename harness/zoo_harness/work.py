@@ -18,7 +18,8 @@ from zoo_core.errors import ModelError, SpecError
 from zoo_core.hookspecs import Kind
 from zoo_core.judge import Judge, load_judge
 from zoo_core.meter import METER_VERSION
-from zoo_core.models import accelerator, load_policy, load_scorer, load_scorer_tokenizer, load_tokenizer, resolve
+from zoo_core.models import load_policy, load_scorer, load_scorer_tokenizer, load_tokenizer, resolve
+from zoo_core.parallel import accelerator
 from zoo_core.plugins import plugins
 from zoo_core.reward import Reward, Scorer, load_reward
 from zoo_core.rollout import RolloutEngine

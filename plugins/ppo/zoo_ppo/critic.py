@@ -1,7 +1,5 @@
 """The value function of PPO as a model of its own."""
 
-import copy
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,6 +7,8 @@ from transformers import PreTrainedModel
 
 from zoo_core.adapters import merged_weights
 from zoo_core.errors import ModelError
+from zoo_core.models import copied
+from zoo_core.parallel import whole
 from zoo_core.rollout import Responses, response_states
 from zoo_core.run import Run
 
@@ -18,13 +18,12 @@ class Critic(nn.Module):
 
     def __init__(self, policy: PreTrainedModel) -> None:
         super().__init__()
-        self.body = copy.deepcopy(policy.base_model).requires_grad_(True)
+        self.body = copied(policy.base_model).requires_grad_(True)
         self.head = value_head(policy)
 
     def forward(self, responses: Responses) -> Float[Tensor, "B slots"]:
         """Value of the state before each response token, and of the state after the last: T + 1 slots."""
-        values: Tensor = self.head(response_states(self.body, responses))
-        return values.squeeze(-1).float()
+        return response_states(self.body, responses, self.head).squeeze(-1).float()
 
 
 def value_head(policy: PreTrainedModel) -> nn.Linear:
@@ -54,7 +53,7 @@ def critic_from_reward(run: Run) -> Critic:
     if bodies[0] != bodies[1]:
         raise _unfit(f"its body is a {bodies[0]}, the policy's a {bodies[1]}")
     critic.body.load_state_dict(body)
-    critic.head.weight.copy_(scorer.model.get_parameter("score.weight") / calibration.deviation)
+    critic.head.weight.copy_(whole(scorer.model.get_parameter("score.weight")) / calibration.deviation)
     critic.head.bias.fill_(-calibration.mean / calibration.deviation)
     return critic
 

@@ -69,12 +69,12 @@ class Hydra:
 
     def evaluate(self, batch: Responses) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B slots"]]:
         """One forward pass: the head for values reads the hidden states that the language head reads."""
-        logprobs, states = logprobs_and_states(self.policy, batch, self.temperature)
-        return logprobs, self.head(states).squeeze(-1).float()
+        logprobs, values = logprobs_and_states(self.policy, batch, self.temperature, self.head)
+        return logprobs, values.squeeze(-1).float()
 
     def values(self, batch: Responses) -> Float[Tensor, "B slots"]:
         """The trunk and the head for values, without the language head."""
-        return self.head(response_states(self.policy.base_model, batch)).squeeze(-1).float()  # type: ignore[no-any-return]
+        return response_states(self.policy.base_model, batch, self.head).squeeze(-1).float()
 
     @torch.no_grad()
     def reference_logprobs(self, batch: Responses) -> Float[Tensor, "B T"]:
@@ -102,7 +102,7 @@ class LoRA:
     def values(self, batch: Responses) -> Float[Tensor, "B slots"]:
         """The base with the critic's adapter, and the head."""
         with adapter(self.policy, "critic"):
-            values: Tensor = self.head(response_states(self.policy.base_model, batch))
+            values = response_states(self.policy.base_model, batch, self.head)
         return values.squeeze(-1).float()
 
     @torch.no_grad()
