@@ -1,5 +1,6 @@
 """`zoo plan` for a model of which there is a configuration only: what it predicts is what a larger model measures."""
 
+import dataclasses
 import io
 import json
 import subprocess
@@ -188,6 +189,15 @@ def test_predicted_weights_gradients_and_states_are_those_that_the_large_model_h
     for ours, theirs in zip(*(found["rows"] for found in both), strict=True):
         for kind in ("weights", "gradients", "states", "undo", "cache"):
             assert ours["memory"][kind] == pytest.approx(theirs["memory"][kind], rel=1e-9), (ours["row"], kind)
+
+
+def test_embeddings_that_are_tied_to_the_head_are_there_once(small, tmp_path):
+    QWEN_25_05B.save_pretrained(tmp_path)
+    found = predict(dataclasses.replace(small, budget=1e16), str(tmp_path), Machine())
+    assert found["rows"][0]["memory"]["weights"] == pytest.approx(4 * 494_032_768)
+    # The reference is a second model, and a reward model and a critic have no head to be tied to.
+    assert found["rows"][1]["memory"]["weights"] == pytest.approx(2 * 4 * 494_032_768)
+    assert found["rows"][2]["memory"]["weights"] == pytest.approx(4 * 4 * 494_032_768, rel=1e-5)
 
 
 def test_predicted_activations_are_near_those_of_the_large_model(both):
