@@ -145,15 +145,19 @@ def _metered_attention(attention: Callable[..., Any]) -> Callable[..., Any]:
                 result[0].grad_fn.register_prehook(meter._charge_backward(role, flops * 5 // 2))
         return result
 
-    count.counts_flops = True  # type: ignore[attr-defined]
     return count
+
+
+TAKES_PACKED_ROWS: list[Callable[..., Any]] = []
+"""The attention functions registered here; another that takes the place of one sees one long row."""
 
 
 def _wrap_attention() -> None:
     for name in ("sdpa", "flash_attention_2", "flash_attention_3"):
         attention = ALL_ATTENTION_FUNCTIONS.get(name)
-        if attention is not None and not hasattr(attention, "counts_flops"):
-            AttentionInterface.register(name, _metered_attention(attention))
+        if attention is not None and attention not in TAKES_PACKED_ROWS:
+            TAKES_PACKED_ROWS.append(_metered_attention(attention))
+            AttentionInterface.register(name, TAKES_PACKED_ROWS[-1])
 
 
 _wrap_attention()

@@ -20,6 +20,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+import zoo_core.meter  # the attention functions that it registers take packed rows apart
 
 Row = tuple[Sequence[int], Sequence[int]]
 """The tokens that a row shares with every row that begins with the same, and its own."""
@@ -117,7 +120,8 @@ def packs(model: nn.Module) -> bool:
     if not isinstance(model, PreTrainedModel):
         return False
     config = model.config.get_text_config()
-    through_interface = config._attn_implementation == "sdpa" and type(model)._supports_attention_backend
+    attention = ALL_ATTENTION_FUNCTIONS.get(config._attn_implementation)
+    through_interface = attention in zoo_core.meter.TAKES_PACKED_ROWS and type(model)._supports_attention_backend
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     whole_row = kinds == {"full_attention"} and (
         hasattr(config, "layer_types") or not getattr(config, "sliding_window", None)
