@@ -146,12 +146,14 @@ def divided(compute: Callable[[Any], Any], batch: Batch, *models: nn.Module) -> 
         return compute(batch)
     for model in models if _sharding() else ():
         _check_whole(model)
-    parts = shares(batch.rows, processes())
+    rows = batch.rows
+    parts = shares(rows, processes())
     mine = parts[dist.get_rank()]
     # A process without rows takes part all the same, or the others would wait for it: with a row whose result is
     # dropped. What that costs is charged.
-    own = batch[torch.tensor(mine or [0])]
-    found = _through_wrappers(lambda: compute(own), models)
+    shortest = min(range(len(rows)), key=lambda row: len(rows[row][0]) + len(rows[row][1]))
+    some = batch[torch.tensor(mine or [shortest])]
+    found = _through_wrappers(lambda: compute(some), models)
     order = torch.tensor([row for part in parts for row in part]).argsort()
     sizes = [len(part) for part in parts]
 
@@ -237,7 +239,7 @@ def join_gradients(model: nn.Module) -> None:
     if wrapper is None or [id(weight) for weight in wrapper.parameters() if weight.requires_grad] != list(
         map(id, trained)
     ):
-        wrapper = accelerator().prepare_model(Through(model))
+        wrapper = _prepared(Through(model))
     for part in model.modules():
         _wrappers[part] = wrapper
 
@@ -259,7 +261,7 @@ def _through(wrapper: DistributedDataParallel, compute: Callable[[], Any]) -> Ca
 
 def placed(module: M) -> M:
     """Put a model on this process's device; under FSDP2 keep a part of it only. Together."""
-    accelerator().prepare_model(module, evaluation_mode=True)
+    _prepared(module, evaluation_mode=True)
     plugin = _sharding()
     if plugin is None or is_sharded(module):
         return module
@@ -275,6 +277,12 @@ def placed(module: M) -> M:
             fully_shard(part, reshard_after_forward=plugin.reshard_after_forward, **settings)
     fully_shard(module, **settings)
     return module
+
+
+def _prepared(module: nn.Module, **settings: bool) -> Any:
+    """Let accelerate prepare a model. The CPU of one of several processes it calls cpu:0, and moving there copies."""
+    stays = accelerator().device.type == "cpu"
+    return accelerator().prepare_model(module, device_placement=False if stays else None, **settings)
 
 
 @cache

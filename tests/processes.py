@@ -1,0 +1,127 @@
+"""Trains tiny models and writes down what happened: started by test_parallel.py, in one process or in several.
+
+torchrun --nproc_per_node 2 tests/processes.py OUTPUT CASE ...
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed as dist
+
+from zoo_core.errors import ModelError
+from zoo_core.judge import CausalJudge
+from zoo_core.parallel import accelerator, own, placed, whole
+from zoo_core.plugins import plugins
+from zoo_core.reward import Sample
+from zoo_core.run import Run, Session
+from zoo_core.testing import tiny_policy, tiny_session, tiny_tokenizer
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "sft": {"batch_size": 5},
+    "dpo": {"batch_size": 5},
+    "reward-model": {"batch_size": 5},
+    "ppo": {"batch_size": 6, "minibatch_size": 3, "epochs": 2},
+    "grpo": {"batch_size": 12, "group_size": 4, "minibatch_size": 6},
+}
+
+
+def session(name: str, **settings: Any) -> Session:
+    """Return a session for an algorithm; its policy is placed as a loaded one would be."""
+    signals = plugins().algorithm(name).learns_from
+    return tiny_session(signals, policy=placed(tiny_policy().train()), **settings)
+
+
+def training(name: str, at: Session, **settings: Any) -> Iterator[dict[str, float]]:
+    """Start an algorithm."""
+    record = plugins().algorithm(name)
+    config = record.load_config()(**{**SETTINGS[name], "learning_rate": 3e-3, **settings})
+    return iter(record.load_train()(config, Run(at)))
+
+
+def told(name: str, at: Session, history: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """Return what is compared: metrics, weights, the part of them that is here, ledger."""
+    at.ledger.gather()
+    made = at.kept[plugins().algorithm(name).makes]
+    here, everywhere = (sum(map(torch.numel, weights)) for weights in (map(own, made.parameters()), made.parameters()))
+    return {
+        "history": list(history),
+        "weights": {path: whole(weight.detach()).flatten().tolist() for path, weight in made.named_parameters()},
+        "share": here / everywhere,
+        "ledger": at.ledger.report(),
+    }
+
+
+def train(name: str, updates: int = 3, directory: str | None = None, **settings: Any) -> dict[str, Any]:
+    """Make a few updates, from a checkpoint if there is one; it ends up behind all of them but the last."""
+    at = session(name, directory=Path(directory) if directory else None)
+    steps = training(name, at, **settings)
+    return told(name, at, list(islice(steps, updates)))
+
+
+def spend(name: str, budget: float) -> dict[str, Any]:
+    """Train until the budget is spent."""
+    at = session(name, budget=budget)
+    return told(name, at, list(training(name, at)))
+
+
+def moody(name: str) -> dict[str, Any]:
+    """Train on a reward that each process would answer in its own way."""
+
+    def reward(samples: Sequence[Sample]) -> list[float]:
+        return [float(os.getpid() % 1000 + number % 3) for number, _ in enumerate(samples)]
+
+    at = session(name, reward=reward)
+    return told(name, at, [next(training(name, at))])
+
+
+def refused(name: str, **settings: Any) -> str:
+    """Say why it cannot be trained so."""
+    try:
+        next(training(name, session(name), **settings))
+    except ModelError as error:
+        return str(error)
+    return ""
+
+
+def judged() -> dict[str, Any]:
+    """Ask a language model: for one word, for several, and for a text."""
+    judge = CausalJudge(placed(tiny_policy()), tiny_tokenizer())
+    questions = ["which", "which of the two", "who"]
+    return {
+        "word": judge.verdicts(questions, ["a", "b"]),
+        "words": judge.verdicts(questions, ["ab", "b"]),
+        "text": judge.write(questions, 5, 1.0, seed=3),
+    }
+
+
+CASES: dict[str, Callable[..., Any]] = {
+    "train": train,
+    "spend": spend,
+    "moody": moody,
+    "refused": refused,
+    "judged": judged,
+}
+
+
+def do(case: str) -> Any:
+    """Do a case: a JSON object of its kind, perhaps an algorithm, and settings."""
+    settings = json.loads(case)
+    return CASES[settings.pop("kind")](**settings)
+
+
+def main(output: str, *cases: str) -> None:
+    """Do the cases; every process writes what it saw."""
+    accelerator()
+    found = {case: do(case) for case in cases}
+    Path(f"{output}.{dist.get_rank()}.json").write_text(json.dumps(found))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
