@@ -52,12 +52,16 @@ _is_alone = False
 def accelerator() -> Accelerator:
     """Return this process's accelerator: the only way to a device, and to the other processes."""
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # every process reads the weights and keeps its part
-    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
     # Where there is no GPU accelerate must be told that several processes are to share the CPU.
-    found = Accelerator(cpu=True) if launched and not torch.accelerator.is_available() else Accelerator()
+    found = Accelerator(cpu=True) if is_launched() and not torch.accelerator.is_available() else Accelerator()
     if str(found.distributed_type.value) not in ("NO", "MULTI_GPU", "MULTI_CPU", "MULTI_XPU", "MULTI_NPU", "FSDP"):
         raise ModelError(f"several processes by {found.distributed_type.value} are not supported; use DDP or FSDP2.")
     return found
+
+
+def is_launched() -> bool:
+    """Whether a launcher started this process as one of several."""
+    return "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def processes() -> int:

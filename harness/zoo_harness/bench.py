@@ -16,9 +16,10 @@ from zoo_leaderboard.write import write
 
 from zoo_core.errors import SpecError, StorageError, ZooError
 from zoo_core.storage import write_json
-from zoo_harness import local, slurm
+from zoo_harness import local, scheduler, slurm
 from zoo_harness.figures import budget_of, figures
 from zoo_harness.jobs import Job, Outcome, identify, read_json
+from zoo_harness.launched import Launched
 from zoo_harness.pipeline import Pipeline
 from zoo_harness.plan import Plan, algorithm_plugins, code_hash
 from zoo_harness.record import SCHEMA_VERSION, record_file, record_of
@@ -288,8 +289,11 @@ def _write_record(plan: Plan, bench: dict[str, Any], jobs: Sequence[Job], score:
     write_json(record_file(plan.output, score.row, score.seed), record)
 
 
-def train_one(spec: Spec, seed: int, output: Path | None, display: Display) -> Path:
-    """Train the spec's one row with one seed, with the stages it stands on; return the model's directory."""
+def train_one(spec: Spec, seed: int, output: Path | None, display: Display, launch: str | None = None) -> Path:
+    """Train the spec's one row with one seed, with the stages it stands on; return the model's directory.
+
+    With `launch`, the words before the command of a launcher's processes, several processes share each training.
+    """
     plan = make_plan(spec, output)
     jobs = plan.jobs(scored=False)
     cell = next(job for job in jobs if job.row == spec.algorithms[0].row and job.seed == seed)
@@ -305,7 +309,10 @@ def train_one(spec: Spec, seed: int, output: Path | None, display: Display) -> P
             failures.append(outcome)
 
     _forget_failures(wanted, retry=True)
-    local.run(wanted, finished, default_workers(plan), display.watch)
+    if launch:
+        scheduler.run(Launched(launch), wanted, finished, 1, display.watch)
+    else:
+        local.run(wanted, finished, default_workers(plan), display.watch)
     if failures:
         raise ZooError(f"{failures[0].error} The log is {cell.directory / 'log.txt'}.")
     return cell.directory / "final"

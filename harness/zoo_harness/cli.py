@@ -223,6 +223,10 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="The seed to train.")] = 0,
     settings: Settings = None,
     output: Output = None,
+    launch: Annotated[
+        str | None,
+        typer.Option(metavar="COMMAND", help='Share it among processes: "accelerate launch --num_processes 2 ...".'),
+    ] = None,
 ) -> None:
     """Train one algorithm with one seed, stages included, and leave a model directory; nothing is scored."""
     from zoo_harness.bench import train_one
@@ -231,7 +235,7 @@ def train(
     read = _spec(context, algorithms=[algorithm], seeds=seed + 1)
     console = Console()
     with LiveTable(console) as display:
-        final = train_one(read, seed, output, display)
+        final = train_one(read, seed, output, display, launch)
     console.print(f"model: {_shown(final)}", markup=False, highlight=False)
 
 

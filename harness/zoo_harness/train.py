@@ -3,6 +3,8 @@
 import math
 import shutil
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from transformers import PreTrainedModel
 
 from zoo_core.errors import BudgetError, StorageError
 from zoo_core.models import load_policy, load_tokenizer, save_model, weights_sha256
+from zoo_core.parallel import from_first, is_first, own
 from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm
 from zoo_core.reward import Calibration
@@ -33,26 +36,32 @@ def run(job: Job) -> dict[str, Any]:
     session = _session(job, algorithm, before)
     config = configure(algorithm, payload["settings"])
     progress = _Progress(job, before)
-    failures = plugins().observe("zoo_run_started", cell=payload)
+    failures = _observe("zoo_run_started", cell=payload)
     update = -1
     for update, metrics in enumerate(algorithm.load_train()(config, Run(session))):
         _check_finite(metrics, update)
         progress.write(session, metrics)
-        failures += plugins().observe("zoo_run_updated", cell=payload, update=update, metrics=metrics)
+        failures += _observe("zoo_run_updated", cell=payload, update=update, metrics=metrics)
     final = job.directory / "final"
     _hand_over(session, algorithm, job, final)
+    session.ledger.gather()
     result = {
         "identity": job.identity,
         "algorithm": algorithm.name,
         "seed": job.seed,
         "ledger": session.ledger.report(),
         "points": _points(job) if payload["budget"] else [],
-        "weights_sha256": weights_sha256(final),
+        "weights_sha256": from_first(lambda: weights_sha256(final)),
         "environment": environment(),
         "observer_failures": sorted(set(failures)),
     }
-    plugins().observe("zoo_run_finished", cell=payload, result=result)
+    _observe("zoo_run_finished", cell=payload, result=result)
     return result
+
+
+def _observe(hook: str, **seen: object) -> list[str]:
+    """Tell the plugins that watch: once, of several processes."""
+    return plugins().observe(hook, **seen) if is_first() else []
 
 
 def stage_flops(directory: Path) -> int:
@@ -104,12 +113,13 @@ class _Points:
         for share in POINTS:
             path = _point(self.job, share)
             # Points that lie inside the stages have no weights of their own: there the curve is at the start.
-            if self.before < share * self.budget <= spent and not path.exists():
-                temporary = path.with_suffix(".tmp")
-                shutil.rmtree(temporary, ignore_errors=True)
-                save_model(session.policy, temporary)
-                write_json(temporary / "point.json", {"fraction": share, "flops": spent, "weights": path.name})
-                temporary.rename(path)
+            if self.before < share * self.budget <= spent and not from_first(path.exists):
+                point = {"fraction": share, "flops": spent, "weights": path.name}
+                _save(session.policy, path, partial(_write_point, point))
+
+
+def _write_point(point: dict[str, Any], folder: Path) -> None:
+    write_json(folder / "point.json", point)
 
 
 def _points(job: Job) -> list[dict[str, Any]]:
@@ -124,14 +134,27 @@ def _point(job: Job, share: float) -> Path:
 def _hand_over(session: Session, algorithm: Algorithm, job: Job, final: Path) -> None:
     """Save the trained model as an ordinary Hugging Face directory."""
     model: PreTrainedModel = session.kept[algorithm.makes]
-    if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
+    if not all(bool(torch.isfinite(own(parameter)).all()) for parameter in model.parameters()):
         raise FloatingPointError("the trained weights hold NaN or infinity")
-    temporary = final.with_suffix(".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.rmtree(final, ignore_errors=True)
-    save_model(model, temporary, apart=algorithm.makes != "policy")
-    load_tokenizer(Materials.of(job.payload).base).save_pretrained(temporary)
-    temporary.rename(final)
+    tokenizer = load_tokenizer(Materials.of(job.payload).base)
+    _save(model, final, tokenizer.save_pretrained, apart=algorithm.makes != "policy")
+
+
+def _save(model: PreTrainedModel, path: Path, complete: Callable[[Path], object], *, apart: bool = False) -> None:
+    """Save a model with what belongs to it, whole or not at all. The first process does. Together."""
+
+    def begin() -> None:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)
+
+    def end() -> None:
+        complete(temporary)
+        temporary.rename(path)
+
+    temporary = path.with_suffix(".tmp")
+    from_first(begin)
+    save_model(model, temporary, apart=apart)
+    from_first(end)
 
 
 def _check_finite(metrics: dict[str, float], update: int) -> None:
@@ -147,7 +170,7 @@ class _Progress:
         self.job, self.before, self.written = job, before, 0.0
 
     def write(self, session: Session, metrics: dict[str, float]) -> None:
-        if time.monotonic() - self.written < 1.0:
+        if not is_first() or time.monotonic() - self.written < 1.0:
             return
         self.written = time.monotonic()
         write_json(

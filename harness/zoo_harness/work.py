@@ -199,7 +199,7 @@ def environment() -> dict[str, Any]:
         "lm_eval": version("lm-eval"),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "device": str(accelerator().device),
+        "device": accelerator().device.type,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "meter_version": METER_VERSION,
     }

@@ -1,8 +1,10 @@
 """What runs in the process of a job: quiet, single-threaded on a CPU, every failure written down."""
 
+import contextlib
 import errno
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import sys
@@ -51,13 +53,17 @@ def do(job: Job, wait: bool = False) -> int:
     """Do a job in this process: leave result.json and return 0, or failure.json and 1.
 
     Another process may have the job, of this bench or of one that shares a stage with it: wait for its result, or
-    return `BUSY`. All that is printed goes to the job's log.
+    return `BUSY`. All that is printed goes to the job's log. Of several processes that do it together the first holds
+    the lock and writes; each of the others has a log of its own.
     """
-    with (job.directory / "log.txt").open("a", encoding="utf-8") as log:
+    from zoo_core.parallel import is_launched  # not above: those who start jobs need no torch
+
+    number = int(os.environ["RANK"]) if is_launched() else 0
+    with (job.directory / (f"log.{number}.txt" if number else "log.txt")).open("a", encoding="utf-8") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         try:
-            with job.lock().acquire(blocking=wait, poll_interval=1):
+            with contextlib.nullcontext() if number else job.lock().acquire(blocking=wait, poll_interval=1):
                 job.look_again()
                 return _do(job)
         except Timeout:
@@ -65,22 +71,34 @@ def do(job: Job, wait: bool = False) -> int:
 
 
 def _do(job: Job) -> int:
-    if job.result() is not None:
-        return 0
-    if job.failure() is not None:
-        return 1
+    from zoo_core.parallel import accelerator, from_first, is_first, is_launched
+
     try:
-        _begin(job)
+        if is_launched():
+            accelerator()  # the processes meet here
+        known = from_first(lambda: _known(job))
+        if known is not None:
+            return known
+        from_first(lambda: _begin(job))
         _prepare(job)
         result = import_module(f"zoo_harness.{job.kind}").run(job)
-        write_json(job.result_file, result)
+        if is_first():
+            write_json(job.result_file, result)
     except BaseException as error:  # a plugin may raise anything; the bench goes on and shows it
         traceback.print_exc()
         sys.stderr.flush()
         user = isinstance(error, ZooError) or _disk_is_full(error)
-        write_json(job.failure_file, {"identity": job.identity, "user": user, "error": _say(error)})
+        if job.failure() is None:  # else this one failed because another process was gone
+            write_json(job.failure_file, {"identity": job.identity, "user": user, "error": _say(error)})
         return 1
     return 0
+
+
+def _known(job: Job) -> int | None:
+    """What to return if the job is done already, or was tried."""
+    if job.result() is not None:
+        return 0
+    return None if job.failure() is None else 1
 
 
 def _begin(job: Job) -> None:
@@ -90,7 +108,7 @@ def _begin(job: Job) -> None:
     if begun.get("identity") != job.identity:
         begun = {"identity": job.identity, "attempts": 0}
         for path in job.directory.iterdir():
-            if path.name not in ("job.json", "log.txt", "lock"):
+            if path.name not in ("job.json", "lock") and not re.fullmatch(r"log(\.\d+)?\.txt", path.name):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     write_json(marker, {**begun, "attempts": begun["attempts"] + 1})
 
@@ -140,3 +158,7 @@ def _say(error: BaseException) -> str:
     if _disk_is_full(error):
         return f"the disk is full ({error}). What is done stays; make room and run the same command again."
     return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
