@@ -13,12 +13,14 @@ from typing import Any
 
 import torch
 from torch import distributed as dist
+from torch.optim import AdamW
 
 from zoo_core.errors import ModelError
 from zoo_core.judge import CausalJudge
 from zoo_core.parallel import accelerator, own, placed, whole
 from zoo_core.plugins import plugins
 from zoo_core.reward import Sample
+from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run, Session
 from zoo_core.testing import tiny_policy, tiny_session, tiny_tokenizer
 
@@ -70,6 +72,23 @@ def spend(name: str, budget: float) -> dict[str, Any]:
     return told(name, at, list(training(name, at)))
 
 
+def dearer(budget: float) -> dict[str, Any]:
+    """Train with updates that cost twice as much each time, so that the last one is undone."""
+    at = session("sft", budget=budget)
+    run = Run(at)
+    optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), lr=3e-3))
+    history = []
+    for update in run.updates():
+        batch = run.demonstrations.batch(update, 4)
+        loss = response_logprobs(run.policy, batch).sum().neg()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        run.declare("more", 10**7 * 2**update)
+        history.append({"loss": loss.item()})
+    return told("sft", at, history)
+
+
 def moody(name: str) -> dict[str, Any]:
     """Train on a reward that each process would answer in its own way."""
 
@@ -103,6 +122,7 @@ def judged() -> dict[str, Any]:
 CASES: dict[str, Callable[..., Any]] = {
     "train": train,
     "spend": spend,
+    "dearer": dearer,
     "moody": moody,
     "refused": refused,
     "judged": judged,

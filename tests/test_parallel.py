@@ -28,6 +28,7 @@ SHARING = {
 OTHERS = {
     "idle": {"kind": "train", "name": "sft", "batch_size": 1},
     "spend": {"kind": "spend", "name": "dpo", "budget": 6e7},
+    "dearer": {"kind": "dearer", "budget": 3e8},
     "moody": {"kind": "moody", "name": "grpo"},
     "judged": {"kind": "judged"},
 }
@@ -130,7 +131,7 @@ def test_fsdp_says_what_cannot_be_shared(fsdp: list[Told], name: str) -> None:
     assert "(DDP)" in fsdp[0][name]
 
 
-@pytest.mark.parametrize("name", [*TRAINED, "spend", "moody"])
+@pytest.mark.parametrize("name", [*TRAINED, "spend", "dearer", "moody"])
 def test_processes_see_the_same(two: list[Told], name: str) -> None:
     first, second = (dict(process[name]) for process in two)
     for process in (first, second):
@@ -160,6 +161,16 @@ def test_all_stop_at_the_same_update_within_the_budget(one: Told, two: list[Told
     assert [process["ledger"]["flops"] for process in together] == [alone["ledger"]["flops"]] * 2
     assert alone["ledger"]["updates"] > 3
     same(together[0], alone)
+
+
+def test_an_update_that_passes_the_budget_is_undone_on_all(one: Told, two: list[Told]) -> None:
+    ledger = two[0]["dearer"]["ledger"]
+    assert "discarded" in ledger["flags"][0]
+    assert ledger["flops"] == one["dearer"]["ledger"]["flops"]
+    # What is declared is of no process's own: 10, 20, 40, 80 million.
+    assert ledger["declared"] == one["dearer"]["ledger"]["declared"] == 150_000_000
+    assert len(two[0]["dearer"]["history"]) == ledger["updates"] + 1 == 5
+    same(two[0]["dearer"], one["dearer"])
 
 
 def test_each_process_holds_half_of_the_weights_under_fsdp_and_all_under_ddp(two: list[Told], way: str) -> None:
