@@ -29,6 +29,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "dpo": {"batch_size": 5},
     "reward-model": {"batch_size": 5},
     "ppo": {"batch_size": 6, "minibatch_size": 3, "epochs": 2},
+    "coreset": {"at_least": 12, "regions": 3, "batch_size": 8},
     "grpo": {"batch_size": 12, "group_size": 4, "minibatch_size": 6},
 }
 

@@ -25,6 +25,8 @@ SHARING = {
     "lora-reward": {"kind": "train", "name": "reward-model", "lora_rank": 2},
 }
 """Models that share weights: FSDP2 cannot have them."""
+BODY = {"name": "coreset"}
+"""Reads the policy's body alone."""
 OTHERS = {
     "idle": {"kind": "train", "name": "sft", "batch_size": 1},
     "spend": {"kind": "spend", "name": "dpo", "budget": 6e7},
@@ -87,7 +89,7 @@ def ddp(one: Told, folder: Path) -> list[Told]:
 
 @pytest.fixture(scope="module")
 def fsdp(ddp: list[Told], folder: Path) -> list[Told]:
-    refused = {name: {**case, "kind": "refused"} for name, case in SHARING.items()}
+    refused = {name: {**case, "kind": "refused"} for name, case in {**SHARING, "body": BODY}.items()}
     cases = {**TRAINED, **OTHERS, **refused, "began": began(folder, "fsdp"), "went on": went_on(folder, "ddp")}
     return launched(folder / "saw-fsdp", cases, ACCELERATE_USE_FSDP="true", FSDP_VERSION="2")
 
@@ -124,7 +126,7 @@ def test_ddp_trains_models_that_share_weights_as_one_process_does(one: Told, ddp
     assert ddp[0][name]["ledger"]["parameter_bytes"] == one[name]["ledger"]["parameter_bytes"], "no longer shared"
 
 
-@pytest.mark.parametrize("name", SHARING)
+@pytest.mark.parametrize("name", [*SHARING, "body"])
 def test_fsdp_says_what_cannot_be_shared(fsdp: list[Told], name: str) -> None:
     assert [process[name] for process in fsdp] == [fsdp[0][name]] * 2
     assert fsdp[0][name].startswith("FSDP2: ")

@@ -169,7 +169,8 @@ class CountedJudge:
         before = getattr(self._judge, "tokens", 0)
         with ledger.meter.during(phase):
             # A judge elsewhere is asked once, not by every process, which it might answer differently.
-            answer = ask() if hasattr(self._judge, "model") else from_first(ask)
+            here = isinstance(getattr(self._judge, "model", None), torch.nn.Module)
+            answer = ask() if here else from_first(ask)
             self._declare(getattr(self._judge, "tokens", 0) - before)
         ledger.judge_calls += calls
         return answer

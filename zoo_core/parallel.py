@@ -312,14 +312,19 @@ def is_sharded(module: nn.Module) -> bool:
 
 def _check_whole(model: nn.Module) -> None:
     """Raise `ModelError` if a part of a model is called whose weights only a call of the whole brings together."""
+    if any(isinstance(weight, DTensor) for weight in _left_to_callers(model)):
+        raise ModelError(
+            f"FSDP2: {type(model).__name__} cannot be called apart from the model it belongs to. Launch without "
+            "--use_fsdp (DDP), or use an arrangement of separate models."
+        )
+
+
+def _left_to_callers(model: nn.Module) -> Iterator[Tensor]:
+    """Go through the weights that neither the model nor a part of it brings together when it is called."""
     if not isinstance(model, FSDPModule):
-        if any(isinstance(weight, DTensor) for weight in model.parameters(recurse=False)):
-            raise ModelError(
-                f"FSDP2: {type(model).__name__} cannot be called apart from the model it belongs to. Launch without "
-                "--use_fsdp (DDP), or use an arrangement of separate models."
-            )
+        yield from model.parameters(recurse=False)
         for child in model.children():
-            _check_whole(child)
+            yield from _left_to_callers(child)
 
 
 def own(tensor: Tensor) -> Tensor:

@@ -158,7 +158,8 @@ class RolloutEngine(Protocol):
         """Return tokens (pad behind EOS) and their log-probabilities at this temperature, 1 <= T <= response_tokens.
 
         Temperature 0 is greedy decoding; its log-probabilities are those at temperature 1. All randomness comes from
-        `generator`.
+        `generator`. Of several processes each is asked for all rows, and must come to the same; an engine may divide
+        them (`zoo_core.parallel.divided`).
         """
         ...
 
