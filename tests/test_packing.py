@@ -123,4 +123,5 @@ def test_what_several_rows_begin_with_is_computed_once() -> None:
 
 def test_rows_that_share_nothing_are_not_copied_for_attention() -> None:
     packing = Packing.of([([1, 2], [3]), ([4], [5])], torch.device("cpu"))
-    assert packing.copies is None and packing.firsts is None
+    assert packing.copies is None
+    assert packing.firsts is None
