@@ -31,7 +31,7 @@ bench: venv
 	.venv/bin/zoo bench $(ARGS)
 
 test: venv
-	.venv/bin/pytest --numprocesses logical --dist loadfile $(ARGS)
+	.venv/bin/pytest --numprocesses logical --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: venv
 	.venv/bin/ruff check
