@@ -36,6 +36,7 @@ from transformers import PreTrainedModel
 
 from zoo_core.errors import ModelError
 from zoo_core.packing import Row
+from zoo_core.precision import autocast
 
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
@@ -56,6 +57,11 @@ def accelerator() -> Accelerator:
     found = Accelerator(cpu=True) if is_launched() and not torch.accelerator.is_available() else Accelerator()
     if str(found.distributed_type.value) not in ("NO", "MULTI_GPU", "MULTI_CPU", "MULTI_XPU", "MULTI_NPU", "FSDP"):
         raise ModelError(f"several processes by {found.distributed_type.value} are not supported; use DDP or FSDP2.")
+    if found.mixed_precision != "no":
+        raise ModelError(
+            f"the launcher asks for --mixed_precision {found.mixed_precision}; the spec decides that for all rows of a "
+            "board. Launch with --mixed_precision no, and set `precision: bf16` in the spec if that is wanted."
+        )
     return found
 
 
@@ -147,7 +153,7 @@ def divided(compute: Callable[[Any], Any], batch: Batch, *models: nn.Module) -> 
     Each process computes its share.
     """
     if processes() == 1:
-        return compute(batch)
+        return _computed(compute, batch, models)
     for model in models if _sharding() else ():
         _check_whole(model)
     rows = batch.rows
@@ -157,7 +163,7 @@ def divided(compute: Callable[[Any], Any], batch: Batch, *models: nn.Module) -> 
     # dropped. What that costs is charged.
     shortest = min(range(len(rows)), key=lambda row: len(rows[row][0]) + len(rows[row][1]))
     some = batch[torch.tensor(mine or [shortest])]
-    found = _through_wrappers(lambda: compute(some), models)
+    found = _through_wrappers(lambda: _computed(compute, some, models), models)
     order = torch.tensor([row for part in parts for row in part]).argsort()
     sizes = [len(part) for part in parts]
 
@@ -165,6 +171,14 @@ def divided(compute: Callable[[Any], Any], batch: Batch, *models: nn.Module) -> 
         return Gather.apply(result[: len(mine)], sizes)[order.to(result.device)]  # type: ignore[no-untyped-call,no-any-return]
 
     return whole(found) if isinstance(found, Tensor) else tuple(whole(result) for result in found)
+
+
+def _computed(compute: Callable[[Any], Any], batch: Batch, models: Sequence[nn.Module]) -> Any:
+    with autocast(next(models[0].parameters()).device):
+        found = compute(batch)
+    results = [found] if isinstance(found, Tensor) else found
+    exact = tuple(result.float() if result.is_floating_point() else result for result in results)
+    return exact[0] if isinstance(found, Tensor) else exact
 
 
 def shares(rows: Sequence[Row], count: int) -> list[list[int]]:

@@ -379,9 +379,9 @@ class Run:
         ledger, line = self._session.ledger, self._line
         update = first
         while (self._most is None or update < self._most) and line.allows(self._spent):
-            undo = (
-                copy.deepcopy(self._session.snapshot(self._name, update, line)) if line.is_near(ledger.flops) else None
-            )
+            undo = None  # gone before the next is made: a copy of all weights and moments at a time is enough
+            if line.is_near(ledger.flops):
+                undo = copy.deepcopy(self._session.snapshot(self._name, update, line))
             before = ledger.flops
             self._update, self._draws = update, 0
             seed_everything(self.seed, self._name, update)

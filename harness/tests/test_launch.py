@@ -85,3 +85,24 @@ def test_a_launcher_that_is_not_there_is_named(zoo, small, tmp_path):
     done = zoo("train", "dpo", small, "--output", tmp_path / "out", "--launch", "no-such-launcher", cwd=small.parent)
     assert done.returncode == 2
     assert "--launch no-such-launcher: No such file" in done.stderr
+
+
+@pytest.mark.parametrize("launch", [None, TWO], ids=["alone", "ddp"])
+def test_in_bf16_a_cell_learns_nearly_the_same_for_the_same_flops(zoo, small, alone, launch, tmp_path):
+    flags = ["--set", "precision=bf16", *(["--launch", launch] if launch else [])]
+    done = zoo("train", "dpo", small, "--output", tmp_path / "out", *flags, cwd=small.parent)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (result, weights), (expected, exact) = trained(tmp_path / "out"), alone
+    assert result["ledger"]["flops_by_role_phase"] == expected["ledger"]["flops_by_role_phase"]
+    assert result["identity"] != expected["identity"]
+    assert result["weights_sha256"] != expected["weights_sha256"]
+    assert {str(weight.dtype) for weight in weights.values()} == {"torch.float32"}
+    for name, weight in weights.items():
+        assert weight.flatten().tolist() == pytest.approx(exact[name].flatten().tolist(), abs=0.02), name
+
+
+def test_the_precision_is_the_specs_and_not_the_launchers(zoo, small, tmp_path):
+    launch = f"{TWO} --mixed_precision bf16"
+    done = zoo("train", "dpo", small, "--output", tmp_path / "out", "--launch", launch, cwd=small.parent)
+    assert done.returncode == 2
+    assert "--mixed_precision no" in done.stderr

@@ -246,7 +246,7 @@ class Plan:
         """What a job's result depends on beside its own settings."""
         signals = algorithm.learns_from if algorithm else ("prompts",)
         data = {kind: self.probe["data"][kind]["sha256"][seed] for kind in signals if kind in self.probe["data"]}
-        names = ["prompt_tokens", "response_tokens", "rollout_engine"]
+        names = ["prompt_tokens", "response_tokens", "precision", "rollout_engine"]
         judge = self._judge_hash(self.spec.judge) if "judge" in signals else None
         spec = {name: getattr(self.spec, name) for name in names}
         name = algorithm.name if algorithm else None

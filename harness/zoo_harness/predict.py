@@ -14,7 +14,7 @@ Memory of a device, of N that divide the batch:
 
     FSDP2   (weights + gradients + states + undo) / N + 2 · (one layer + what is outside) if N > 1
     DDP      weights + gradients + states + undo, and gradients again (what is being reduced) if N > 1
-    and the largest of activations / N, cache / N, and a second undo: the next is made before the last is let go
+    and the larger of activations / N and cache / N
 
 All in the precision that was measured; a workspace of kernels and an allocator's fragments come on top. A base whose
 heads all have keys of their own cannot tell keys from hidden states: for a target with fewer, activations come out
@@ -194,8 +194,8 @@ def _memory(cost: Mapping[str, Any], scale: Scale, devices: int, width: int) -> 
         "undo": undo,
         "activations": activations,
         "cache": cache,
-        "fsdp2_device": sharded + gathered + max(working, undo / devices),
-        "ddp_device": weights + gradients * (2 if devices > 1 else 1) + states + undo + max(working, undo),
+        "fsdp2_device": sharded + gathered + working,
+        "ddp_device": weights + gradients * (2 if devices > 1 else 1) + states + undo + working,
     }
 
 

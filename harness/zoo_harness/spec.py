@@ -183,6 +183,9 @@ class Spec(_Strict):
     """Longest response, EOS included."""
     long_prompts: Literal["error", "drop"] = "error"
     """What happens to rows whose prompt is longer than `prompt_tokens`; dropped rows are counted in the plan."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """In which models compute while they train: float32, or bfloat16 with weights in float32 (autocast). Scores are
+    measured in float32 in both."""
     rollout_engine: str = "cached"
     checkpoint_seconds: float = Field(default=20.0, ge=0)
     """Time between checkpoints of a cell; 0 takes one after every update. Changes no result."""

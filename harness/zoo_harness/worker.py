@@ -122,10 +122,15 @@ def _end_with_parent() -> None:
 
 
 def _prepare(job: Job) -> None:
-    """One thread on a CPU: two threads with one core busy take ten times as long as one. Nothing from the network."""
+    """One thread on a CPU: two threads with one core busy take ten times as long as one. Nothing from the network.
+
+    Training and what it stands on compute in the precision of the spec; scores are of float32.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import torch
     from tqdm import tqdm
+
+    from zoo_core.precision import compute_in
 
     # tqdm's own lock is a semaphore between processes, which os._exit would leave behind.
     tqdm.set_lock(threading.RLock())
@@ -134,6 +139,8 @@ def _prepare(job: Job) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     if job.kind == "score":
         _block_algorithms(job)
+    else:
+        compute_in(job.payload["spec"]["precision"])
 
 
 def _block_algorithms(job: Job) -> None:
