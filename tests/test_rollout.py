@@ -60,6 +60,8 @@ def sample_plainly(policy, prompts, length, temperature, uniform):
 @pytest.mark.parametrize("packed", [True, False])
 def test_neither_cache_nor_neighbours_change_a_sampled_token(policy, temperature, packed, monkeypatch):
     # Thirty rows, each prompt several times, most of them ended before the last: rows leave, and the cache is copied.
+    # It grows twice.
+    monkeypatch.setattr(decoding, "BLOCK", 5)
     if not packed:
         monkeypatch.setattr(decoding, "packs", lambda _: False)
     prompts = tiny_encoder().prompts([*TEXTS, *TEXTS * 5, "b", "abcdefgh", "cc cc c", "b", "a", "zz!"])

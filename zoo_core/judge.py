@@ -96,7 +96,7 @@ class CausalJudge:
         found: list[Verdict] = []
 
         def logprobs(some: Prompts) -> Float[Tensor, "B answers"]:
-            return reader_of(self.model, some, 1).prompts().float().log_softmax(-1)[:, list(answers)]
+            return reader_of(self.model, some).prompts().float().log_softmax(-1)[:, list(answers)]
 
         for start in range(0, len(questions), self.batch_size):
             prompts = encoder.prompts(questions[start : start + self.batch_size])

@@ -7,7 +7,7 @@ are left out, as PyTorch's own FLOP counter does.
 
     Linear     forward 2·tokens·in·out; backward the same once for the input and once for the weight, if they need it
     attention  forward 4·B·H·Tq·Tk·D; backward 2.5 times that (flash attention computes the scores again);
-               of packed rows (packing.py) 4·H·D·Σ T² over the rows
+               of packed rows (packing.py) 4·H·D·Σ T² over the rows, of sampled tokens with the cache's columns for Tk
 """
 
 import contextlib
@@ -129,13 +129,13 @@ def _metered_attention(attention: Callable[..., Any]) -> Callable[..., Any]:
     def count(
         module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **settings: Any
     ) -> Any:
-        packing = getattr(attention_mask, "packing", None)
-        if packing is None:
+        rows = getattr(attention_mask, "rows", None)
+        if rows is None:
             result = attention(module, query, key, value, attention_mask, **settings)
             pairs = query.shape[0] * query.shape[2] * key.shape[2]
         else:
-            result = packing.attend(attention, module, query, key, value, **settings)
-            pairs = packing.pairs
+            result = rows.attend(attention, module, query, key, value, **settings)
+            pairs = rows.pairs
         attached = getattr(module, "_zoo", None)
         if attached is not None:
             meter, role = attached

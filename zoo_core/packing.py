@@ -83,7 +83,7 @@ class Packing:
     def inputs(self) -> dict[str, Any]:
         """The arguments of a Hugging Face model that `packs`."""
         mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self.tokens.device)
-        mask.packing = self  # type: ignore[attr-defined]  # read by `attend`
+        mask.rows = self  # type: ignore[attr-defined]  # the attention that meter.py registers calls `attend`
         return {"input_ids": self.tokens, "position_ids": self.positions, "attention_mask": mask}
 
     @property

@@ -38,6 +38,7 @@ def main(name: str, rows: Path, updates: int, base: str = str(BASE)) -> None:
     """Train for so many updates."""
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     torch.use_deterministic_algorithms(True, warn_only=True)  # as a cell does
+    torch.utils.deterministic.fill_uninitialized_memory = False
     algorithm, settings = ALGORITHMS[name]
     record = plugins().algorithm(algorithm)
     train, config = record.load_train(), record.load_config()(**settings, **STEADY)
