@@ -24,7 +24,7 @@ def test_no_row_of_the_results_is_left_out():
 
 
 def test_a_ratio_is_written_with_its_spread():
-    assert TABLE["times"]({"median": 3.14, "least": 2.0, "most": 4.56}) == "**3.1** (2 to 4.6)"
+    assert TABLE["times"]({"median": 3.14, "least": 2.0, "most": 4.56}) == "**3.14** (2.00 to 4.56)"
 
 
 def test_only_what_is_between_the_markers_is_replaced():

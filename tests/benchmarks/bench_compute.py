@@ -5,6 +5,7 @@ was measured beside it: large squares and the model's own shapes.
 """
 
 import time
+from collections import defaultdict
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from zoo_sft.config import SFTConfig
 from zoo_sft.train import train
 
+from zoo_core.precision import compute_in
 from zoo_core.run import Run
 
 SIZE = "25M"
@@ -74,7 +76,25 @@ def test_products_in_bf16(benchmark, record, repetitions, threads):
     record("compute", "products in bf16 over fp32", speed=spread(ratios))
 
 
-def test_training_in_bf16():
-    # To be written when the core can train in bf16: two loops as above, in turns; the ratio of their times, and of
-    # their losses after the same updates.
-    pytest.skip("the core has no setting for the precision yet")
+def test_training_in_bf16(tmp_path, benchmark, record, repetitions, threads):
+    folders = {precision: tmp_path / precision for precision in ("fp32", "bf16")}
+    for folder in folders.values():
+        folder.mkdir()
+    loops = {precision: training(folder)[1] for precision, folder in folders.items()}
+    seconds, losses = defaultdict(list), defaultdict(list)
+
+    def turn():
+        for precision, loop in loops.items():
+            compute_in(precision)
+            began = time.perf_counter()
+            losses[precision].append(next(loop)["loss"])
+            seconds[precision].append(time.perf_counter() - began)
+
+    for _ in range(2):
+        turn()
+    warm = len(losses["fp32"])
+    benchmark.pedantic(turn, rounds=2 * repetitions)
+    compute_in("fp32")
+    ratios = [full / half for full, half in zip(seconds["fp32"][warm:], seconds["bf16"][warm:], strict=True)]
+    apart = [half / full - 1 for full, half in zip(losses["fp32"], losses["bf16"], strict=True)]
+    record("compute", "training in bf16 over fp32", speed=spread(ratios), loss_apart=max(apart, key=abs))

@@ -24,6 +24,7 @@ SAMPLING = {"64": 3.0, "256": 2.0}
 """How many times the tokens a second of `model.generate`, by the rows of the batch."""
 MEMORY = 0.6
 UTILISATION = 0.75
+BF16 = 1.6
 
 
 def speed(results: dict[str, Any]) -> list[str]:
@@ -51,6 +52,9 @@ def speed(results: dict[str, Any]) -> list[str]:
         share = found["share"]
         measured = f"{share['median']:.0%} ({share['least']:.0%} to {share['most']:.0%})"
         lines.append(f"| share of the fastest matrix product's FLOPs a second, 25 M | {measured} | {UTILISATION:.0%} |")
+    if found := results.get("compute", {}).get("training in bf16 over fp32"):
+        apart = f"losses at most {abs(found['loss_apart']):.1g} of themselves apart"
+        lines.append(f"| training in bf16, beside fp32, 25 M; {apart} | {times(found['speed'])} | {BF16:g} |")
     if found := results.get("compute", {}).get("products in bf16 over fp32"):
         lines.append(f"| matrix products in bf16, beside fp32 | {times(found['speed'])} | |")
     for command, found in sorted(results.get("start", {}).items()):
@@ -78,7 +82,7 @@ def curves(results: dict[str, Any]) -> list[str]:
 
 def times(found: dict[str, float]) -> str:
     """Write a ratio with its spread."""
-    return f"**{found['median']:.2g}** ({found['least']:.2g} to {found['most']:.2g})"
+    return f"**{found['median']:.2f}** ({found['least']:.2f} to {found['most']:.2f})"
 
 
 def between(text: str, name: str, lines: list[str]) -> str:
