@@ -125,3 +125,9 @@ def test_rows_that_share_nothing_are_not_copied_for_attention() -> None:
     packing = Packing.of([([1, 2], [3]), ([4], [5])], torch.device("cpu"))
     assert packing.copies is None
     assert packing.firsts is None
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral"])
+def test_responses_without_a_token_have_no_log_probabilities(kind):
+    nothing = Responses.of([([3, 4], []), ([5], [])], 0, torch.device("cpu"))
+    assert response_logprobs(model_of(kind), nothing).shape == (2, 0)

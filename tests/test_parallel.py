@@ -1,16 +1,19 @@
 """Several processes train as one does: the same losses, weights and ledger, by DDP and by FSDP2 (gloo, on the CPU)."""
 
+import gc
 import json
 import os
 import runpy
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from zoo_core.parallel import shares
+from zoo_core.parallel import placed, shares
+from zoo_core.testing import tiny_policy
 
 TRAINED = {
     "sft": {"kind": "train", "name": "sft"},
@@ -227,3 +230,11 @@ def test_rows_that_share_nothing_are_divided_one_by_one() -> None:
 def test_fewer_prompts_than_processes_are_divided_by_row() -> None:
     assert shares([([1, 2], [3]), ([1, 2], [4]), ([1, 2], [5])], 2) == [[0, 2], [1]]
     assert shares([([1, 2], [3])], 3) == [[0], [], []]
+
+
+def test_a_model_that_nobody_uses_any_more_is_gone() -> None:
+    model = placed(tiny_policy())
+    seen = weakref.ref(model)
+    del model
+    gc.collect()
+    assert seen() is None

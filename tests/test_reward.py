@@ -7,6 +7,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
+from zoo_core import reward
 from zoo_core.calibration import standardised
 from zoo_core.data import Preference
 from zoo_core.errors import ModelError, SpecError
@@ -71,6 +72,19 @@ def test_a_scorer_pads_with_its_tokenizers_token_whatever_its_config_says():
     expected = scorer(SAMPLES)
     scorer.model.config.pad_token_id = 9
     assert Scorer(scorer.model, tiny_tokenizer())(SAMPLES) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_where_padding_is_eos_the_token_before_it_is_read_as_transformers_do(packed, monkeypatch):
+    scorer = llama()
+    samples = [Sample("ab", "cd", True), Sample("ab", "c", False), Sample("ab", "", True)]
+    without = Scorer(scorer.model, scorer.tokenizer)([Sample("ab", "cd", False), samples[1]])
+    if not packed:
+        monkeypatch.setattr(reward, "packs", lambda _: False)
+    scorer.tokenizer.pad_token = scorer.tokenizer.eos_token
+    found = Scorer(scorer.model, scorer.tokenizer)(samples)
+    assert found[:2] == pytest.approx(without, abs=1e-5)
+    assert len(set(found)) == 3
 
 
 def test_of_a_text_that_is_too_long_the_end_is_kept():

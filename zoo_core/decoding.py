@@ -135,9 +135,10 @@ class PackedReader:
 
     def next(self, tokens: Int[Tensor, " B"]) -> Float[Tensor, "B V"]:
         """Read one token behind the end of each row."""
+        positions = self.cache.lengths.unsqueeze(1)
         out = self.policy(
             input_ids=tokens.unsqueeze(1),
-            position_ids=self.cache.lengths.unsqueeze(1),
+            position_ids=positions,
             attention_mask=self.cache.lengthen(),
             past_key_values=self.cache,
             use_cache=True,
@@ -159,7 +160,7 @@ class RaggedCache(Cache):
     def __init__(self, lengths: Int[Tensor, " B"], places: Int[Tensor, "B C"]) -> None:
         super().__init__(layers=[])
         self.lengths = lengths
-        """Tokens of each row that have been read, less the one being read."""
+        """Tokens of each row, the one being read included."""
         self.longest = int(lengths.max())
         self.rows = torch.arange(len(lengths), device=lengths.device)
         self._places = places
@@ -184,7 +185,8 @@ class RaggedCache(Cache):
         self.lengths = self.lengths + 1
         self.longest += 1
         if self.longest > self._states[0][0].shape[2]:
-            self._states = [(self._grown(keys), self._grown(values)) for keys, values in self._states]
+            for layer, (keys, values) in enumerate(self._states):  # one by one, or there would be two caches
+                self._states[layer] = self._grown(keys), self._grown(values)
         values = self._states[0][1]
         behind = torch.arange(values.shape[2], device=values.device) >= self.lengths.unsqueeze(1)
         hidden = torch.zeros(behind.shape, dtype=values.dtype, device=values.device).masked_fill_(behind, -torch.inf)
@@ -197,7 +199,8 @@ class RaggedCache(Cache):
         self.lengths = self.lengths[rows]
         self.longest = int(self.lengths.max())
         self.rows = self.rows[: len(self.lengths)]
-        self._states = [(keys[rows], values[rows]) for keys, values in self._states]
+        for layer, (keys, values) in enumerate(self._states):
+            self._states[layer] = keys[rows], values[rows]
 
     def _grown(self, kept: Float[Tensor, "B H C D"]) -> Float[Tensor, "B H more D"]:
         return torch.cat([kept, kept.new_zeros(*kept.shape[:2], BLOCK, kept.shape[3])], 2)

@@ -148,16 +148,6 @@ def _metered_attention(attention: Callable[..., Any]) -> Callable[..., Any]:
     return count
 
 
-TAKES_PACKED_ROWS: list[Callable[..., Any]] = []
-"""The attention functions registered here; another that takes the place of one sees one long row."""
-
-
-def _wrap_attention() -> None:
-    for name in ("sdpa", "flash_attention_2", "flash_attention_3"):
-        attention = ALL_ATTENTION_FUNCTIONS.get(name)
-        if attention is not None and attention not in TAKES_PACKED_ROWS:
-            TAKES_PACKED_ROWS.append(_metered_attention(attention))
-            AttentionInterface.register(name, TAKES_PACKED_ROWS[-1])
-
-
-_wrap_attention()
+TAKES_PACKED_ROWS = _metered_attention(ALL_ATTENTION_FUNCTIONS["sdpa"])
+"""The attention of all models here; another that takes its place sees one long row."""
+AttentionInterface.register("sdpa", TAKES_PACKED_ROWS)

@@ -121,7 +121,7 @@ def packs(model: nn.Module) -> bool:
         return False
     config = model.config.get_text_config()
     attention = ALL_ATTENTION_FUNCTIONS.get(config._attn_implementation)
-    through_interface = attention in zoo_core.meter.TAKES_PACKED_ROWS and type(model)._supports_attention_backend
+    through_interface = attention is zoo_core.meter.TAKES_PACKED_ROWS and type(model)._supports_attention_backend
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     whole_row = kinds == {"full_attention"} and (
         hasattr(config, "layer_types") or not getattr(config, "sliding_window", None)

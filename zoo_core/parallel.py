@@ -257,7 +257,9 @@ def join_gradients(model: nn.Module) -> None:
     if wrapper is None or [id(weight) for weight in wrapper.parameters() if weight.requires_grad] != list(
         map(id, trained)
     ):
-        wrapper = _prepared(Through(model))
+        # The CPU of one of several processes accelerate calls cpu:0, and moving there copies.
+        stays = accelerator().device.type == "cpu"
+        wrapper = accelerator().prepare_model(Through(model), device_placement=False if stays else None)
     for part in model.modules():
         _wrappers[part] = wrapper
 
@@ -279,7 +281,7 @@ def _through(wrapper: DistributedDataParallel, compute: Callable[[], Any]) -> Ca
 
 def placed(module: M) -> M:
     """Put a model on this process's device; under FSDP2 keep a part of it only. Together."""
-    _prepared(module, evaluation_mode=True)
+    module.to(_device())
     plugin = _sharding()
     if plugin is None or is_sharded(module):
         return module
@@ -297,10 +299,9 @@ def placed(module: M) -> M:
     return module
 
 
-def _prepared(module: nn.Module, **settings: bool) -> Any:
-    """Let accelerate prepare a model. The CPU of one of several processes it calls cpu:0, and moving there copies."""
-    stays = accelerator().device.type == "cpu"
-    return accelerator().prepare_model(module, device_placement=False if stays else None, **settings)
+def _device() -> torch.device:
+    device = accelerator().device
+    return torch.device("cpu") if device.type == "cpu" else device
 
 
 @cache

@@ -104,7 +104,8 @@ def _row_scores(scorer: PreTrainedModel, rows: Sequence[Row]) -> Float[Tensor, "
         attention = pad_sequence([torch.ones_like(one) for one in ids], batch_first=True)
         logits = scorer(input_ids=tokens.to(scorer.device), attention_mask=attention.to(scorer.device)).logits
         return logits.squeeze(-1).float()  # type: ignore[no-any-return]
-    packing = Packing.of(rows, scorer.device)
+    # Classifiers read the last token that is no padding. Where a tokenizer pads with EOS, that is the one before it.
+    packing = Packing.of([(shared, _unpadded(own, scorer.config.pad_token_id)) for shared, own in rows], scorer.device)
     every: list[Tensor] = []
     # The classifier itself looks for one last token of each batch row, and a packed batch is one row.
     hook = head.register_forward_hook(lambda _, __, scores: every.append(scores))
@@ -113,6 +114,13 @@ def _row_scores(scorer: PreTrainedModel, rows: Sequence[Row]) -> Float[Tensor, "
     finally:
         hook.remove()
     return every[0][0, packing.ends].squeeze(-1).float()
+
+
+def _unpadded(own: Sequence[int], pad: int | None) -> Sequence[int]:
+    end = len(own)
+    while end and own[end - 1] == pad:
+        end -= 1
+    return own[:end]
 
 
 class Scorer:

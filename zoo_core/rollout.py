@@ -179,11 +179,11 @@ def response_logprobs(policy: PreTrainedModel, responses: Responses, temperature
 
 
 def _response_logprobs(policy: PreTrainedModel, responses: Responses, temperature: float) -> Float[Tensor, "B T"]:
-    if not packs(policy):
-        logprobs = token_logprobs(response_logits(policy, responses), responses.responses, temperature)
-        return logprobs.masked_fill(~responses.mask, 0.0)
     # The last token of a response predicts nothing, and a response without tokens has nothing to be predicted.
     read = [(prompt, response[:-1]) for prompt, response in responses.rows if response]
+    if not (read and packs(policy)):
+        logprobs = token_logprobs(response_logits(policy, responses), responses.responses, temperature)
+        return logprobs.masked_fill(~responses.mask, 0.0)
     packing = Packing.of(read, policy.device)
     logits = policy(**packing.inputs, use_cache=False, logits_to_keep=packing.reads).logits[0]
     return spread(token_logprobs(logits, responses.responses[responses.mask], temperature), responses.mask)

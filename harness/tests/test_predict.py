@@ -431,6 +431,13 @@ def test_a_budget_of_time_is_that_of_all_devices_together(world, small):
         predict(plan, None, Machine())
 
 
+def test_a_precision_whose_memory_is_not_known_is_refused(small):
+    spec = small.spec.model_copy(update={"precision": "bf16"})
+    plan = Plan(Pipeline.of(spec), small.probe, 1.0, small.output, small.cache)
+    with pytest.raises(SpecError, match=r"bf16.*--set precision=fp32"):
+        predict(plan, None, Machine())
+
+
 def test_what_is_not_known_is_shown_as_a_dash_with_the_flag_that_tells_it(small):
     def shown(machine: Machine) -> str:
         console = Console(width=250, file=io.StringIO(), record=True)

@@ -147,6 +147,28 @@ def test_a_process_that_was_too_late_is_no_attempt(tmp_path):
     assert place.started == ["a"] * 5
 
 
+def test_a_launcher_that_says_nothing_of_a_lock_was_too_late_all_the_same(tmp_path):
+    (job,) = jobs_of(tmp_path, a=())
+    place = Pretended(a=[Exit(1), Exit(1)])
+    lock = job.lock()
+    start, pause = place.start, place.pause
+
+    def other_is_faster(job: Job) -> Job:
+        lock.acquire()
+        return start(job)
+
+    def other_gives_up(running: Sequence[Job]) -> None:
+        if not running:
+            lock.release()
+            place.start = start
+            place.ends.clear()
+        pause(running)
+
+    place.start, place.pause = other_is_faster, other_gives_up
+    assert run(place, [job])["a"].status == "ok"
+    assert place.started == ["a", "a"]
+
+
 def test_a_killed_process_is_started_once_more(tmp_path):
     once, twice = Pretended(a=[KILLED]), Pretended(a=[KILLED, KILLED])
     assert run(once, jobs_of(tmp_path / "1", a=()))["a"].status == "ok"

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,10 +70,12 @@ def records_of(output: Path) -> dict[str, dict[str, Any]]:
 @pytest.mark.slow
 def test_the_scripts_do_what_zoo_bench_does_even_when_a_node_is_lost(spec, zoo, environment, tmp_path):
     plain, emitted = tmp_path / "plain", tmp_path / "with a space"
-    assert zoo("bench", spec, "--output", plain, cwd=tmp_path).returncode == 0
+    shutil.copy(spec.parent / "demos.jsonl", tmp_path)
+    words = ("bench", spec, "--demonstrations", "demos.jsonl")  # relative to where the command is given
+    assert zoo(*words, "--output", plain, cwd=tmp_path).returncode == 0
     environment = {**environment, "ZOO_CACHE": str(tmp_path / "cache"), "LOSE": "cells/sft-seed0"}
-    words = ("bench", spec, "--emit", "slurm", "--output", emitted, "--workers", "2", "--option", "time=1:00:00")
-    done = zoo(*words, cwd=tmp_path, **environment)
+    options = ("--emit", "slurm", "--output", emitted, "--workers", "2", "--option", "time=1:00:00")
+    done = zoo(*words, *options, cwd=tmp_path, **environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "bash with a space/slurm/submit.sh"
     assert not list(emitted.glob("*/*/result.json"))

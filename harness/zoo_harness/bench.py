@@ -57,7 +57,7 @@ class Result:
 
 def cache_folder() -> Path:
     """Where stages are kept for all benches of this user: $ZOO_CACHE, or ~/.cache/rlhf-zoo."""
-    return Path(os.environ.get("ZOO_CACHE") or Path.home() / ".cache" / "rlhf-zoo") / "stages"
+    return Path(os.environ.get("ZOO_CACHE") or Path.home() / ".cache" / "rlhf-zoo").resolve() / "stages"
 
 
 def default_workers(plan: Plan) -> int:

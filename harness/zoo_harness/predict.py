@@ -16,7 +16,7 @@ Memory of a device, of N that divide the batch:
     DDP      weights + gradients + states + undo, and gradients again (what is being reduced) if N > 1
     and the larger of activations / N and cache / N
 
-All in the precision that was measured; a workspace of kernels and an allocator's fragments come on top. A base whose
+All in float32; a workspace of kernels and an allocator's fragments come on top. A base whose
 heads all have keys of their own cannot tell keys from hidden states: for a target with fewer, activations come out
 up to a sixth too large.
 """
@@ -100,6 +100,11 @@ class Scale:
 
 def predict(plan: Plan, ref: str | None, machine: Machine) -> dict[str, Any]:
     """Figures of the plan with the base that `ref` configures (None: the spec's own) on these devices."""
+    if plan.spec.precision != "fp32":
+        raise SpecError(
+            f"precision: {plan.spec.precision}: what bf16 holds in memory is not predicted. Predict with "
+            "--set precision=fp32: FLOPs are the same."
+        )
     base = sizes_of(read_config(plan.probe["base_path"]))
     target = sizes_of(read_config(ref)) if ref else base
     _check_context(plan, ref, target)

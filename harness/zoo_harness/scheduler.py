@@ -131,7 +131,7 @@ class _Schedule(Generic[H]):
             outcome = known_outcome(job)
         if outcome is None:
             exit_ = self.place.exit(handle)
-            if exit_.code == BUSY:  # another bench was faster
+            if exit_.code == BUSY or _is_held(job):  # another bench was faster; a launcher has a code of its own for it
                 self.attempts[job.identity] -= 1
                 self.waiting.insert(0, job)
                 return
@@ -157,6 +157,14 @@ def known_outcome(job: Job) -> Outcome | None:
     if failure is not None:
         return Outcome(status="user-error" if failure["user"] else "failed", error=failure["error"])
     return None
+
+
+def _is_held(job: Job) -> bool:
+    try:
+        with job.lock().acquire(blocking=False):
+            return False
+    except Timeout:
+        return True
 
 
 def _without_a_word(job: Job, exit_: Exit) -> Outcome:

@@ -30,7 +30,9 @@ TASK = """\
 #!/bin/bash
 {lines}
 set -euo pipefail
-sed -n "${{SLURM_ARRAY_TASK_ID}}p" "$1" | xargs {zoo} job
+files=$(sed -n "${{SLURM_ARRAY_TASK_ID}}p" "$1")
+cd {here}
+xargs {zoo} job <<< "$files"
 """
 BOARD = """\
 #!/bin/bash
@@ -74,8 +76,9 @@ def emit(
                 f"  # {', '.join(sorted({job.title for job in part}))}"
             )
         before = ":".join(names)
-    write_text(folder / "task.sh", TASK.format(lines=sbatch, zoo=zoo))
-    quoted = {"here": shlex.quote(os.getcwd()), "cache": shlex.quote(str(cache)), "command": shlex.join(command)}
+    here = shlex.quote(os.getcwd())  # relative paths among the user's words are relative to it
+    write_text(folder / "task.sh", TASK.format(lines=sbatch, zoo=zoo, here=here))
+    quoted = {"here": here, "cache": shlex.quote(str(cache)), "command": shlex.join(command)}
     write_text(folder / "board.sh", BOARD.format(lines=sbatch.replace("_%a", ""), zoo=zoo, **quoted))
     write_text(folder / "submit.sh", SUBMIT.format(name=name, arrays="\n".join(arrays), last=before))
     return folder / "submit.sh"

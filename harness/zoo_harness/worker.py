@@ -108,8 +108,9 @@ def _begin(job: Job) -> None:
     if begun.get("identity") != job.identity:
         begun = {"identity": job.identity, "attempts": 0}
         for path in job.directory.iterdir():
-            if path.name not in ("job.json", "lock") and not re.fullmatch(r"log(\.\d+)?\.txt", path.name):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            # What begins with a dot another bench is writing just now: the job.
+            if not re.fullmatch(r"\..*|job\.json|lock|log(\.\d+)?\.txt", path.name):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     write_json(marker, {**begun, "attempts": begun["attempts"] + 1})
 
 

@@ -66,7 +66,7 @@ def job_that(does: str, folder: Path, needs: Sequence[str] = ()) -> Job:
         directory=folder / "cells" / name,
         identity=does,
         needs=tuple(needs),
-        payload={"does": does},
+        payload={"does": does, "spec": {"precision": "fp32"}},
     )
 
 
@@ -145,6 +145,15 @@ def test_a_cell_whose_node_dies_is_started_again_and_never_runs_twice_at_once(tm
     assert on_the_cluster([job], tmp_path, node_dies)["waits once"].status == "ok"
     assert len(killed) == 2  # submitit's controller and its task
     assert job.result() == {"identity": "waits once", "goes_on": True}
+
+
+def test_a_cell_that_its_node_cannot_start_is_not_started_again(tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['zoo_submitit.executor'] = None")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    outcome = on_the_cluster([job_that("succeeds", tmp_path)], tmp_path)["succeeds"]
+    assert outcome.status == "killed"
+    assert "could not be started on its node" in outcome.error
+    assert len(list(tmp_path.rglob("*_submitted.pkl"))) == 1
 
 
 @pytest.mark.slow

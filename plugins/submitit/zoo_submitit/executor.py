@@ -72,10 +72,10 @@ class Cluster:
         """How it ended."""
         try:
             code = ended.result()
+        except FailedJobError:  # a kind of UncompletedJobError
+            return Exit(killed=f"could not be started on its node; see {ended.paths.stderr}", again=False)
         except UncompletedJobError:
             return Exit(killed=f"was ended by the cluster (state {ended.state}); see {ended.paths.stderr}")
-        except FailedJobError:
-            return Exit(killed=f"could not be started on its node; see {ended.paths.stderr}", again=False)
         if code is None:
             limit = f"its time limit of {self.timeout_minutes:g} minutes"
             return Exit(killed=f"reached {limit}; the same command goes on from its checkpoint", again=False)
