@@ -18,6 +18,7 @@ TRL = {
     for name in ("sft", "reward", "dpo", "dpo-cached", "grpo", "rloo", "ppo")
 }
 COMPARED = {name: (name, name) for name in TRL} | {
+    "dpo-met": ("dpo", "dpo"),
     "dpo-cached": ("dpo", "dpo-cached"),
     "ppo-hydra": ("ppo-hydra", "ppo"),
 }
@@ -33,6 +34,7 @@ def texts(tmp_path_factory):
     """Return the files of the pairs to learn from and of those whose prompts are sampled from."""
     folder = tmp_path_factory.mktemp("texts")
     write_pairs(folder / "pairs.jsonl", PROMPT_TOKENS)
+    write_pairs(folder / "few.jsonl", PROMPT_TOKENS, 32)  # two updates, which are not timed, have met them all
     write_pairs(folder / "prompts.jsonl", SHORT_PROMPT_TOKENS)
     return folder
 
@@ -43,7 +45,7 @@ def test_one_update_beside_trl(row, texts, benchmark, record, repetitions, updat
     python = TRL[theirs] / "bin" / "python"
     if not python.exists():
         pytest.skip(f"{python} is not there; `make parity` builds it")
-    rows = texts / ("prompts.jsonl" if ours in DRAWN else "pairs.jsonl")
+    rows = texts / ("prompts.jsonl" if ours in DRAWN else "few.jsonl" if row == "dpo-met" else "pairs.jsonl")
     in_order = texts / f"{row}.jsonl"
     pairs = []
 

@@ -12,7 +12,8 @@ BEGIN, END = "<!-- {}: from tests/benchmarks/results.json -->", "<!-- end of {} 
 SPEED = {
     "sft": ("SFT", 3.0),
     "reward": ("reward model", 2.5),
-    "dpo": ("DPO", 5.0),
+    "dpo": ("DPO, in the first pass over the pairs", 5.0),
+    "dpo-met": ("DPO, from the second pass over the pairs on", 5.0),
     "dpo-cached": ("DPO, TRL with the reference computed beforehand", None),
     "grpo": ("GRPO", 3.0),
     "rloo": ("RLOO", 3.0),
