@@ -177,6 +177,24 @@ def test_a_killed_process_is_started_once_more(tmp_path):
     assert once.started == twice.started == ["a", "a"]
 
 
+def test_a_killed_process_whose_lock_is_not_given_up_yet_has_had_its_attempt(tmp_path):
+    (job,) = jobs_of(tmp_path, a=())
+    place, lock = Pretended(a=[KILLED, KILLED]), job.lock()
+    start = place.start
+
+    def given_up_late(running: Sequence[Job]) -> None:
+        if not running:  # the bench waits for the lock
+            lock.release()
+
+    def start_and_hold(job: Job) -> Job:
+        lock.acquire()
+        return start(job)
+
+    place.start, place.pause = start_and_hold, given_up_late
+    assert run(place, [job])["a"].status == "killed"
+    assert place.started == ["a", "a"]
+
+
 def test_a_process_that_would_be_killed_again_is_not_started_again(tmp_path):
     place = Pretended(a=[Exit(killed="reached its time limit", again=False)])
     outcome = run(place, jobs_of(tmp_path, a=()))["a"]

@@ -110,18 +110,11 @@ class _Schedule(Generic[H]):
         _, looked = self.elsewhere.get(job.identity, (job, -LOOK_AGAIN_SECONDS))
         if now - looked < LOOK_AGAIN_SECONDS:
             return False
-        try:
-            with job.lock().acquire(blocking=False):
-                self.elsewhere.pop(job.identity, None)
-                return True
-        except Timeout:
+        if _is_held(job):
             self.elsewhere[job.identity] = job, now
             return False
-        except OSError as error:
-            raise StorageError(
-                f"{job.directory}: no file can be locked here ({error}). Give an --output and a $ZOO_CACHE on a file "
-                "system with flock: a local disk, NFS version 4, or Lustre mounted with the option flock."
-            ) from error
+        self.elsewhere.pop(job.identity, None)
+        return True
 
     def _close(self, job: Job, handle: H) -> None:
         """Take a job whose process ended: done, failed, or to be started again."""
@@ -131,7 +124,8 @@ class _Schedule(Generic[H]):
             outcome = known_outcome(job)
         if outcome is None:
             exit_ = self.place.exit(handle)
-            if exit_.code == BUSY or _is_held(job):  # another bench was faster; a launcher has a code of its own for it
+            # Another bench was faster; a launcher has a code of its own for it. What was killed may still hold its lock.
+            if exit_.code == BUSY or (not exit_.killed and _is_held(job)):
                 self.attempts[job.identity] -= 1
                 self.waiting.insert(0, job)
                 return
@@ -165,6 +159,11 @@ def _is_held(job: Job) -> bool:
             return False
     except Timeout:
         return True
+    except OSError as error:
+        raise StorageError(
+            f"{job.directory}: no file can be locked here ({error}). Give an --output and a $ZOO_CACHE on a file "
+            "system with flock: a local disk, NFS version 4, or Lustre mounted with the option flock."
+        ) from error
 
 
 def _without_a_word(job: Job, exit_: Exit) -> Outcome:
