@@ -40,7 +40,6 @@ from zoo_core.precision import autocast
 
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
-Results = TypeVar("Results", Tensor, tuple[Tensor, ...])
 Wrappers = WeakKeyDictionary[nn.Module, DistributedDataParallel]
 
 _wrappers: Wrappers = WeakKeyDictionary()
@@ -148,7 +147,7 @@ def divided(compute: Callable[[B], tuple[Tensor, ...]], batch: B, *models: nn.Mo
 
 
 def divided(compute: Callable[[Any], Any], batch: Batch, *models: nn.Module) -> Any:
-    """Return what is computed of a batch with these models: tensors with one entry per row. Together.
+    """Return what is computed of a batch with these models: tensors with one entry per row, in float32. Together.
 
     Each process computes its share.
     """
@@ -167,10 +166,10 @@ def divided(compute: Callable[[Any], Any], batch: Batch, *models: nn.Module) -> 
     order = torch.tensor([row for part in parts for row in part]).argsort()
     sizes = [len(part) for part in parts]
 
-    def whole(result: Tensor) -> Tensor:
+    def gathered(result: Tensor) -> Tensor:
         return Gather.apply(result[: len(mine)], sizes)[order.to(result.device)]  # type: ignore[no-untyped-call,no-any-return]
 
-    return whole(found) if isinstance(found, Tensor) else tuple(whole(result) for result in found)
+    return gathered(found) if isinstance(found, Tensor) else tuple(gathered(result) for result in found)
 
 
 def _computed(compute: Callable[[Any], Any], batch: Batch, models: Sequence[nn.Module]) -> Any:
@@ -257,9 +256,7 @@ def join_gradients(model: nn.Module) -> None:
     if wrapper is None or [id(weight) for weight in wrapper.parameters() if weight.requires_grad] != list(
         map(id, trained)
     ):
-        # The CPU of one of several processes accelerate calls cpu:0, and moving there copies.
-        stays = accelerator().device.type == "cpu"
-        wrapper = accelerator().prepare_model(Through(model), device_placement=False if stays else None)
+        wrapper = accelerator().prepare_model(Through(model), device_placement=False)  # it is `placed`
     for part in model.modules():
         _wrappers[part] = wrapper
 
@@ -300,7 +297,7 @@ def placed(module: M) -> M:
 
 
 def _device() -> torch.device:
-    device = accelerator().device
+    device = accelerator().device  # cpu:0 in one of several processes, and moving there would copy
     return torch.device("cpu") if device.type == "cpu" else device
 
 

@@ -103,7 +103,7 @@ def _row_scores(scorer: PreTrainedModel, rows: Sequence[Row]) -> Float[Tensor, "
         tokens = pad_sequence(ids, batch_first=True, padding_value=scorer.config.pad_token_id)
         attention = pad_sequence([torch.ones_like(one) for one in ids], batch_first=True)
         logits = scorer(input_ids=tokens.to(scorer.device), attention_mask=attention.to(scorer.device)).logits
-        return logits.squeeze(-1).float()  # type: ignore[no-any-return]
+        return logits.squeeze(-1)  # type: ignore[no-any-return]
     # Classifiers read the last token that is no padding. Where a tokenizer pads with EOS, that is the one before it.
     packing = Packing.of([(shared, _unpadded(own, scorer.config.pad_token_id)) for shared, own in rows], scorer.device)
     every: list[Tensor] = []
@@ -113,7 +113,7 @@ def _row_scores(scorer: PreTrainedModel, rows: Sequence[Row]) -> Float[Tensor, "
         scorer(**packing.inputs, use_cache=False)
     finally:
         hook.remove()
-    return every[0][0, packing.ends].squeeze(-1).float()
+    return every[0][0, packing.ends].squeeze(-1)
 
 
 def _unpadded(own: Sequence[int], pad: int | None) -> Sequence[int]:

@@ -16,9 +16,8 @@ Memory of a device, of N that divide the batch:
     DDP      weights + gradients + states + undo, and gradients again (what is being reduced) if N > 1
     and the larger of activations / N and cache / N
 
-All in float32; a workspace of kernels and an allocator's fragments come on top. A base whose
-heads all have keys of their own cannot tell keys from hidden states: for a target with fewer, activations come out
-up to a sixth too large.
+All in float32; a workspace of kernels and an allocator's fragments come on top. A base whose heads all have keys of
+their own cannot tell keys from hidden states: for a target with fewer, activations come out up to a sixth too large.
 """
 
 from collections.abc import Iterable, Mapping

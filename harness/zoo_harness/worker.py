@@ -122,6 +122,15 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
+def repeat_bits() -> None:
+    """Have torch compute the same bits each time."""
+    import torch
+
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Else every new tensor is filled before it is written: 4 % of an update, and no result depends on it.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
 def _prepare(job: Job) -> None:
     """One thread on a CPU: two threads with one core busy take ten times as long as one. Nothing from the network.
 
@@ -137,9 +146,7 @@ def _prepare(job: Job) -> None:
     tqdm.set_lock(threading.RLock())
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    # Else every new tensor is filled before it is written: 4 % of an update, and no result depends on it.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    repeat_bits()
     if job.kind == "score":
         _block_algorithms(job)
     else:

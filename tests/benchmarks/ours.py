@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from materials import BASE, SHAPES, length, llama, read_pairs, scorer_of, session
 from measure import Clock
+from zoo_harness.worker import repeat_bits
 
 from zoo_core.models import load_policy
 from zoo_core.plugins import plugins
@@ -37,8 +38,7 @@ DRAWN = {"grpo": 16, "rloo": 16, "ppo": 64, "ppo-hydra": 64}
 def main(name: str, rows: Path, updates: int, base: str = str(BASE)) -> None:
     """Train for so many updates."""
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    torch.use_deterministic_algorithms(True, warn_only=True)  # as a cell does
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    repeat_bits()  # as a cell does
     algorithm, settings = ALGORITHMS[name]
     record = plugins().algorithm(algorithm)
     train, config = record.load_train(), record.load_config()(**settings, **STEADY)

@@ -23,7 +23,7 @@ class Critic(nn.Module):
 
     def forward(self, responses: Responses) -> Float[Tensor, "B slots"]:
         """Value of the state before each response token, and of the state after the last: T + 1 slots."""
-        return response_states(self.body, responses, self.head).squeeze(-1).float()
+        return response_states(self.body, responses, self.head).squeeze(-1)
 
 
 def value_head(policy: PreTrainedModel) -> nn.Linear:

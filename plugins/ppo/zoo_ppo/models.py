@@ -70,11 +70,11 @@ class Hydra:
     def evaluate(self, batch: Responses) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B slots"]]:
         """One forward pass: the head for values reads the hidden states that the language head reads."""
         logprobs, values = logprobs_and_states(self.policy, batch, self.temperature, self.head)
-        return logprobs, values.squeeze(-1).float()
+        return logprobs, values.squeeze(-1)
 
     def values(self, batch: Responses) -> Float[Tensor, "B slots"]:
         """The trunk and the head for values, without the language head."""
-        return response_states(self.policy.base_model, batch, self.head).squeeze(-1).float()
+        return response_states(self.policy.base_model, batch, self.head).squeeze(-1)
 
     @torch.no_grad()
     def reference_logprobs(self, batch: Responses) -> Float[Tensor, "B T"]:
@@ -103,7 +103,7 @@ class LoRA:
         """The base with the critic's adapter, and the head."""
         with adapter(self.policy, "critic"):
             values = response_states(self.policy.base_model, batch, self.head)
-        return values.squeeze(-1).float()
+        return values.squeeze(-1)
 
     @torch.no_grad()
     def reference_logprobs(self, batch: Responses) -> Float[Tensor, "B T"]:
