@@ -124,7 +124,7 @@ class _Schedule(Generic[H]):
             outcome = known_outcome(job)
         if outcome is None:
             exit_ = self.place.exit(handle)
-            # Another bench was faster; a launcher has a code of its own for it. What was killed may still hold its lock.
+            # Another bench was faster; a launcher has its own code for it. What was killed may still hold its lock.
             if exit_.code == BUSY or (not exit_.killed and _is_held(job)):
                 self.attempts[job.identity] -= 1
                 self.waiting.insert(0, job)
