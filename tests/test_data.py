@@ -10,7 +10,7 @@ from zoo_core.data import (
     Preference,
     Prompt,
     canonical,
-    demonstration,
+    demonstrations,
     fingerprint,
     load_all,
     load_rows,
@@ -23,6 +23,7 @@ from zoo_core.errors import DataError
 USER = {"role": "user", "content": "hi"}
 ASSISTANT = {"role": "assistant", "content": "yes"}
 NO = {"role": "assistant", "content": "no"}
+MORE = {"role": "user", "content": "more"}
 
 
 def written(path, rows):
@@ -50,12 +51,12 @@ def prompts(tmp_path):
         ({"prompt": [USER], "completion": [ASSISTANT]}, ([USER], [ASSISTANT])),
         ({"text": "a b"}, ("", "a b")),
         ({"messages": [USER, ASSISTANT]}, ([USER], [ASSISTANT])),
-        ({"messages": [USER, NO, USER, ASSISTANT], "extra": 1}, ([USER, NO, USER], [ASSISTANT])),
+        ({"messages": [USER, ASSISTANT], "extra": 1}, ([USER], [ASSISTANT])),
     ],
-    ids=["standard", "conversational", "text", "messages", "longer"],
+    ids=["standard", "conversational", "text", "messages", "extra"],
 )
 def test_demonstrations_come_in_all_types_of_trl(row, expected):
-    assert demonstration(row, "here") == Demonstration(*expected, "here")
+    assert demonstrations(row, "here") == [Demonstration(*expected, "here")]
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,50 @@ def test_rows_of_other_types_serve_as_prompts(row):
     assert prompt_only(row, "here") == Prompt([USER], "here")
 
 
+def test_every_turn_of_the_assistant_is_a_demonstration_of_what_comes_before_it():
+    whole = [USER, NO, MORE, ASSISTANT]
+    first, second = (
+        Demonstration([USER], [NO], "here (answer 1 of 2)"),
+        Demonstration([USER, NO, MORE], [ASSISTANT], "here (answer 2 of 2)"),
+    )
+    assert demonstrations({"messages": whole}, "here") == [first, second]
+    assert demonstrations({"prompt": [USER], "completion": whole[1:]}, "here") == [first, second]
+    greeting = demonstrations({"messages": [ASSISTANT, USER, NO]}, "here")
+    assert greeting == [Demonstration([ASSISTANT, USER], [NO], "here")]
+
+
+def test_what_two_conversations_begin_with_alike_is_their_prompt():
+    row = {"prompt": [USER], "chosen": [NO, MORE, ASSISTANT], "rejected": [NO, MORE, NO]}
+    expected = Preference([USER, NO, MORE], [ASSISTANT], [NO], "here")
+    assert preference(row, "here") == expected
+    del row["prompt"]
+    assert preference({name: [USER, *turns] for name, turns in row.items()}, "here") == expected
+    assert preference({"prompt": [USER], "chosen": [NO], "rejected": [NO]}, "here") == Preference(
+        [USER], [NO], [NO], "here"
+    )
+
+
+@pytest.mark.parametrize("prompt", [[USER], "hi", " hi\n"], ids=["messages", "text", "text with blanks"])
+def test_a_prompt_that_an_answer_holds_again_is_taken_off(prompt):
+    row = {"prompt": prompt, "chosen": [USER, ASSISTANT], "rejected": [USER, NO], "completion": [USER, ASSISTANT]}
+    assert preference(row, "here") == Preference([USER], [ASSISTANT], [NO], "here")
+    assert demonstrations(row, "here") == [Demonstration([USER], [ASSISTANT], "here")]
+
+
+def test_answers_in_plain_text_that_hold_their_prompts_again_are_refused(tmp_path):
+    again = [{"prompt": f"ask {n}", "completion": f"ask {n} yes"} for n in range(8)]
+    apart = [{"prompt": f"ask {n}", "completion": f"yes {n}"} for n in range(7)]
+    path = written(tmp_path / "rows.jsonl", [*apart, *again])
+    with pytest.raises(DataError, match=r"rows\.jsonl:8: the answer begins with the whole prompt, as those of 8 of"):
+        load_all(path, "demonstrations", 0)
+    assert len(load_all(written(tmp_path / "some.jsonl", [*apart, *again[:6]]), "demonstrations", 0)) == 13
+
+
+def test_parts_of_a_message_are_joined():
+    parts = [{"type": "text", "text": "h"}, {"type": "text", "text": "i"}]
+    assert prompt_only({"prompt": [{"role": "user", "content": parts}]}, "here").prompt == [USER]
+
+
 def test_messages_keep_role_and_content_only():
     row = {"prompt": [{**USER, "name": "Ann", "time": 3}]}
     assert prompt_only(row, "here").prompt == [USER]
@@ -99,13 +144,27 @@ WRONG = [
     ("prompts", {"prompt": []}, "'prompt' must be a string or a list of messages, it is list"),
     ("prompts", {"prompt": 3}, r"it is int \(3\)"),
     ("prompts", {"prompt": ["hi"]}, "'prompt' holds 'hi'; a message needs a 'role'"),
-    ("prompts", {"prompt": [{"role": "robot", "content": "x"}]}, r"a 'role' \(system, user, assistant, tool\)"),
-    ("prompts", {"prompt": [{"role": "user", "content": None}]}, "and a 'content'"),
+    (
+        "prompts",
+        {"prompt": [{"role": "robot", "content": "x"}]},
+        "the role 'robot'; known roles are system, user",
+    ),
+    ("prompts", {"prompt": [{"role": "user", "content": None}]}, "'content' is None; it must be text"),
+    ("prompts", {"prompt": [{"role": "user"}]}, "a message needs a 'role' and a 'content'"),
+    ("prompts", {"prompt": [{"role": "user", "content": [{"type": "image_url"}]}]}, "a part that is no text"),
+    ("prompts", {"prompt": "a \ud83d b"}, r"'prompt' has half of a surrogate pair \(\\ud83d\) at character 2"),
+    ("prompts", {"prompt": [{"role": "user", "content": "\udc00"}]}, r"half of a surrogate pair \(\\udc00\)"),
     ("demonstrations", {"prompt": "a"}, "the row has no 'completion'; a demonstration needs prompt, completion"),
-    ("demonstrations", {"prompt": "a", "completion": None}, "the row has no 'completion'"),
+    ("demonstrations", {"prompt": "a", "completion": None}, "'completion' is null; a demonstration needs"),
     ("demonstrations", {"prompt": "a", "completion": [ASSISTANT]}, "'prompt' is text but 'completion' is not"),
     ("demonstrations", {"messages": [USER]}, "must be a list that ends with an assistant's message"),
-    ("demonstrations", {"messages": "hi"}, "must be a list that ends with an assistant's message"),
+    ("demonstrations", {"messages": "hi"}, "must be a list of messages, it is a string"),
+    ("demonstrations", {"messages": [ASSISTANT]}, "nothing before the assistant's message"),
+    ("demonstrations", {"messages": [USER, {**ASSISTANT, "content": " "}]}, "'messages' is empty"),
+    ("demonstrations", {"prompt": [USER], "completion": [MORE, NO]}, "begins with a message of the role 'user'"),
+    ("preferences", {"prompt": [USER], "chosen": [MORE, NO], "rejected": [MORE, NO]}, "the role 'user'"),
+    ("preferences", {"prompt": [USER], "chosen": [NO, MORE, NO], "rejected": [ASSISTANT]}, "3 messages of its own"),
+    ("preferences", {"prompt": [USER], "chosen": [{**NO, "content": ""}], "rejected": [NO]}, "'chosen' is empty"),
     ("demonstrations", {"text": ""}, "'text' is empty"),
     ("preferences", {"chosen": "a", "prompt": "b"}, "the row has no 'rejected'; a preference needs"),
     ("preferences", {"chosen": "a", "rejected": [NO], "prompt": "b"}, "'chosen' is text but 'rejected' is not"),
@@ -142,6 +201,41 @@ def test_a_line_that_is_no_row_is_named(tmp_path, line, message):
 # Files
 
 
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+def test_a_list_of_rows_is_read_and_each_row_knows_its_line(tmp_path, indent, bom):
+    path = tmp_path / "rows.json"
+    path.write_bytes(bom + json.dumps([{"prompt": "a"}, {"prompt": "b\nc"}], indent=indent).encode())
+    lines = (1, 1) if indent is None else (2, 5)
+    assert [(row.prompt, row.where) for row in load_all(str(path), "prompts", 0)] == [
+        (text, f"{path}:{line}") for text, line in zip(("a", "b\nc"), lines, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[\n{"prompt": "a"},\n{"prompt": }\n]', "rows.json:3: this element of the list is not JSON"),
+        ('[\n{"prompt": "a"}\n{"prompt": "b"}]', "rows.json:3: the list goes on without a comma"),
+        ('[\n{"prompt": "a"},\n', "rows.json:3: this element of the list is not JSON"),
+        ('[{"prompt": "a"},\n3]', "rows.json:2: a row must be a JSON object, this is a int"),
+        ('{\n"prompt": "a"\n}', "rows.json:1: .*The file is one JSON value; give one object a line, or one list"),
+    ],
+)
+def test_a_wrong_list_is_named_by_line(tmp_path, text, message):
+    path = tmp_path / "rows.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        load_all(str(path), "prompts", 0)
+
+
+def test_a_file_of_another_encoding_is_named_with_the_remedy(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "a"}\n', encoding="utf-16")
+    with pytest.raises(DataError, match=r"UTF-16\. Save it in UTF-8: iconv"):
+        load_all(str(path), "prompts", 0)
+
+
 def test_empty_lines_are_skipped_and_still_counted(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('\n{"prompt": "a"}\n\n{"prompt": "b"}')
@@ -166,7 +260,7 @@ def test_parquet_and_saved_data_sets_give_the_rows_of_the_jsonl_file(tmp_path):
 
 def test_a_wrong_row_of_a_parquet_file_is_named_too(tmp_path):
     Dataset.from_list([{"prompt": "a"}, {"prompt": None}]).to_parquet(tmp_path / "rows.parquet")
-    with pytest.raises(DataError, match=r"rows\.parquet row 1: the row has no 'prompt'"):
+    with pytest.raises(DataError, match=r"rows\.parquet row 1: 'prompt' is null"):
         load_all(str(tmp_path / "rows.parquet"), "prompts", 0)
 
 

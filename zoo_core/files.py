@@ -1,5 +1,6 @@
-"""Reading rows from files a user made: JSONL, Parquet, `save_to_disk` directories, hub ids."""
+"""Reading rows from files a user made: JSONL, a JSON list, Parquet, `save_to_disk` directories, hub ids."""
 
+import codecs
 import json
 import os
 import re
@@ -9,7 +10,10 @@ from pathlib import Path
 from zoo_core.errors import DataError
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-FORMATS = "a .jsonl or .parquet file, a directory written by datasets' save_to_disk, or a hub id such as org/name"
+_BLANK = re.compile(r"[ \t\r\n]*")
+FORMATS = (
+    "a .jsonl, .json or .parquet file, a directory written by datasets' save_to_disk, or a hub id such as org/name"
+)
 
 
 class Row(dict[str, object]):
@@ -28,34 +32,79 @@ def read_rows(ref: str) -> list[Mapping[str, object]] | None:
         return _located(path, _read_saved(path))
     if path.is_file():
         if path.suffix in (".jsonl", ".json"):
-            rows: list[Mapping[str, object]] = list(_read_jsonl(path))
+            rows: list[Mapping[str, object]] = list(_read_json(path))
         elif path.suffix == ".parquet":
             rows = _located(path, _read_parquet(path))
         else:
             raise DataError(f"{path}: cannot tell the format from the ending {path.suffix!r}; give {FORMATS}.")
         if not rows:
-            raise DataError(f"{path}: the file is empty; one JSON object a line was expected.")
+            raise DataError(f"{path}: the file is empty; one JSON object a line, or one list of them, was expected.")
         return rows
     if path.suffix in (".jsonl", ".json", ".parquet") or ref.startswith((".", "/", "~")):
         raise DataError(f"{ref}: there is no such file or directory (looked in {Path.cwd()}). Give {FORMATS}.")
     return _read_hub(ref) if HUB_ID.fullmatch(ref) else None
 
 
-def _read_jsonl(path: Path) -> Iterator[Row]:
+def _read_json(path: Path) -> Iterator[Row]:
+    """Read one object a line, or one list of objects, whichever the file is."""
+    with path.open("rb") as file:
+        start = file.read(4096)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError(f"{path}: the file is in UTF-16. Save it in UTF-8: iconv -f UTF-16 -t UTF-8 {path.name}.")
+    is_list = start.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
+    for number, value in (_elements if is_list else _lines)(path):
+        if not isinstance(value, dict):
+            raise DataError(f"{path}:{number}: a row must be a JSON object, this is a {type(value).__name__}.")
+        row = Row(value)
+        row.where = f"{path}:{number}"
+        yield row
+
+
+def _lines(path: Path) -> Iterator[tuple[int, object]]:
+    """Yield the value of each line, and the line's number."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
             try:
-                value = json.loads(line)
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError) as error:
                 cut = "" if line.endswith(b"\n") else " The file's last line is cut off: was it copied whole?"
-                raise DataError(f"{path}:{number}: this line is not JSON ({error}).{cut}") from None
-            if not isinstance(value, dict):
-                raise DataError(f"{path}:{number}: a row must be a JSON object, this is a {type(value).__name__}.")
-            row = Row(value)
-            row.where = f"{path}:{number}"
-            yield row
+                whole = " The file is one JSON value; give one object a line, or one list of them." * _is_json(path)
+                raise DataError(f"{path}:{number}: this line is not JSON ({error}).{whole or cut}") from None
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _elements(path: Path) -> Iterator[tuple[int, object]]:
+    """Yield the elements of a list, and the line that each begins on."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: the file is not UTF-8 ({error}).") from None
+    decoder, place, line, counted = json.JSONDecoder(), text.index("[") + 1, 1, 0
+    while True:
+        place = _BLANK.match(text, place).end()  # type: ignore[union-attr]  # it matches nothing at all, too
+        line, counted = line + text.count("\n", counted, place), place
+        if text[place : place + 1] == "]":
+            return
+        try:
+            value, place = decoder.raw_decode(text, place)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}:{line}: this element of the list is not JSON ({error}).") from None
+        yield line, value
+        place = _BLANK.match(text, place).end()  # type: ignore[union-attr]
+        if text[place : place + 1] == ",":
+            place += 1
+        elif text[place : place + 1] != "]":
+            line += text.count("\n", counted, place)
+            raise DataError(f"{path}:{line}: the list goes on without a comma, or the file is cut off.")
 
 
 def _read_parquet(path: Path) -> list[dict[str, object]]:

@@ -15,7 +15,6 @@ undisturbed one.
 
 import copy
 import hashlib
-import json
 import random
 import re
 import time
@@ -46,7 +45,7 @@ from zoo_core.models import copied
 from zoo_core.parallel import from_first, is_first, join_gradients, load_whole, placed
 from zoo_core.reward import Calibration, Reward, Sample, Scorer, checked
 from zoo_core.rollout import Prompts, Responses, Rollout, RolloutEngine, response_mask
-from zoo_core.storage import write_text
+from zoo_core.storage import write_rows
 
 Kept = TypeVar("Kept")
 Row = TypeVar("Row")
@@ -250,8 +249,7 @@ class Run:
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,40}", name):
             raise PluginError(f"run.write_rows: {name!r} must be lower case letters, digits and hyphens.")
         if self._session.directory and is_first():
-            lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-            write_text(self._session.directory / f"{name}.jsonl", "".join(lines))
+            write_rows(self._session.directory / f"{name}.jsonl", rows)
 
     def sample(self, prompts: Prompts, temperature: float = 1.0) -> Rollout:
         """Sample one response per prompt from the policy; temperature 0 is greedy."""

@@ -143,7 +143,7 @@ def zoo(environment: dict[str, str]) -> Zoo:
     """Run the command as a user does."""
 
     def run(*arguments: str | Path, cwd: Path, **extra: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "zoo_harness.cli", *map(str, arguments)]
+        command = [sys.executable, "-m", "zoo_harness.start", *map(str, arguments)]
         return subprocess.run(
             command,
             cwd=cwd,

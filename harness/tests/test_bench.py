@@ -148,7 +148,7 @@ def test_the_same_command_again_computes_nothing(finished, world, broken_plugins
 def test_a_killed_bench_goes_on_to_the_same_weights_ledger_and_board(finished, world, environment, zoo, tmp_path):
     """Own stages too: with an empty cache everything is computed again. A cell of every algorithm is killed once."""
     own = {**environment, "ZOO_CACHE": str(tmp_path / "cache")}
-    command = [sys.executable, "-m", "zoo_harness.cli", "bench", str(world / "spec.yaml"), "--workers", "1"]
+    command = [sys.executable, "-m", "zoo_harness.start", "bench", str(world / "spec.yaml"), "--workers", "1"]
     command += ["--set", "checkpoint_seconds=0"]
     killed: set[str] = set()
     for _ in range(9):

@@ -147,7 +147,7 @@ def test_words_for_the_cluster_are_left_out_of_the_command_for_the_board(typed):
 
 
 def test_a_job_that_does_not_exist_is_a_users_mistake(tmp_path):
-    command = [sys.executable, "-m", "zoo_harness.cli", "job", str(tmp_path / "job.json")]
+    command = [sys.executable, "-m", "zoo_harness.start", "job", str(tmp_path / "job.json")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "there is no job" in done.stderr

@@ -35,7 +35,7 @@ def small(world) -> Path:
 
 
 def start(spec: Path, output: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "zoo_harness.cli", "bench", str(spec), "--output", str(output)]
+    command = [sys.executable, "-m", "zoo_harness.start", "bench", str(spec), "--output", str(output)]
     return subprocess.Popen(
         [*command, "--workers", "1", "--json"],
         env=environment,

@@ -107,7 +107,7 @@ def test_a_job_that_is_held_elsewhere_is_left_alone_or_waited_for(tmp_path):
     with mine.lock():
         done = subprocess.run([sys.executable, "-c", code, str(mine.write())], check=False)
         assert done.returncode == BUSY
-        waiting = subprocess.Popen([sys.executable, "-m", "zoo_harness.cli", "job", str(mine.file)])
+        waiting = subprocess.Popen([sys.executable, "-m", "zoo_harness.start", "job", str(mine.file)])
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.wait(timeout=2)
         write_json(mine.result_file, {"identity": "mine"})
@@ -117,7 +117,7 @@ def test_a_job_that_is_held_elsewhere_is_left_alone_or_waited_for(tmp_path):
 
 def test_a_job_whose_needs_are_not_done_is_not_started(tmp_path):
     first, second = job(tmp_path / "1", "first"), job(tmp_path / "2", "second")
-    command = [sys.executable, "-m", "zoo_harness.cli", "job", str(second.write()), str(first.write())]
+    command = [sys.executable, "-m", "zoo_harness.start", "job", str(second.write()), str(first.write())]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert f"not started, because {first.file} is not done" in done.stderr

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from zoo_core.errors import SpecError, ZooError
+from zoo_harness.console import console, show_what_can_be_shown
 
 if TYPE_CHECKING:
     from zoo_harness.spec import Spec
@@ -113,30 +113,28 @@ def bench(
 
     if emit not in (None, "slurm") or (emit and executor != "local"):
         raise SpecError(f"--emit {emit} --executor {executor}: write --emit slurm, without an executor.")
-    console = Console(stderr=as_json)
+    screen = console(stderr=as_json)
     read = _spec(context)
     given = dict(_pair("--option", option) for option in options or ())
     runner = Runner(executor, {} if emit else given)
-    plan = make_plan(read, output, lambda text: console.print(f"{text} ...", markup=False, highlight=False), runner)
+    plan = make_plan(read, output, lambda text: screen.print(f"{text} ..."), runner)
     if emit:
         script = emit_slurm(plan, sys.argv[1:], given, workers, retry)
-        console.print(f"bash {_shown(script)}", markup=False, highlight=False, soft_wrap=True)
+        screen.print(f"bash {_shown(script)}", soft_wrap=True)
         return
-    with LiveTable(console) as display:
+    with LiveTable(screen) as display:
         result = run(plan, display, workers, runner, retry, shlex.join(["zoo", *sys.argv[1:]]))
     if as_json:
         sys.stdout.write(json.dumps(result.board, indent=1, sort_keys=True) + "\n")
     elif result.board:
-        Console().print(table(result.board))
+        console().print(table(result.board))
         for note in result.board.get("conditional_notes", []):
-            console.print(f"note: {note}", markup=False, highlight=False)
-    console.print(
+            screen.print(f"note: {note}")
+    screen.print(
         f"results: {_shown(result.output)} (leaderboard.html, .md, .csv, .json)",
-        markup=False,
-        highlight=False,
     )
     for title, outcome in result.failures.items():
-        console.print(f"{title}: {outcome.status}: {outcome.error}", style="red", markup=False, highlight=False)
+        screen.print(f"{title}: {outcome.status}: {outcome.error}", style="red")
     if result.failures:
         user = any(outcome.status == "user-error" for outcome in result.failures.values())
         raise typer.Exit(USER_ERROR if user else 1)
@@ -202,10 +200,10 @@ def _print(found: dict[str, Any], table: Any, notes: Sequence[str], as_json: boo
     if as_json:
         sys.stdout.write(json.dumps(found, indent=1, sort_keys=True) + "\n")
         return
-    console = Console()
-    console.print(table)
+    screen = console()
+    screen.print(table)
     for note in notes:
-        console.print(f"note: {note}", markup=False, highlight=False)
+        screen.print(f"note: {note}")
 
 
 @app.command()
@@ -233,10 +231,10 @@ def train(
     from zoo_harness.live import LiveTable
 
     read = _spec(context, algorithms=[algorithm], seeds=seed + 1)
-    console = Console()
-    with LiveTable(console) as display:
+    screen = console()
+    with LiveTable(screen) as display:
         final = train_one(read, seed, output, display, launch)
-    console.print(f"model: {_shown(final)}", markup=False, highlight=False)
+    screen.print(f"model: {_shown(final)}")
 
 
 @app.command(name="eval")
@@ -262,7 +260,7 @@ def evaluate(
     if as_json:
         sys.stdout.write(json.dumps(scores, indent=1, sort_keys=True) + "\n")
     else:
-        Console().print(scores_table(scores))
+        console().print(scores_table(scores))
 
 
 @app.command(hidden=True)
@@ -296,10 +294,10 @@ def leaderboard(
     if as_json:
         sys.stdout.write(json.dumps(board, indent=1, sort_keys=True) + "\n")
         return
-    console = Console()
-    console.print(table(board))
+    screen = console()
+    screen.print(table(board))
     for note in board.get("conditional_notes", []):
-        console.print(f"note: {note}", markup=False, highlight=False)
+        screen.print(f"note: {note}")
 
 
 @plugins_app.callback()
@@ -333,19 +331,17 @@ def plugins_list(as_json: AsJson = False) -> None:
             what if good else plugin.reason,
         ]
         table.add_row(*(Text(cell) for cell in cells), style=None if good else "red")
-    Console().print(table)
+    console().print(table)
 
 
 def main() -> None:
     """Run the command; a user's mistake ends with one message and exit code 2."""
+    show_what_can_be_shown()
     try:
         app()
     except ZooError as error:
-        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        console(stderr=True).print(f"error: {error}", style="red", soft_wrap=True)
         sys.exit(USER_ERROR)
-    except KeyboardInterrupt:
-        sys.stderr.write("\nstopped; what is done stays, and the same command goes on from there\n")
-        sys.exit(130)
     except OSError as error:
         if error.errno not in (28, 122):  # no space left, quota exceeded
             raise
@@ -387,7 +383,3 @@ def _pair(flag: str, text: str) -> tuple[str, str]:
 def _shown(path: Path) -> str:
     """Return a path as short as it can be written here."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-if __name__ == "__main__":
-    main()

@@ -4,15 +4,15 @@ Every algorithm of a seed learns from the same pairs. What was sampled is charge
 the annotator stands for people, so each label is counted as one, and what it computes is free.
 """
 
-import json
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from random import Random
 from typing import Any
 
 from zoo_core.errors import DataError
 from zoo_core.reward import Reward, Sample, checked, load_reward
 from zoo_core.run import Run, derive
-from zoo_core.storage import write_text
+from zoo_core.storage import write_rows
 from zoo_harness.jobs import Job
 from zoo_harness.spec import LabelPairs
 from zoo_harness.work import HELD_OUT_PAIRS, PAIRS, sampling
@@ -27,10 +27,10 @@ def run(job: Job) -> dict[str, Any]:
     wanted = LabelPairs(**job.payload["label_pairs"])
     session = sampling(job)
     made = labelled(Run(session), wanted, load_reward(wanted.annotator))
-    write_text(job.directory / PAIRS, _lines(made, wanted.pairs))
+    write_rows(job.directory / PAIRS, islice(made, wanted.pairs))
     session.tick()
     ledger = session.ledger.report()
-    write_text(job.directory / HELD_OUT_PAIRS, _lines(made, BATCH * 2))
+    write_rows(job.directory / HELD_OUT_PAIRS, islice(made, BATCH * 2))
     return {"identity": job.identity, "ledger": ledger}
 
 
@@ -64,7 +64,3 @@ def _pair(samples: Sequence[Sample], scores: Sequence[float], flipped: bool) -> 
         return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
     answers = ([{"role": "assistant", "content": text}] for text in (chosen, rejected))
     return {"prompt": [dict(message) for message in prompt], **dict(zip(("chosen", "rejected"), answers, strict=True))}
-
-
-def _lines(pairs: Iterator[dict[str, Any]], count: int) -> str:
-    return "".join(json.dumps(next(pairs), ensure_ascii=False) + "\n" for _ in range(count))

@@ -67,7 +67,7 @@ class LiveTable:
     def planned(self, plan: Plan, jobs: Sequence[Job]) -> None:
         """Lay out the table."""
         for warning in figures(plan)["warnings"]:
-            self.console.print(f"note: {warning}", markup=False, highlight=False)
+            self.console.print(f"note: {warning}")
         for job in jobs:
             self.cells.setdefault(_place(job), Cell(*_place(job)))
 
@@ -100,7 +100,7 @@ class LiveTable:
         cell.seconds = time.monotonic() - cell.began if cell.began else 0.0
         if not self.interactive:
             what = f"{_clock(time.monotonic() - self.began)}  {job.title} seed {job.seed}: {cell.state}  {cell.score}"
-            self.console.print(what.rstrip(), markup=False, highlight=False, soft_wrap=True)
+            self.console.print(what.rstrip(), soft_wrap=True)
 
     def _table(self) -> Table:
         table = Table(title=f"zoo bench, {_clock(time.monotonic() - self.began)}", title_justify="left")

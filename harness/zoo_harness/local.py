@@ -4,7 +4,8 @@ import contextlib
 import multiprocessing
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -39,6 +40,9 @@ class Forks:
 
     def start(self, job: Job) -> ForkServerProcess:
         """Fork one."""
+        # Ctrl-C is for the bench: while its server imports, before it can ignore it, that would print a traceback.
+        with _without_interrupts():
+            forkserver.ensure_running()
         process = self.context.Process(target=main, args=(str(job.file),), daemon=True)
         process.start()
         return process
@@ -64,6 +68,16 @@ class Forks:
             process.join(max(0.1, deadline - time.monotonic()))
             if process.is_alive():
                 process.kill()
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Hold Ctrl-C back: what is started inside never sees it, and this process sees it afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def how(code: int | None) -> Exit:

@@ -59,7 +59,7 @@ def emit(
     `command` holds the words after `zoo` that make the board, `options` become #SBATCH lines, and at most `most` tasks
     of an array run at once.
     """
-    zoo = f"{shlex.quote(sys.executable)} -m zoo_harness.cli"
+    zoo = f"{shlex.quote(sys.executable)} -m zoo_harness.start"
     lines = {"job-name": f"zoo-{name}", **DEFAULTS, **options}
     sbatch = "\n".join(f"#SBATCH --{key}={value}" for key, value in lines.items())
     files = {job.identity: str(job.write()) for job in jobs}

@@ -1,6 +1,5 @@
 """What the jobs of a bench share: the base model, the rows of a seed, the reward, the start."""
 
-import json
 import platform
 import sys
 from collections.abc import Iterable, Mapping
@@ -15,6 +14,7 @@ import torch
 from zoo_core.data import DataRow, Preference, Prompt, in_first_half, load_rows, load_unseen, preference
 from zoo_core.encoding import Encoder
 from zoo_core.errors import ModelError, SpecError
+from zoo_core.files import read_rows
 from zoo_core.hookspecs import Kind
 from zoo_core.judge import Judge, load_judge
 from zoo_core.meter import METER_VERSION
@@ -111,9 +111,8 @@ class Materials:
 
     def _made(self, name: str) -> list[DataRow]:
         """Rows that the bench made itself."""
-        path = (self.pairs or Path()) / name
-        rows = enumerate(path.read_text(encoding="utf-8").splitlines())
-        return [preference(json.loads(line), f"{name}:{number + 1}") for number, line in rows]
+        rows = read_rows(str((self.pairs or Path()) / name)) or []
+        return [preference(row, f"{name}:{number}") for number, row in enumerate(rows, start=1)]
 
     def unseen_pairs(self, seed: int, count: int) -> list[Preference]:
         """Pairs that no algorithm of this seed learns from, short enough; none if there are none."""

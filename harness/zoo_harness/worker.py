@@ -59,6 +59,7 @@ def do(job: Job, wait: bool = False) -> int:
     from zoo_core.parallel import is_launched  # not above: those who start jobs need no torch
 
     number = int(os.environ["RANK"]) if is_launched() else 0
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a log takes whatever is printed
     with (job.directory / (f"log.{number}.txt" if number else "log.txt")).open("a", encoding="utf-8") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)

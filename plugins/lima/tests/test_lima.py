@@ -248,10 +248,10 @@ def test_rules_leave_part_of_ordinary_english_data(name):
         pytest.skip("needs real rows, which are not part of the repository")
     from zoo_lima.selection import Pair, find_kinds, sift
 
-    from zoo_core.data import demonstration
+    from zoo_core.data import demonstrations
 
     with file.open() as lines:
-        rows = [demonstration(json.loads(line), "row") for line in islice(lines, 600)]
+        rows = [one for line in islice(lines, 600) for one in demonstrations(json.loads(line), "row")]
     pairs = [Pair(plain(row.prompt), plain(row.completion)) for row in rows]
     kept, rejected = sift(pairs, 0.05, 0.95)
     assert 100 < len(kept) < 600
