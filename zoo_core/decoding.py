@@ -5,7 +5,7 @@ on the left; a row that has ended leaves the batch. Random numbers are drawn for
 becomes does not depend on when its neighbours end.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import Cache
 
+from zoo_core.chat import as_ids
 from zoo_core.packing import Packing, Row, packs
 from zoo_core.parallel import divided, is_sharded, most, processes
 from zoo_core.rollout import Prompts
@@ -32,17 +33,22 @@ def sample_cached(
     *,
     response_tokens: int,
     temperature: float,
-    eos: int,
+    eos: int | Collection[int],
     pad: int,
     generator: torch.Generator,
 ) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T"]]:
-    """Sample until every row has ended; the contract is that of `RolloutEngine`."""
+    """Sample until every row has ended; the contract is that of `RolloutEngine`.
+
+    What the policy's generation config names ends a response, too, as in transformers' `generate`.
+    """
     if response_tokens < 1:
         raise ValueError(f"response_tokens={response_tokens} must be 1 or more.")
     # By step and row, so that a longer limit changes no token before it.
     uniform = torch.rand(response_tokens, len(prompts), generator=generator, device=prompts.tokens.device)
     drawn = Drawn(prompts, uniform.T)
-    tokens, logprobs, steps = divided(lambda some: _sample(policy, some, temperature, eos, pad), drawn, policy)
+    named = getattr(policy.generation_config, "eos_token_id", None)  # not every model has such a config
+    ends = torch.tensor(sorted({*as_ids(eos), *as_ids(named)}), device=prompts.tokens.device)
+    tokens, logprobs, steps = divided(lambda some: _sample(policy, some, temperature, ends, pad), drawn, policy)
     return tokens[:, : int(steps.max())], logprobs[:, : int(steps.max())]
 
 
@@ -63,7 +69,7 @@ class Drawn:
 
 
 def _sample(
-    policy: PreTrainedModel, drawn: Drawn, temperature: float, eos: int, pad: int
+    policy: PreTrainedModel, drawn: Drawn, temperature: float, ends: Int[Tensor, " E"], pad: int
 ) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T"], Int[Tensor, " B"]]:
     """Return tokens, log-probabilities, and how many steps were made, once per row."""
     uniform, response_tokens = drawn.uniform, drawn.uniform.shape[1]
@@ -77,7 +83,7 @@ def _sample(
         token, logprob = choose(logits.float(), uniform[rows, step], temperature)
         tokens[rows, step] = token.masked_fill(~running, pad)
         logprobs[rows, step] = logprob.masked_fill(~running, 0.0)
-        running = running & (token != eos)
+        running = running & ~torch.isin(token, ends)
         left = int(running.sum())
         # A model whose weights are on all processes is called by all of them, or by none.
         if not (most(left) if in_step else left) or step + 1 == response_tokens:

@@ -1,17 +1,16 @@
 """Between text and padded token batches: one place for templates, EOS, truncation and padding."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from zoo_core.data import Message, Text
+from zoo_core.chat import Chat
+from zoo_core.data import Text
 from zoo_core.errors import DataError, ModelError
 from zoo_core.rollout import Prompts, Responses
-
-MOST_KNOWN = 2**16
-"""Conversations whose token ids are remembered, at most."""
 
 
 @dataclass
@@ -24,43 +23,59 @@ class Encoder:
     response_tokens: int
     """Longest response; a longer one is cut, and then does not end with EOS."""
     device: torch.device
-    _known: dict[str, list[int]] = field(default_factory=dict, repr=False)
-    """Token ids of conversations that were written with the template before: rows come again in every pass."""
+    named_ends: Sequence[int] = ()
+    """Ids that the model's generation config ends a response with; see `zoo_core.chat`."""
+    limit: str = "prompt_tokens"
+    """What bounds a prompt's length, in the words of an error."""
+    room: str = "raise prompt_tokens (prompt and response must fit the model's context), or set long_prompts: drop"
+    """What a user can do about a prompt that is too long, beside shortening it."""
+
+    @cached_property
+    def chat(self) -> Chat:
+        """What the tokenizer's template writes, and what ends a turn."""
+        return Chat(self.tokenizer, self.named_ends)
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """Ids any of which ends a response."""
+        return self.chat.ends
 
     def prompt(self, text: Text, where: str = "prompt") -> list[int]:
         """Token ids of a prompt, template and BOS included; `DataError` if it is too long."""
-        ids = self._template(text, where) if not isinstance(text, str) else self._plain(text)
+        ids = self._prompt(text, where)
         if len(ids) > self.prompt_tokens:
             raise DataError(
-                f"{where}: the prompt has {len(ids)} tokens, more than prompt_tokens={self.prompt_tokens}. "
-                "Shorten it, raise "
-                "prompt_tokens (prompt and response must fit the model's context), or set long_prompts: drop."
+                f"{where}: the prompt has {len(ids)} tokens, more than {self.limit}={self.prompt_tokens}. "
+                f"Shorten it, or {self.room}."
             )
         return ids
 
     def fits(self, text: Text, where: str) -> bool:
         """Whether a prompt is short enough."""
-        ids = self._template(text, where) if not isinstance(text, str) else self._plain(text)
-        return len(ids) <= self.prompt_tokens
+        return len(self._prompt(text, where)) <= self.prompt_tokens
 
     def response(self, prompt: Text, completion: Text, where: str = "row", ended: bool = True) -> list[int]:
-        """Token ids of a response: EOS at its end once, unless it was cut (at `response_tokens`, or not `ended`)."""
-        eos: int = self.tokenizer.eos_token_id
+        """Token ids of a response: closed once, unless it was cut (at `response_tokens`, or not `ended`)."""
+        ids = self.whole_response(prompt, completion, where)
+        return (ids if ended or len(ids) == 1 else ids[:-1])[: self.response_tokens]
+
+    def whole_response(self, prompt: Text, completion: Text, where: str = "row") -> list[int]:
+        """Token ids of a response that ended, however long it is."""
         if isinstance(prompt, str) or isinstance(completion, str):
-            ids = self.tokenizer(str(completion), add_special_tokens=False)["input_ids"]
+            ids: list[int] = self.tokenizer(str(completion), add_special_tokens=False)["input_ids"]
         else:
-            start = self._template(prompt, where)
-            whole = self._apply([*prompt, *completion], False)
-            if whole[: len(start)] != start:
+            found = self.chat.answer(prompt, completion, where)
+            if found is None:
                 raise ModelError(
                     f"{where}: the chat template renders the prompt differently once an answer follows, so the "
-                    "answer's tokens "
-                    "cannot be told from the prompt's. Use a template whose generation prompt is the answer's "
-                    "beginning."
+                    "answer's tokens cannot be told from the prompt's. Use a template whose generation prompt is the "
+                    "answer's beginning."
                 )
-            ids = whole[len(start) :]
-        ids = [*ids[: ids.index(eos)], eos] if eos in ids else [*ids, eos]
-        return (ids if ended or len(ids) == 1 else ids[:-1])[: self.response_tokens]
+            ids = found
+        before = self.chat.cut(ids)
+        # What the text itself ends with stays; else the end that its form has.
+        end = ids[len(before)] if len(before) < len(ids) else self.chat.end_of(not isinstance(prompt, str))
+        return [*before, end] if end is not None else before
 
     def prompts(self, texts: Sequence[Text]) -> Prompts:
         """Pad prompts on the left to the longest of them."""
@@ -81,8 +96,11 @@ class Encoder:
         return Responses.of(rows, self.tokenizer.pad_token_id, self.device)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of a response, special tokens left out."""
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+        """Text of a response up to its end, special tokens left out."""
+        return str(self.tokenizer.decode(self.chat.cut(ids), skip_special_tokens=True))
+
+    def _prompt(self, text: Text, where: str) -> list[int]:
+        return self._plain(text) if isinstance(text, str) else self.chat.prompt(text, where)
 
     def _plain(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text)["input_ids"] if text else []
@@ -93,28 +111,3 @@ class Encoder:
         # The first response token must be predicted from something.
         start = self.tokenizer.bos_token_id
         return [self.tokenizer.eos_token_id if start is None else start]
-
-    def _template(self, messages: Sequence[Message], where: str) -> list[int]:
-        if self.tokenizer.chat_template is None:
-            raise ModelError(
-                f"{where}: this is a conversation, but the model's tokenizer has no chat template to write it "
-                "with. Add a "
-                "chat_template.jinja to the model directory, or give the rows as plain text."
-            )
-        return self._apply(messages, True)
-
-    def _apply(self, messages: Sequence[Message], answer_follows: bool) -> list[int]:
-        name = repr((messages, answer_follows))
-        if name not in self._known:
-            if len(self._known) == MOST_KNOWN:
-                self._known.clear()
-            self._known[name] = self._tokenize(messages, answer_follows)
-        return self._known[name]
-
-    def _tokenize(self, messages: Sequence[Message], answer_follows: bool) -> list[int]:
-        # As text first: the return type of apply_chat_template(tokenize=True) has changed between releases.
-        text = self.tokenizer.apply_chat_template(
-            [dict(message) for message in messages], tokenize=False, add_generation_prompt=answer_follows
-        )
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids

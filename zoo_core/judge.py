@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from zoo_core.chat import as_ids
 from zoo_core.data import Text
 from zoo_core.decoding import reader_of, sample_cached
 from zoo_core.encoding import Encoder
@@ -106,7 +107,6 @@ class CausalJudge:
     def write(self, questions: Sequence[Text], longest: int, temperature: float, seed: int) -> list[str]:
         """Sample, or decode greedily, up to the end or `longest` tokens."""
         encoder = self._encoder(longest)
-        eos, pad = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
         generator = torch.Generator(encoder.device).manual_seed(seed)
         written: list[str] = []
         for start in range(0, len(questions), self.batch_size):
@@ -115,8 +115,8 @@ class CausalJudge:
                 encoder.prompts(questions[start : start + self.batch_size]),
                 response_tokens=longest,
                 temperature=temperature,
-                eos=eos,
-                pad=pad,
+                eos=encoder.ends,
+                pad=self.tokenizer.pad_token_id,
                 generator=generator,
             )
             written += [encoder.decode(row).strip() for row in tokens.tolist()]
@@ -126,7 +126,10 @@ class CausalJudge:
         room = self.longest - answer_tokens
         if room < 1:
             raise ModelError(f"the judge's context of {self.longest} tokens leaves no room before {answer_tokens}.")
-        return Encoder(self.tokenizer, room, answer_tokens, self.model.device)
+        named = as_ids(self.model.generation_config.eos_token_id if self.model.generation_config else None)
+        limit = f"what the judge's context of {self.longest} tokens leaves before an answer"
+        more = "give a judge with a longer context (judge: ...)"
+        return Encoder(self.tokenizer, room, answer_tokens, self.model.device, named, limit, more)
 
 
 class CountedJudge:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from zoo_core.chat import Chat
 from zoo_core.data import Preference, Text
 from zoo_core.errors import ModelError, SpecError
 from zoo_core.packing import Packing, Row, packs
@@ -34,6 +35,8 @@ Reward = Callable[[Sequence[Sample]], Sequence[float]]
 """One score per sample; higher is better."""
 
 CALIBRATION = "calibration.json"
+SCORED = "a text to be scored"
+"""Where a scorer's chat template refuses messages, in the words of errors."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ class Scorer:
         self.tokenizer = tokenizer
         self.model.config.pad_token_id = tokenizer.pad_token_id  # the score is read at the last token that is none
         self.tokenizer.truncation_side = "left"  # the answer stands at the end
+        self.chat = Chat(tokenizer)
         self.batch_size = batch_size
         positions = getattr(model.config, "max_position_embeddings", None) or 512
         self.longest = min(positions, tokenizer.model_max_length)
@@ -165,13 +169,13 @@ class Scorer:
         return found
 
     def encode(self, sample: Sample) -> list[int]:
-        """Token ids of prompt and response together, ended by EOS, where the tokenizer has one, if the response ended.
+        """Token ids of prompt and response together, closed if the response ended, where the tokenizer has a way to.
 
         A conversation is written with the scorer's own chat template; a scorer without one judges the answer alone. Of
         a text that is too long for the scorer the end is kept.
         """
-        eos = self.tokenizer.eos_token_id
-        if isinstance(sample.prompt, str) and eos is not None:
+        end = self.tokenizer.eos_token_id
+        if isinstance(sample.prompt, str) and end is not None:
             # In two parts, as a policy reads them: the boundary between prompt and response is not merged away.
             response = self.tokenizer(sample.response, add_special_tokens=False)["input_ids"]
             ids = [*self._plain(sample.prompt), *response]
@@ -180,18 +184,20 @@ class Scorer:
         elif self.tokenizer.chat_template is None:
             ids = self._plain(sample.response)
         else:
-            answer = {"role": "assistant", "content": sample.response}
-            messages = [dict(message) for message in sample.prompt]
-            text = str(self.tokenizer.apply_chat_template([*messages, answer], tokenize=False))
-            # What a template writes behind the last EOS (a newline, as a rule) no reward model was trained on.
-            if self.tokenizer.eos_token and text.rstrip().endswith(self.tokenizer.eos_token):
-                text = text.rstrip()
-            ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        if eos is not None:
-            while ids and ids[-1] == eos:
+            end = self.chat.end_of(True)
+            # In the same tokens as the pairs that a reward model of the bench was trained on.
+            answer = [{"role": "assistant", "content": sample.response}]
+            said = self.chat.answer(sample.prompt, answer, SCORED)
+            ids = (
+                self.chat.open_turn([*sample.prompt, *answer], SCORED)
+                if said is None
+                else [*self.chat.prompt(sample.prompt, SCORED), *said]
+            )
+        if end is not None:
+            while ids and ids[-1] == end:
                 ids = ids[:-1]
-            # A response that was cut has no EOS, here as in the pairs that the scorer was trained on.
-            ids = [*ids, eos] if sample.ended or not ids else ids
+            # A response that was cut has no end, here as in the pairs that the scorer was trained on.
+            ids = [*ids, end] if sample.ended or not ids else ids
         return ids[-self.longest :]
 
     def _plain(self, text: str) -> list[int]:

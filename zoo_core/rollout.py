@@ -3,7 +3,7 @@
 Shapes: B rows, P prompt tokens (padded on the left), T response tokens (padded on the right), S = P + T.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -57,7 +57,7 @@ class Responses:
     prompt_length: int
     """P: columns that belong to the prompts."""
     mask: Bool[Tensor, "B T"]
-    """True on response tokens up to and including EOS: the first ones of each row."""
+    """True on response tokens up to and including the end: the first ones of each row."""
 
     @classmethod
     def join(cls, prompts: Prompts, tokens: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> "Responses":
@@ -124,7 +124,7 @@ class Rollout(Responses):
     logprobs: Float[Tensor, "B T"]
     """log π(yₜ) at the sampling temperature, when it was sampled; read it only where the mask is true."""
     ended: Bool[Tensor, " B"]
-    """Whether the policy ended the response itself, by EOS."""
+    """Whether the policy ended the response itself."""
     samples: Sequence[Sample]
     """The same as text, for rewards."""
 
@@ -151,12 +151,15 @@ class RolloutEngine(Protocol):
         *,
         response_tokens: int,
         temperature: float,
-        eos: int,
+        eos: Collection[int],
         pad: int,
         generator: torch.Generator,
     ) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T"]]:
-        """Return tokens (pad behind EOS) and their log-probabilities at this temperature, 1 <= T <= response_tokens.
+        """Return tokens (pad behind the end) and their log-probabilities at this temperature.
 
+        1 <= T <= response_tokens.
+
+        `eos` are ids any of which ends a response: EOS, and what else ends a turn (`zoo_core.chat`).
         Temperature 0 is greedy decoding; its log-probabilities are those at temperature 1. All randomness comes from
         `generator`. Of several processes each is asked for all rows, and must come to the same; an engine may divide
         them (`zoo_core.parallel.divided`).
@@ -167,10 +170,16 @@ class RolloutEngine(Protocol):
 AS_THEY_ARE = nn.Identity()
 
 
-def response_mask(tokens: Int[Tensor, "B T"], eos: int) -> Bool[Tensor, "B T"]:
-    """True up to and including the first EOS of each row."""
-    is_eos = (tokens == eos).long()
-    return is_eos.cumsum(1) - is_eos == 0
+def is_any_of(tokens: Int[Tensor, "*B"], ids: int | Collection[int]) -> Bool[Tensor, "*B"]:
+    """Whether each token is one of these."""
+    wanted = [ids] if isinstance(ids, int) else sorted(ids)
+    return torch.isin(tokens, torch.tensor(wanted, dtype=tokens.dtype, device=tokens.device))
+
+
+def response_mask(tokens: Int[Tensor, "B T"], eos: int | Collection[int]) -> Bool[Tensor, "B T"]:
+    """True up to and including the first token of each row that ends a response."""
+    is_end = is_any_of(tokens, eos).long()
+    return is_end.cumsum(1) - is_end == 0
 
 
 def response_logprobs(policy: PreTrainedModel, responses: Responses, temperature: float = 1.0) -> Float[Tensor, "B T"]:

@@ -44,7 +44,7 @@ from zoo_core.ledger import Ledger, bytes_of
 from zoo_core.models import copied
 from zoo_core.parallel import from_first, is_first, join_gradients, load_whole, placed
 from zoo_core.reward import Calibration, Reward, Sample, Scorer, checked
-from zoo_core.rollout import Prompts, Responses, Rollout, RolloutEngine, response_mask
+from zoo_core.rollout import Prompts, Responses, Rollout, RolloutEngine, is_any_of, response_mask
 from zoo_core.storage import write_rows
 
 Kept = TypeVar("Kept")
@@ -477,19 +477,18 @@ def roll_out(
     generator: torch.Generator,
 ) -> Rollout:
     """Sample one response per prompt: tokens, mask, texts, and whether each ended."""
-    eos = encoder.tokenizer.eos_token_id
     tokens, logprobs = engine(
         policy,
         prompts,
         response_tokens=encoder.response_tokens,
         temperature=temperature,
-        eos=eos,
+        eos=encoder.ends,
         pad=encoder.tokenizer.pad_token_id,
         generator=generator,
     )
-    mask = response_mask(tokens, eos)
+    mask = response_mask(tokens, encoder.ends)
     joined = Responses.join(prompts, tokens, mask)
-    ended = ((tokens == eos) & mask).any(1)
+    ended = (is_any_of(tokens, encoder.ends) & mask).any(1)
     texts = [encoder.decode(row[kept].tolist()) for row, kept in zip(tokens, mask, strict=True)]
     samples = [
         Sample(prompt, text, bool(stop))

@@ -368,7 +368,7 @@ class _WideEncoder(Encoder):
 
 
 def _wide(encoder: Encoder) -> Encoder:
-    return _WideEncoder(**vars(encoder))
+    return _WideEncoder(**{field.name: getattr(encoder, field.name) for field in dataclasses.fields(encoder)})
 
 
 def _letters(number: int, length: int) -> str:

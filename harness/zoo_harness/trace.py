@@ -243,7 +243,7 @@ class WatchedEngine:
         *,
         response_tokens: int,
         temperature: float,
-        eos: int,
+        eos: Collection[int],
         pad: int,
         generator: torch.Generator,
     ) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T"]]:

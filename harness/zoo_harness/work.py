@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from zoo_core.chat import named_ends
 from zoo_core.data import DataRow, Preference, Prompt, in_first_half, load_rows, load_unseen, preference
 from zoo_core.encoding import Encoder
 from zoo_core.errors import ModelError, SpecError
@@ -67,7 +68,8 @@ class Materials:
     def encoder(self) -> Encoder:
         """Tokenizer and lengths of the bench."""
         spec = self.spec
-        return Encoder(load_tokenizer(self.base), spec.prompt_tokens, spec.response_tokens, accelerator().device)
+        device, ends = accelerator().device, named_ends(self.base)
+        return Encoder(load_tokenizer(self.base), spec.prompt_tokens, spec.response_tokens, device, ends)
 
     def rows(self, kind: Kind, seed: int) -> list[DataRow]:
         """Rows of a data set for a seed: limited, and short enough."""
