@@ -193,7 +193,7 @@ def test_a_model_that_was_trained_with_dropout_is_loaded_without(tmp_path):
     assert torch.equal(policy(tokens).logits, policy(tokens).logits)
 
 
-@pytest.mark.parametrize(("name", "remedy"), [("pad", 'tokenizer.pad_token = "<|pad|>"'), ("eos", "could ever end")])
+@pytest.mark.parametrize(("name", "remedy"), [("pad", '{"pad_token": "<|pad|>"}'), ("eos", "could ever end")])
 def test_a_tokenizer_without_pad_or_eos_is_refused_with_the_line_that_mends_it(copied, name, remedy):
     tokenizer = tiny_tokenizer()
     setattr(tokenizer, f"{name}_token", None)

@@ -18,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 from zoo_core.errors import ModelError
 from zoo_core.parallel import is_sharded, whole_state
+from zoo_core.weights import put
 
 
 def add_adapter(model: PreTrainedModel, name: str, rank: int) -> list[nn.Parameter]:
@@ -105,9 +106,14 @@ def load_apart(auto: Any, directory: Path) -> PreTrainedModel:
     state = load_file(directory / "model.safetensors")
     config = AutoConfig.from_pretrained(directory, local_files_only=True)
     model: PreTrainedModel = auto.from_config(config, attn_implementation="sdpa", dtype=torch.float32)
-    (name,) = {path.split(".lora_A.")[1].split(".")[0] for path in state if ".lora_A." in path}
-    _inject(model, name, LoraConfig.from_pretrained(str(directory)))
-    model.load_state_dict(state)
+    names = {path.split(".lora_A.")[1].split(".")[0] for path in state if ".lora_A." in path}
+    if len(names) != 1:
+        raise ModelError(
+            f"{directory}: adapter_config.json stands beside weights that hold {len(names)} adapters instead of one. "
+            "If the adapter is merged into them, delete adapter_config.json."
+        )
+    _inject(model, names.pop(), LoraConfig.from_pretrained(str(directory)))
+    put(model, state, directory)
     return model
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from transformers import (
     AutoModelForCausalLM,
@@ -27,11 +28,11 @@ from zoo_core.errors import ModelError
 from zoo_core.files import HUB_ID
 from zoo_core.parallel import is_first, is_sharded, placed, wait, whole_state, whole_state_for_first
 from zoo_core.plugins import plugins
+from zoo_core.weights import SAFE, check_shards, pretrained, pretrained_with
 
 M = TypeVar("M", bound=nn.Module)
 
 logging.disable_progress_bar()
-SAFE = {"trust_remote_code": False, "local_files_only": True}
 
 
 def resolve(ref: str) -> Path:
@@ -71,10 +72,12 @@ def find_model(ref: str) -> Path | None:
 
 
 def check_directory(path: Path) -> None:
-    """Raise `ModelError` unless the directory holds a config and safetensors weights."""
+    """Raise `ModelError` unless the directory holds a config and safetensors weights, all of them."""
+    _check_merged(path)
     if not (path / "config.json").is_file():
         raise ModelError(f"{path}: has no config.json, so it is not a Hugging Face model directory.")
     if any(path.glob("*.safetensors")):
+        check_shards(path)
         return
     pickles = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in path.glob(pattern))
     if pickles:
@@ -85,9 +88,39 @@ def check_directory(path: Path) -> None:
     raise ModelError(f"{path}: has no *.safetensors weights.")
 
 
+def _check_merged(path: Path) -> None:
+    """Raise `ModelError` if this is an adapter, which is no model without its base."""
+    if not (path / "adapter_config.json").is_file() or is_apart(path):
+        return
+    try:
+        base = json.loads((path / "adapter_config.json").read_text()).get("base_model_name_or_path")
+    except (ValueError, AttributeError):
+        base = None
+    tokenizer = path if (path / "tokenizer_config.json").is_file() else base or path
+    raise ModelError(
+        f"{path}: is a LoRA adapter{f' of {base}' if base else ''} (adapter_config.json), not a model. Merge the two "
+        f"and name the new directory ({path}-merged). In Python: `"
+        "from peft import AutoPeftModelForCausalLM; from transformers import AutoTokenizer; "
+        f"model = AutoPeftModelForCausalLM.from_pretrained({str(path)!r}).merge_and_unload(); "
+        f"model.save_pretrained({f'{path}-merged'!r}); "
+        f"AutoTokenizer.from_pretrained({str(tokenizer)!r}).save_pretrained({f'{path}-merged'!r})`. "
+        "If it is merged already, delete adapter_config.json and adapter_model.safetensors."
+    )
+
+
 def load_policy(path: Path) -> PreTrainedModel:
     """Load a causal language model, on this process's device, ready to train without dropout."""
     return _load(AutoModelForCausalLM, path)
+
+
+def load_policy_with(weights: Path, base: Path) -> PreTrainedModel:
+    """Load the weights of a file or directory into the architecture of a base; they must fit exactly."""
+    files = sorted(weights.glob("*.safetensors")) if weights.is_dir() else [weights]
+    if not files:
+        raise ModelError(f"{weights}: there are no *.safetensors weights.")
+    if weights.is_dir():
+        check_shards(weights)
+    return _load(AutoModelForCausalLM, base, (weights, files))
 
 
 def load_scorer(path: Path) -> PreTrainedModel:
@@ -163,17 +196,14 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     tokenizer = _load_tokenizer(path)
     for name in ("eos", "pad"):
         if getattr(tokenizer, f"{name}_token_id") is None:
+            without = "no response could ever end." if name == "eos" else "batches cannot be padded."
             raise ModelError(
-                f"{path}: the tokenizer has no {name.upper()} token, so "
-                + ("no response could ever end." if name == "eos" else "batches cannot be padded.")
-                + f' Set it once and save: tokenizer.{name}_token = "<|{name}|>"; tokenizer.save_pretrained(directory).'
+                f"{path}: the tokenizer has no {name.upper()} token, so {without} {how_to_add(name, path)}"
             )
     if tokenizer.pad_token_id == tokenizer.eos_token_id:
         raise ModelError(
-            f"{path}: the tokenizer pads with its EOS token ({tokenizer.eos_token!r}), so a masked pad would "
-            "mask the end "
-            "of a response and models would never learn to stop. Set another one: tokenizer.pad_token = an unused "
-            "token; tokenizer.save_pretrained(directory)."
+            f"{path}: the tokenizer pads with its EOS token ({tokenizer.eos_token!r}), so a masked pad would mask the "
+            f"end of a response and models would never learn to stop. {how_to_add('pad', path)}"
         )
     return tokenizer
 
@@ -182,8 +212,23 @@ def load_scorer_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a scorer, which needs a pad token only."""
     tokenizer = _load_tokenizer(path)
     if tokenizer.pad_token_id is None:
-        raise ModelError(f"{path}: the scorer's tokenizer has no pad token; set tokenizer.pad_token and save it.")
+        advice = how_to_add("pad", path, "AutoModelForSequenceClassification")
+        raise ModelError(f"{path}: the scorer's tokenizer has no pad token, so batches cannot be padded. {advice}")
     return tokenizer
+
+
+def how_to_add(name: str, path: object, auto: str = "AutoModelForCausalLM") -> str:
+    """Return the advice, to be run as it stands, that gives a tokenizer a token and a model an embedding of it."""
+    new = f"{path}-{name}"
+    return (
+        f"Add one to tokenizer and model, once, and name the new directory ({new}). In Python: `"
+        f"from transformers import {auto}, AutoTokenizer; tokenizer = AutoTokenizer.from_pretrained({str(path)!r}); "
+        f"model = {auto}.from_pretrained({str(path)!r}); "
+        f'tokenizer.add_special_tokens({{"{name}_token": "<|{name}|>"}}); '
+        "model.resize_token_embeddings(max(len(tokenizer), model.config.get_text_config().vocab_size)); "
+        f"model.config.{name}_token_id = tokenizer.{name}_token_id; "
+        f"tokenizer.save_pretrained({new!r}); model.save_pretrained({new!r})`"
+    )
 
 
 def weights_sha256(path: Path) -> str:
@@ -207,18 +252,27 @@ def files_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _load(auto: Any, path: Path) -> PreTrainedModel:
+def _load(auto: Any, path: Path, other: tuple[Path, list[Path]] | None = None) -> PreTrainedModel:
+    """Load a directory, or its architecture with the weights of other files."""
     check_directory(path)
-    architectures = json.loads((path / "config.json").read_text()).get("architectures") or ["?"]
+    where = other[0] if other else path
+    architecture = "?"
     try:
-        if is_apart(path):
+        architecture = (json.loads((path / "config.json").read_text()).get("architectures") or ["?"])[0]
+        if other:
+            state: dict[str, Tensor] = {name: weight for file in other[1] for name, weight in load_file(file).items()}
+            model = pretrained_with(auto, path, state, where, attn_implementation="sdpa")
+        elif is_apart(path):
             model = load_apart(auto, path)
         else:
-            model = auto.from_pretrained(
-                path, use_safetensors=True, attn_implementation="sdpa", dtype=torch.float32, **SAFE
-            )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise ModelError(f"{path}: the model ({architectures[0]}) cannot be loaded: {error}") from None
+            model = pretrained(auto, path, attn_implementation="sdpa")
+    except SafetensorError as error:
+        raise ModelError(
+            f"{where}: the model ({architecture}) cannot be loaded: a file of weights is damaged or cut ({error}). "
+            "Download or save it again."
+        ) from None
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
+        raise ModelError(f"{where}: the model ({architecture}) cannot be loaded: {error}") from None
     return _without_dropout(placed(model))
 
 

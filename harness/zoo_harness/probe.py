@@ -25,7 +25,7 @@ from zoo_core.errors import ModelError, SpecError
 from zoo_core.hookspecs import Kind
 from zoo_core.judge import CausalJudge, load_judge
 from zoo_core.ledger import Ledger
-from zoo_core.models import files_sha256, load_policy, resolve, scorer_from, weights_sha256
+from zoo_core.models import files_sha256, how_to_add, load_policy, resolve, scorer_from, weights_sha256
 from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm
 from zoo_core.reward import Calibration, Reward, Sample, Scorer, checked, load_reward
@@ -116,8 +116,7 @@ def _check_special_tokens(base: str, encoder: Encoder, policy: PreTrainedModel) 
         if token >= size or token == encoder.tokenizer.unk_token_id:
             raise ModelError(
                 f"{base}: the {name.upper()} token has the id {token}, which is the unknown token or beyond the "
-                f"model's {size} embeddings. Add it: tokenizer.add_special_tokens(...), "
-                "model.resize_token_embeddings(len(tokenizer)); save both."
+                f"model's {size} embeddings. {how_to_add(name, resolve(base))}"
             )
 
 

@@ -15,14 +15,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from zoo_core.data import Preference, Prompt, Text
-from zoo_core.errors import ModelError
 from zoo_core.meter import Meter
-from zoo_core.models import load_policy, weights_sha256
+from zoo_core.models import load_policy_with, weights_sha256
 from zoo_core.reward import Calibration, Reward, Sample, checked, pair_accuracy
 from zoo_core.rollout import Responses, Rollout, response_logits
 from zoo_core.run import derive, roll_out
@@ -101,17 +99,7 @@ class Scoring:
 
     def load(self, weights: Path) -> PreTrainedModel:
         """Put the weights of a file or directory into the base's architecture; they must fit exactly."""
-        model = load_policy(self.materials.base)
-        files = sorted(weights.glob("*.safetensors")) if weights.is_dir() else [weights]
-        if not files:
-            raise ModelError(f"{weights}: there are no *.safetensors weights to score.")
-        state = {name: tensor for file in files for name, tensor in load_file(file).items()}
-        missing, unexpected = model.load_state_dict(state, strict=False)
-        tied = set(getattr(model, "all_tied_weights_keys", None) or ())
-        if unexpected or set(missing) - tied:
-            wrong = ", ".join([*unexpected, *missing][:3])
-            raise ModelError(f"{weights}: the weights do not fit the architecture of {self.spec.base} ({wrong}).")
-        model.tie_weights()
+        model = load_policy_with(weights, self.materials.base)
         model.eval().requires_grad_(False)
         self.meter.attach(model, "policy")
         return model
