@@ -47,8 +47,9 @@ def zoo_reward(ref: str) -> "Reward | None":
     if colon and not Path(ref).exists() and all(part.isidentifier() for part in [*module.split("."), name]):
         try:
             function = getattr(import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            raise SpecError(f"the reward {ref!r} cannot be imported: {error}; it must name module:function") from None
+        except (Exception, SystemExit) as error:  # a user's module may raise anything
+            why = f"{type(error).__name__}: {error}"
+            raise SpecError(f"the reward {ref!r} cannot be imported: {why}; it must name module:function") from error
         if not callable(function):
             raise SpecError(f"the reward {ref!r} is {type(function).__name__}, not a function of list[Sample]")
         return function  # type: ignore[no-any-return]

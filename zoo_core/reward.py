@@ -2,10 +2,13 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby, takewhile
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -15,10 +18,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zoo_core.chat import Chat
 from zoo_core.data import Preference, Text
-from zoo_core.errors import ModelError, SpecError
+from zoo_core.errors import ModelError, SpecError, ZooError
 from zoo_core.packing import Packing, Row, packs
 from zoo_core.parallel import Rows, divided
 from zoo_core.plugins import plugins
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -34,9 +39,8 @@ class Sample:
 Reward = Callable[[Sequence[Sample]], Sequence[float]]
 """One score per sample; higher is better."""
 
+NEEDED = "it must return one finite number per sample"
 CALIBRATION = "calibration.json"
-SCORED = "a text to be scored"
-"""Where a scorer's chat template refuses messages, in the words of errors."""
 
 
 @dataclass(frozen=True)
@@ -71,17 +75,50 @@ def as_sample(prompt: Text, answer: Text) -> Sample:
 
 def checked(reward: Reward, samples: Sequence[Sample]) -> list[float]:
     """Ask a reward; `SpecError` unless it gives one finite number per sample."""
-    scores = [float(score) for score in reward(samples)]
-    wrong = [score for score in scores if not math.isfinite(score)]
-    if len(scores) != len(samples) or wrong:
-        name = getattr(reward, "__name__", type(reward).__name__)
-        what = (
-            f"{len(scores)} scores for {len(samples)} samples"
-            if len(scores) != len(samples)
-            else f"the score {wrong[0]}"
-        )
-        raise SpecError(f"the reward {name} gave {what}; it must return one finite number per sample.")
+
+    def scores_of() -> object:
+        given = reward(samples)
+        return list(given) if isinstance(given, Iterable) else given
+
+    given = asked(scores_of, f"the reward {name_of(reward)}", reward)
+    if not isinstance(given, list):
+        raise SpecError(f"the reward {name_of(reward)} gave {given!r}; {NEEDED}.")
+    if len(given) != len(samples):
+        raise SpecError(f"the reward {name_of(reward)} gave {len(given)} scores for {len(samples)} samples; {NEEDED}.")
+    scores = []
+    for number, one in enumerate(given, start=1):
+        try:
+            score = float(one)
+        except (TypeError, ValueError, RuntimeError):
+            raise SpecError(f"the reward {name_of(reward)} gave {one!r} for sample {number}; {NEEDED}.") from None
+        if not math.isfinite(score):
+            raise SpecError(f"the reward {name_of(reward)} gave the score {score}; {NEEDED}.")
+        scores.append(score)
     return scores
+
+
+def name_of(function: object) -> str:
+    """Return module:function of what a user wrote, or the name of its kind."""
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}:{named.__qualname__}"
+
+
+def asked(ask: Callable[[], Answer], what: str, function: object) -> Answer:
+    """Call a user's function; what it raises becomes a `SpecError` that says `what` it is and where it failed."""
+    try:
+        return ask()
+    except ZooError:
+        raise
+    except Exception as error:
+        module = getattr(function, "__module__", None) or type(function).__module__
+        if module.partition(".")[0] == "zoo_core":
+            raise  # a fault of ours keeps its traceback
+        file = getattr(sys.modules.get(module), "__file__", None)
+        frames = traceback.extract_tb(error.__traceback__)
+        place = next((frame for frame in reversed(frames) if frame.filename == file), frames[-1])
+        raise SpecError(
+            f"{what} raised {type(error).__name__}: {error} ({place.filename}:{place.lineno}). Mend it there; {NEEDED}."
+        ) from error
 
 
 def pair_accuracy(reward: Reward, pairs: Sequence[Preference]) -> float:
@@ -168,7 +205,7 @@ class Scorer:
             found += [(shared, one[len(shared) :]) for one in ids]
         return found
 
-    def encode(self, sample: Sample) -> list[int]:
+    def encode(self, sample: Sample, where: str = "a text to be scored") -> list[int]:
         """Token ids of prompt and response together, closed if the response ended, where the tokenizer has a way to.
 
         A conversation is written with the scorer's own chat template; a scorer without one judges the answer alone. Of
@@ -187,11 +224,11 @@ class Scorer:
             end = self.chat.end_of(True)
             # In the same tokens as the pairs that a reward model of the bench was trained on.
             answer = [{"role": "assistant", "content": sample.response}]
-            said = self.chat.answer(sample.prompt, answer, SCORED)
+            said = self.chat.answer(sample.prompt, answer, where)
             ids = (
-                self.chat.open_turn([*sample.prompt, *answer], SCORED)
+                self.chat.open_turn([*sample.prompt, *answer], where)
                 if said is None
-                else [*self.chat.prompt(sample.prompt, SCORED), *said]
+                else [*self.chat.prompt(sample.prompt, where), *said]
             )
         if end is not None:
             while ids and ids[-1] == end:

@@ -2,21 +2,25 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 from zoo_harness import bench, probe
-from zoo_harness.figures import budget_of, figures
+from zoo_harness.figures import budget_of, figures, notes_on_data
 from zoo_harness.jobs import Job
 from zoo_harness.live import LiveTable
+from zoo_harness.lmeval import load_tasks
 from zoo_harness.pipeline import Pipeline
 from zoo_harness.plan import Plan
 from zoo_harness.spec import Spec, read
 
+from zoo_core.data import load_rows
 from zoo_core.errors import BudgetError, DataError, ModelError, SpecError, StorageError, ZooError
-from zoo_core.testing import tiny_tokenizer
+from zoo_core.models import scorer_from
+from zoo_core.testing import tiny_policy, tiny_tokenizer
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -138,7 +142,7 @@ def test_tokenizer_without_pad_or_eos(world, tmp_path, token):
     tokenizer = tiny_tokenizer()
     setattr(tokenizer, token, None)
     tokenizer.save_pretrained(base)
-    with pytest.raises(ModelError, match=f"the tokenizer has no {token[:3].upper()} token.*tokenizer.{token} ="):
+    with pytest.raises(ModelError, match=f"the tokenizer has no {token[:3].upper()} token.*add_special_tokens"):
         check(world, base=str(base))
 
 
@@ -163,6 +167,213 @@ def test_reward_and_gold_that_cannot_be_had(world):
         check(world, gold="judge:nobody")
     with pytest.raises(ModelError, match="nowhere: there is no such directory"):
         check(world, reward="./nowhere")
+
+
+# Rows that say nothing, or not all
+
+
+def test_pairs_without_a_difference_are_no_labels_and_are_counted(world, tmp_path):
+    rows = json_rows(world / "pairs.jsonl")
+    for row in rows[::3]:
+        row["rejected"] = row["chosen"]
+    found = check(world, preferences=str(write_rows(tmp_path / "pairs.jsonl", rows)))["data"]["preferences"]
+    assert found["rows"] == [32, 32]
+    assert min(found["alike"]) > 0
+    spec = spec_of(world)
+    assert any("pairs whose answers do not differ in their first 6 tokens" in n for n in notes_on({**found}, spec))
+
+
+def notes_on(found: dict[str, Any], spec: Spec) -> list[str]:
+    return notes_on_data({"preferences": found}, spec)
+
+
+@pytest.mark.parametrize("answer", ["a", "abcdef"], ids=["the same text", "the same before the cut"])
+def test_pairs_of_which_none_has_a_difference_are_refused(world, tmp_path, answer):
+    rows = json_rows(world / "pairs.jsonl")
+    for number, row in enumerate(rows):
+        row["chosen"] = [{"role": "assistant", "content": answer}]
+        row["rejected"] = [{"role": "assistant", "content": answer + ("xyz"[number % 3] if len(answer) > 1 else "")}]
+    with pytest.raises(SpecError, match=r"chosen and rejected are the same in all \d+ pairs.* response_tokens=6"):
+        check(world, preferences=str(write_rows(tmp_path / "pairs.jsonl", rows)))
+
+
+def test_answers_that_are_cut_are_counted_for_each_data_set(world, tmp_path):
+    rows = json_rows(world / "demos.jsonl")
+    for row in rows:
+        row["completion"][0]["content"] = "a" * 6  # and the end: 7
+    found = check(world, demonstrations=str(write_rows(tmp_path / "demos.jsonl", rows)))["data"]
+    assert (found["demonstrations"]["cut"], found["preferences"]["cut"]) == ([64, 64], [0, 0])
+    (note,) = notes_on_data({"demonstrations": found["demonstrations"]}, spec_of(world))
+    assert note.startswith("demonstrations: 64 of 64 answers are longer than response_tokens=6 and are cut")
+
+
+def json_rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_row_that_the_second_seed_alone_draws_is_met_and_named(world, tmp_path):
+    base, file = copy_of_base(world, tmp_path), tmp_path / "demos.jsonl"
+    for line in range(1, 151):  # what a row says decides which seeds draw it
+        rows = json_rows(world / "demos.jsonl")
+        rows[line - 1]["completion"] = [{"role": "assistant", "content": "a<system>"}]
+        write_rows(file, rows)
+        drawn = [{row.where for row in load_rows(str(file), "demonstrations", seed, 64)} for seed in (0, 1)]
+        if [f"{file}:{line}" in some for some in drawn] == [False, True]:
+            break
+    refusing = "{% if '<system>' in messages[-1]['content'] %}{{ raise_exception('no such answer') }}{% endif %}"
+    (base / "chat_template.jinja").write_text(refusing + (base / "chat_template.jinja").read_text())
+    with pytest.raises(DataError, match=rf"demos.jsonl:{line}: the chat template .* refuses .*: no such answer"):
+        check(world, base=str(base), demonstrations=str(file))
+
+
+def scorer(folder: Path, template: str) -> Path:
+    model = scorer_from(tiny_policy(), 0)
+    model.save_pretrained(folder / "scorer")
+    words = tiny_tokenizer()
+    words.chat_template = template + words.chat_template
+    words.save_pretrained(folder / "scorer")
+    return folder / "scorer"
+
+
+@pytest.mark.parametrize("key", ["gold", "reward"])
+def test_a_prompt_that_a_scorers_template_refuses_is_named_by_file_and_line(world, tmp_path, key):
+    rows = json_rows(world / "prompts.jsonl")
+    rows[40]["prompt"].insert(0, {"role": "system", "content": "b"})
+    refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    changes = {"prompts": str(write_rows(tmp_path / "p.jsonl", rows)), key: str(scorer(tmp_path, refusing))}
+    with pytest.raises(DataError, match=rf"{key}: .*p.jsonl:41: the chat template of .*scorer refuses .*no system"):
+        check(world, **changes)
+
+
+def test_an_ordinary_word_that_ends_a_response_is_refused(world, tmp_path):
+    base = copy_of_base(world, tmp_path)
+    config = json.loads((base / "generation_config.json").read_text())
+    (base / "generation_config.json").write_text(json.dumps({**config, "eos_token_id": [2, 9]}))
+    with pytest.raises(ModelError, match=r"ends a response with the id 9, which is the ordinary token 'c'"):
+        check(world, base=str(base))
+
+
+# What a user's own functions do
+
+
+REWARDS = """
+def boom(samples):
+    return [score(sample) for sample in samples]
+
+def score(sample):
+    raise ValueError("sandbox timed out")
+
+def none(samples):
+    return [None if number % 2 else 1.0 for number, _ in enumerate(samples)]
+
+def nothing(samples):
+    pass
+
+class Likes:
+    def __call__(self, samples):
+        return [float("nan")] * len(samples)
+
+likes = Likes()
+
+def wants_a_user_first(samples):
+    return [float(sample.prompt[0]["role"] == "user") or 1 / 0 for sample in samples]
+"""
+
+
+@pytest.mark.parametrize("key", ["reward", "gold", "annotator"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("boom", r"the reward own:boom raised ValueError: sandbox timed out \(.*own\.py:6\).* one finite number"),
+        ("none", r"the reward own:none gave None for sample 2; it must return one finite number per sample"),
+        ("nothing", r"the reward own:nothing gave None; it must return one finite number per sample"),
+        ("likes", r"the reward own:Likes gave the score nan; it must return one finite number per sample"),
+    ],
+)
+def test_a_reward_that_fails_is_named_with_its_place_and_what_it_must_return(own, key, name, message):
+    world, ref = own(REWARDS), f"own:{name}"
+    changes = {"preferences": {"annotator": ref, "pairs": 32}} if key == "annotator" else {key: ref}
+    with pytest.raises(SpecError, match=f"{'preferences.annotator' if key == 'annotator' else key}: {message}"):
+        check(world, **changes)
+
+
+def test_a_reward_meets_every_form_of_conversation_before_training(own, world):
+    folder = own(REWARDS)
+    rows = json_rows(world / "prompts.jsonl")
+    rows[40]["prompt"].insert(0, {"role": "system", "content": "b"})
+    with pytest.raises(SpecError, match=r"reward: the reward own:wants_a_user_first raised ZeroDivisionError"):
+        check(folder, prompts=str(write_rows(folder / "p.jsonl", rows)), reward="own:wants_a_user_first")
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [("def f(:", "SyntaxError"), ("1 / 0", "ZeroDivisionError"), ("raise SystemExit(3)", "SystemExit: 3")],
+)
+def test_a_reward_whose_module_cannot_be_imported_is_named(own, code, message):
+    with pytest.raises(SpecError, match=rf"reward: the reward 'own:f' cannot be imported: {message}"):
+        check(own(code), reward="own:f")
+
+
+@pytest.fixture
+def own(world, tmp_path, monkeypatch):
+    """Return a copy of the world with a module of the user's beside the spec."""
+
+    def write(code: str) -> Path:
+        folder = Path(shutil.copytree(world, tmp_path / "own"))
+        (folder / "own.py").write_text(code)
+        monkeypatch.syspath_prepend(str(folder))
+        monkeypatch.delitem(sys.modules, "own", raising=False)
+        return folder
+
+    yield write
+    sys.modules.pop("own", None)
+
+
+# Tasks
+
+
+def test_a_task_is_run_by_the_name_in_its_file_whatever_the_file_is_called(world, tmp_path):
+    file = tmp_path / "other-name.yaml"
+    file.write_text((world / "spell.yaml").read_text().replace("task: spell", "task: odd"))
+    assert "task odd" in check(world, tasks=[str(file)], algorithms=["sft"])["judges"]
+    with pytest.raises(SpecError, match="holds a task 'odd', and another one here is called so"):
+        load_tasks([str(file), str(file)])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("doc_to_choice: choices", "doc_to_choice: options", "spell.yaml' cannot be loaded here: ValueError"),
+        ("doc_to_target: label", "doc_to_target: '{{label / 0}}'", "spell.yaml' cannot be loaded here: ZeroDivision"),
+        ('"{{question}}"', '"{{question | nonsense}}"', "spell.yaml' cannot be loaded here: TemplateAssertion"),
+        ("metric: acc", "metric: nonsense", "cannot be"),
+        ("task: spell", "tusk: spell", "holds 0 tasks; it needs one line `task: name`"),
+    ],
+)
+def test_a_task_that_cannot_be_asked_is_named_before_training(world, tmp_path, old, new, message):
+    text = (world / "spell.yaml").read_text()
+    assert old in text
+    (tmp_path / "spell.yaml").write_text(text.replace(old, new))
+    with pytest.raises(SpecError, match=rf"tasks: .*{message}"):
+        check(world, tasks=[str(tmp_path / "spell.yaml")], algorithms=["sft"])
+
+
+# Folders
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_cache_folder_that_cannot_be_made_is_told_with_the_remedy(tmp_path, monkeypatch, named):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "file" / "cache") if named else "")
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    with pytest.raises(StorageError, match=r"the cache folder.* cannot be made or written.*ZOO_CACHE=/path"):
+        bench.cache_folder()
+
+
+def test_an_output_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"file/out: the folder cannot be made \(Not a directory\)"):
+        Job(kind="probe", title="probe", directory=tmp_path / "file" / "out", identity="x").lock()
 
 
 def test_unknown_task(world):

@@ -81,7 +81,7 @@ def test_an_unknown_preset_is_answered_with_the_known_ones():
 
 
 def test_a_missing_spec_file_is_named(tmp_path):
-    with pytest.raises(SpecError, match="no such spec file"):
+    with pytest.raises(SpecError, match="there is no such file"):
         read(tmp_path / "absent.yaml", None, {})
 
 
@@ -101,3 +101,26 @@ def test_settings_of_the_wrong_shape_are_named(tmp_path):
         read(write(tmp_path, "limits: 5"), None, {}, {"limits.prompts": 3})
     with pytest.raises(SpecError, match="there is no preset 5"):
         read(write(tmp_path, "preset: 5"), None, {})
+
+
+def test_a_key_that_is_there_twice_is_named_with_both_lines(tmp_path):
+    (tmp_path / "spec.yaml").write_text("base: x\nbudget: 1e9\nseeds: 2\nbudget: 2e9\n")
+    with pytest.raises(SpecError, match=r"spec.yaml: the key 'budget' is there twice, in lines 2 and 4"):
+        read(tmp_path / "spec.yaml", None, {})
+    (tmp_path / "spec.yaml").write_text("base: x\nlimits:\n  prompts: 3\n  prompts: 4\n")
+    with pytest.raises(SpecError, match=r"the key 'prompts' is there twice, in lines 3 and 4"):
+        read(tmp_path / "spec.yaml", None, {})
+
+
+def test_a_spec_with_a_byte_order_mark_is_read(tmp_path):
+    (tmp_path / "spec.yaml").write_text("\ufeffbase: x\r\nseeds: 2\r\n", newline="")
+    assert read(tmp_path / "spec.yaml", None, {}).seeds == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("seeds", True), ("budget", True), ("limits.prompts", True), ("evaluation.temperatures", [0, True])],
+)
+def test_true_is_no_number(key, value):
+    with pytest.raises(SpecError, match=r"True.* is no number; write one"):
+        read(None, "smoke", {}, {key: value})

@@ -56,8 +56,22 @@ class Result:
 
 
 def cache_folder() -> Path:
-    """Where stages are kept for all benches of this user: $ZOO_CACHE, or ~/.cache/rlhf-zoo."""
-    return Path(os.environ.get("ZOO_CACHE") or Path.home() / ".cache" / "rlhf-zoo").resolve() / "stages"
+    """Where stages are kept for all benches of this user: $ZOO_CACHE, or ~/.cache/rlhf-zoo.
+
+    It is made here, and a file in it is written: `StorageError` before anything is measured if that cannot be.
+    """
+    named = os.environ.get("ZOO_CACHE")
+    try:
+        folder = (Path(named) if named else Path.home() / ".cache" / "rlhf-zoo").resolve() / "stages"
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except (OSError, RuntimeError) as error:  # there may be no home at all
+        where = named or "~/.cache/rlhf-zoo"
+        raise StorageError(
+            f"{where}: the cache folder, where stages are kept for all benches, cannot be made or written: {error}. "
+            "Name one that can be in the environment: ZOO_CACHE=/path/to/folder."
+        ) from None
+    return folder
 
 
 def default_workers(plan: Plan) -> int:
@@ -74,14 +88,14 @@ def make_plan(
     runner: Runner = HERE,
 ) -> Plan:
     """Look everything up, measure one update of each algorithm, and return the plan; nothing is trained."""
-    pipeline = Pipeline.of(spec)
+    pipeline, cache = Pipeline.of(spec), cache_folder()
     folder = output or _free_folder(spec)
     probe = _probe(pipeline, folder, announce, runner)
     known = read_json(folder / "bench.json")
     budget = budget_of(spec, probe)
     if known and spec.budget_seconds is not None and known["budget_words"] == spec.budget:
         budget = float(known["flops_budget"])  # a time is converted once, for all cells and all continuations
-    plan = Plan(pipeline, probe, budget, folder.resolve(), cache_folder())
+    plan = Plan(pipeline, probe, budget, folder.resolve(), cache)
     if known and known["bench_id"] != plan.identity:
         if output is not None:
             raise SpecError(_differs(output, known, plan))

@@ -50,8 +50,28 @@ def figures(plan: Plan) -> dict[str, Any]:
         "stages": of_stages,
         "rows": rows,
         "training_seconds_one_core": seconds,
-        "warnings": warnings,
+        "warnings": [*warnings, *notes_on_data(plan.probe["data"], plan.spec)],
     }
+
+
+def notes_on_data(data: Mapping[str, Any], spec: Spec) -> list[str]:
+    """What is not used of each data set, counted for the seed that it is most of."""
+    notes = []
+    for kind, found in data.items():
+        cut, alike = max(found["cut"]), max(found["alike"])
+        if cut:
+            notes.append(
+                f"{kind}: {cut} of {max(found['answers'])} answers are longer than response_tokens="
+                f"{spec.response_tokens} and are cut: what is behind it is not learnt, nor how they end."
+            )
+        if alike:
+            notes.append(
+                f"{kind}: {alike} pairs whose answers do not differ in their first {spec.response_tokens} tokens "
+                "(response_tokens) are left out and count as no label."
+            )
+        if max(found["dropped"]):
+            notes.append(f"{kind}: {max(found['dropped'])} rows are dropped, their prompts are too long.")
+    return notes
 
 
 def budget_of(spec: Spec, probe: Mapping[str, Any]) -> float:

@@ -67,7 +67,10 @@ class Job(BaseModel):
         So it needs no clock, cannot be left behind and is never taken from a holder that lives. A lock that is a mere
         file could be; therefore no falling back to one.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"{self.directory}: the folder cannot be made ({error.strerror}).") from None
         return FileLock(self.directory / "lock", fallback_to_soft=False)
 
     def look_again(self) -> None:

@@ -30,13 +30,36 @@ from zoo_core.records import load_path
 from zoo_harness.jobs import identify
 
 BATCH = 32
+TRIED = 4
+"""Items of each task that are asked before anything is trained."""
+UNBOUNDED_CONTEXT = 2048
+"""Tokens of a question at most where a model's config names no bound (state spaces)."""
 SHARES = ("acc", "acc_norm", "acc_bytes", "exact_match")
 """Metrics that are a share of right answers, 0 to 1: only these tell of a capability that alignment cost."""
 
 
 def load_tasks(names: Sequence[str]) -> dict[str, ConfigurableTask]:
-    """Build the tasks; `SpecError` for one that does not exist or whose data cannot be had here."""
-    return {Path(name).stem if _is_file(name) else name: _load_task(name) for name in names}
+    """Build the tasks, by the names they give themselves; `SpecError` for one that cannot be had here."""
+    tasks: dict[str, ConfigurableTask] = {}
+    for name in names:
+        task = _load_task(name)
+        own = str(task.config.task) if _is_file(name) else name
+        if own in tasks:
+            raise SpecError(f"tasks: {name!r} holds a task {own!r}, and another one here is called so; rename one.")
+        tasks[own] = task
+    return tasks
+
+
+def check_tasks(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tasks: dict[str, ConfigurableTask]) -> None:
+    """Ask a model a few items of each task; `SpecError` names the task that cannot be asked or scored."""
+    for name, task in tasks.items():
+        try:
+            score_tasks(model, tokenizer, {name: task}, TRIED)
+        except Exception as error:  # what a task's templates and functions raise is its author's to mend
+            raise SpecError(
+                f"tasks: {name!r} cannot be asked: {type(error).__name__}: {error}. Try it with lm-eval alone, and "
+                "mend its YAML file or the functions it names."
+            ) from error
 
 
 def task_hash(task: ConfigurableTask) -> str:
@@ -60,7 +83,7 @@ def score_tasks(
         return {}
     drawn = {name: _drawn(len(task.eval_docs), items) for name, task in tasks.items()}
     with _guard(model):
-        longest = model.config.max_position_embeddings
+        longest = getattr(model.config, "max_position_embeddings", None) or UNBOUNDED_CONTEXT
         lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=BATCH, max_length=longest)
         for task in tasks.values():
             task.set_fewshot_seed(seed=0)
@@ -115,7 +138,7 @@ def _load_task(name: str) -> ConfigurableTask:
             folder = Path(name).resolve().parent
             with contextlib.chdir(folder):  # data files that a task names are relative to its own file
                 manager = TaskManager(include_path=str(folder), include_defaults=False)
-                return _only(manager, Path(name).stem, name)
+                return _only(manager, _name_in(manager, Path(name).resolve()), name)
         manager = _lm_eval_manager(name)
         if name not in manager.all_tasks:
             close = difflib.get_close_matches(name, [*manager.all_tasks, *plugins().tasks], n=1)
@@ -125,12 +148,22 @@ def _load_task(name: str) -> ConfigurableTask:
                 f"tasks: there is no task {name!r}. {hint}Of plugins: {known}; all others are lm-eval's own names."
             )
         return _only(manager, name, name)
-    except (ConnectionError, FileNotFoundError, ModuleNotFoundError, ValueError) as error:
+    except SpecError:
+        raise
+    except Exception as error:  # lm-eval raises whatever a task's YAML, functions and data do
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise SpecError(
-            f"tasks: {name!r} cannot be loaded here: {str(error).splitlines()[0]}. A task of lm-eval needs its "
-            "data set in the "
-            "local cache (run it once while online), or give a YAML task over a local file."
-        ) from None
+            f"tasks: {name!r} cannot be loaded here: {why}. A task of lm-eval needs its data set in the local cache "
+            "(run it once while online), or give a YAML task over a local file."
+        ) from error
+
+
+def _name_in(manager: TaskManager, file: Path) -> str:
+    """Return the name of the task that a file holds, whatever the file is called."""
+    found = [name for name, entry in manager._index.items() if entry.yaml_path and entry.yaml_path.resolve() == file]
+    if len(found) != 1:
+        raise SpecError(f"tasks: {file} holds {len(found)} tasks; it needs one line `task: name`.")
+    return str(found[0])
 
 
 def _lm_eval_manager(name: str) -> TaskManager:

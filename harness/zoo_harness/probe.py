@@ -19,9 +19,9 @@ import torch
 from transformers import PreTrainedModel
 
 from zoo_core.calibration import BATCH, SAMPLES
-from zoo_core.data import DataRow, fingerprint, preference
+from zoo_core.data import DataRow, Prompt, Text, answers_of, fingerprint, preference
 from zoo_core.encoding import Encoder
-from zoo_core.errors import ModelError, SpecError
+from zoo_core.errors import ModelError, ZooError
 from zoo_core.hookspecs import Kind
 from zoo_core.judge import CausalJudge, load_judge
 from zoo_core.ledger import Ledger
@@ -38,7 +38,7 @@ from zoo_harness.settings import configure
 from zoo_harness.sizes import Sizes, read_config, sizes_of
 from zoo_harness.spec import FOR_ALGORITHMS, FOR_THE_JUDGE, JUDGE_PAIRS, UNSEEN_PAIRS, LabelPairs, Spec
 from zoo_harness.trace import Cells, Tracer, WatchedEngine, mean_of
-from zoo_harness.work import PAIRS_MEASURED, Materials, environment, open_judge, open_reward
+from zoo_harness.work import PAIRS_MEASURED, Materials, Selected, environment, open_judge, open_reward
 
 UNBOUNDED = 1e30
 LOOK = 3
@@ -79,11 +79,11 @@ def run(job: Job) -> dict[str, Any]:
     encoder = materials.encoder
     materials.check_lengths()
     data = _check_data(materials, job.payload["kinds"])
-    prompts = materials.texts("dev_prompts", 0, 2)
     rewards = job.payload["rewards"]
-    judges = _check_judges(spec, rewards, [Sample(prompt.prompt, "an answer", True) for prompt in prompts])
+    judges = _check_judges(materials, rewards, job.payload["kinds"])
     policy = load_policy(base)
     _check_special_tokens(spec.base, encoder, policy)
+    judges |= _check_tasks(materials, policy)
     parameters = sum(parameter.numel() for parameter in policy.parameters())
     costs = {}
     for key, wanted in job.payload["measure"].items():
@@ -99,6 +99,7 @@ def run(job: Job) -> dict[str, Any]:
             "files": files_sha256(base),
             "parameters": parameters,
             "vocabulary": len(encoder.tokenizer),
+            "ends": encoder.tokenizer.convert_ids_to_tokens(sorted(encoder.ends)),
         },
         "data": data,
         "judges": judges,
@@ -109,8 +110,16 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def _check_special_tokens(base: str, encoder: Encoder, policy: PreTrainedModel) -> None:
-    """Raise `ModelError` if pad or EOS is the unknown token, or has no row in the embedding."""
-    size: int = policy.config.vocab_size
+    """Raise `ModelError` if pad or EOS is unknown or has no embedding, or an ordinary word ends a response."""
+    size: int = policy.config.get_text_config().vocab_size
+    for end in encoder.named_ends:
+        if end < min(size, len(encoder.tokenizer)) and end not in encoder.chat.special:
+            word = encoder.tokenizer.convert_ids_to_tokens(end)
+            raise ModelError(
+                f"{base}: its generation config ends a response with the id {end}, which is the ordinary token "
+                f"{word!r} of its tokenizer. Set eos_token_id in generation_config.json and config.json to what ends "
+                "a turn."
+            )
     for name in ("pad", "eos"):
         token = getattr(encoder.tokenizer, f"{name}_token_id")
         if token >= size or token == encoder.tokenizer.unk_token_id:
@@ -121,57 +130,100 @@ def _check_special_tokens(base: str, encoder: Encoder, policy: PreTrainedModel) 
 
 
 def _check_data(materials: Materials, kinds: list[Kind]) -> dict[str, dict[str, Any]]:
-    """Read every data set for every seed; count rows and hash them."""
-    data: dict[str, dict[str, Any]] = {}
-    for kind in kinds:
-        per_seed = [materials.rows_and_dropped(kind, seed) for seed in range(materials.spec.seeds)]
-        for rows, _ in per_seed[:1]:
-            for row in rows:  # the template and the tokenizer meet every text before training does
-                for name in ("completion", "chosen", "rejected"):
-                    if hasattr(row, name):
-                        materials.encoder.response(row.prompt, getattr(row, name), row.where)
-        data[kind] = {
-            "rows": [len(rows) for rows, _ in per_seed],
-            "dropped": [dropped for _, dropped in per_seed],
-            "sha256": [fingerprint(rows) for rows, _ in per_seed],
-        }
+    """Read every data set for every seed; count rows, what is left out and what is cut, and hash them."""
     seeds = range(materials.spec.seeds)
+    described: dict[str, dict[str, Any]] = {
+        kind: _described(materials, [materials.selected(kind, seed) for seed in seeds]) for kind in kinds
+    }
     if materials.half:
         judges = Materials(materials.spec, half=FOR_THE_JUDGE)
-        data[JUDGE_PAIRS] = _described([judges.rows("preferences", seed) for seed in seeds])
+        described[JUDGE_PAIRS] = _described(materials, [judges.selected("preferences", seed) for seed in seeds])
     if materials.spec.preferences is not None and not isinstance(materials.spec.preferences, LabelPairs):
-        data[UNSEEN_PAIRS] = _described([materials.unseen_pairs(seed, PAIRS_MEASURED) for seed in seeds])
-    return data
+        unseen = [Selected(list(materials.unseen_pairs(seed, PAIRS_MEASURED))) for seed in seeds]
+        described[UNSEEN_PAIRS] = _described(materials, unseen)
+    return described
 
 
-def _described(per_seed: Sequence[Sequence[DataRow]]) -> dict[str, Any]:
-    rows = [len(rows) for rows in per_seed]
-    return {"rows": rows, "dropped": [0] * len(rows), "sha256": [fingerprint(rows) for rows in per_seed]}
+def _described(materials: Materials, per_seed: Sequence[Selected]) -> dict[str, Any]:
+    """Meet every answer with the template and the tokenizer, before training does; count by seed."""
+    return {
+        "rows": [len(found.rows) for found in per_seed],
+        "dropped": [found.too_long for found in per_seed],
+        "alike": [found.alike for found in per_seed],
+        "answers": [sum(len(answers_of(row)) for row in found.rows) for found in per_seed],
+        "cut": [_cut(materials, found.rows) for found in per_seed],
+        "sha256": [fingerprint(found.rows) for found in per_seed],
+    }
 
 
-def _check_judges(spec: Spec, rewards: list[str], trial: list[Sample]) -> dict[str, str]:
-    """Open rewards, gold, judge and tasks; hash each: results of an older judge must not pass for new ones."""
-    found = {}
+def _cut(materials: Materials, rows: Sequence[DataRow]) -> int:
+    """Answers that are longer than `response_tokens`, whose end no algorithm sees."""
+    encoder, most = materials.encoder, materials.spec.response_tokens
+    lengths = (len(encoder.whole_response(row.prompt, answer, row.where)) for row in rows for answer in answers_of(row))
+    return sum(length > most for length in lengths)
+
+
+def _check_judges(materials: Materials, rewards: list[str], kinds: list[Kind]) -> dict[str, str]:
+    """Open rewards, gold, annotator and judge, and have each meet the texts it will be given; hash each.
+
+    Results of an older judge must not pass for new ones.
+    """
+    spec, found = materials.spec, dict[str, str]()
     named = [("reward", reward) for reward in rewards] + [("gold", spec.gold)]
     if isinstance(spec.preferences, LabelPairs):
         named.append(("preferences.annotator", spec.preferences.annotator))
+    prompts = _distinct_prompts(materials, kinds)
     for key, ref in named:
         if ref and ref != FROM_PAIRS:
             try:
                 judge = open_reward(ref, None)
-                checked(judge, trial)
+                _try_reward(judge, prompts)
                 found[ref] = files_sha256(resolve(ref)) if isinstance(judge, Scorer) else _code_of(judge)
-            except SpecError as error:
-                raise SpecError(f"{key}: {error}") from None
+            except ZooError as error:
+                raise type(error)(f"{key}: {error}") from None
     if spec.judge:
-        asked = load_judge(spec.judge)
+        try:
+            asked = load_judge(spec.judge)
+        except ZooError as error:
+            raise type(error)(f"judge: {error}") from None
         path = Path(asked.model.name_or_path) if isinstance(asked, CausalJudge) else None
         found[spec.judge] = files_sha256(path) if path else spec.judge
-    if spec.tasks:
-        from zoo_harness.lmeval import load_tasks, task_hash
-
-        found |= {f"task {name}": task_hash(task) for name, task in load_tasks(spec.tasks).items()}
     return found
+
+
+def _distinct_prompts(materials: Materials, kinds: list[Kind]) -> list[Prompt]:
+    """Every different prompt of all data sets and seeds."""
+    seeds = range(materials.spec.seeds)
+    rows = (row for kind in kinds for seed in seeds for row in materials.rows(kind, seed) if row.prompt)
+    return list({repr(row.prompt): Prompt(row.prompt, row.where) for row in rows}.values())
+
+
+def _try_reward(reward: Reward, prompts: Sequence[Prompt]) -> None:
+    """Have a scorer's template and tokenizer read every prompt; ask for scores once for each form of conversation."""
+    if isinstance(reward, Scorer):
+        for prompt in prompts:
+            reward.encode(_trial(prompt), prompt.where)
+    forms = {_form(prompt.prompt): prompt for prompt in reversed(prompts)}
+    checked(reward, [_trial(prompt) for prompt in forms.values() for _ in range(2)])
+
+
+def _trial(prompt: Prompt) -> Sample:
+    return Sample(prompt.prompt, "an answer", ended=True)
+
+
+def _form(prompt: Text) -> tuple[str, ...]:
+    return () if isinstance(prompt, str) else tuple(message["role"] for message in prompt)
+
+
+def _check_tasks(materials: Materials, policy: PreTrainedModel) -> dict[str, str]:
+    """Load the lm-eval tasks and ask a few items of each; hash them."""
+    if not materials.spec.tasks:
+        return {}
+    from zoo_harness.lmeval import check_tasks, load_tasks, task_hash
+
+    tasks = load_tasks(materials.spec.tasks)
+    check_tasks(policy, materials.encoder.tokenizer, tasks)
+    return {f"task {name}": task_hash(task) for name, task in tasks.items()}
 
 
 def _code_of(reward: Reward) -> str:

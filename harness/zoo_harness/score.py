@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from zoo_core.data import Preference, Prompt, Text
 from zoo_core.meter import Meter
 from zoo_core.models import load_policy_with, weights_sha256
-from zoo_core.reward import Calibration, Reward, Sample, checked, pair_accuracy
+from zoo_core.reward import Calibration, Reward, Sample, asked, checked, pair_accuracy
 from zoo_core.rollout import Responses, Rollout, response_logits
 from zoo_core.run import derive, roll_out
 from zoo_core.storage import write_json
@@ -137,7 +137,8 @@ class Scoring:
         if self.job.row == "start":
             summary["pair_accuracy"] = self._pair_accuracies()
         parts = getattr(self.judges.gold, "parts", None)
-        summary["parts"] = _means(parts([s for r in rollouts for s in r.samples])) if parts else {}
+        samples = [sample for rollout in rollouts for sample in rollout.samples]
+        summary["parts"] = _means(asked(lambda: parts(samples), "parts of the gold", parts)) if parts else {}
         # Tasks ask for likelihoods: the best of several samples of `start` knows what `start` knows.
         summary["tasks"] = self.start_tasks if self.best_of > 1 else self._tasks(model)
         return summary, items

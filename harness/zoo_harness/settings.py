@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -17,10 +17,24 @@ def configure(algorithm: Algorithm, settings: Mapping[str, Any]) -> Any:
     for name in settings:
         if name not in fields:
             raise SpecError(f"{algorithm.name} has no setting {name!r}. {did_you_mean(name, fields)}")
+    hints = get_type_hints(kind)
     try:
+        for name, value in settings.items():
+            refuse_truth_for_a_number(value, hints[name], f"{name}: ")
         return TypeAdapter(kind).validate_python(dict(settings))
-    except (TypeError, ArithmeticError) as error:
-        raise SpecError(f"{algorithm.name}: the settings {dict(settings)} cannot be used: {error}") from None
     except ValidationError as error:
         lines = [": ".join([*map(str, one["loc"]), one["msg"].removeprefix("Value error, ")]) for one in error.errors()]
         raise SpecError(f"{algorithm.name}: {'; '.join(lines)}") from None
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise SpecError(f"{algorithm.name}: the settings {dict(settings)} cannot be used: {error}") from None
+
+
+def refuse_truth_for_a_number(value: object, annotation: object, name: str = "") -> None:
+    """Raise `ValueError` for `true` where a number is due: Python takes it for 1."""
+    parts = value if isinstance(value, (list, tuple)) else [value]
+    if any(isinstance(part, bool) for part in parts) and not _may_be_true(annotation):
+        raise ValueError(f"{name}{value!r} is no number; write one")
+
+
+def _may_be_true(annotation: object) -> bool:
+    return annotation in (bool, Any) or any(_may_be_true(part) for part in get_args(annotation))

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from zoo_core.errors import SpecError, did_you_mean
+from zoo_core.yaml_files import read_yaml
+from zoo_harness.settings import refuse_truth_for_a_number
 
 REFERENCES = ("base", "demonstrations", "preferences", "prompts", "reward", "judge", "gold")
 ROW = re.compile(r"[a-z0-9][a-z0-9_.+-]{0,63}")
@@ -54,6 +55,14 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, values: Any) -> Any:
+        for name, value in values.items() if isinstance(values, Mapping) else ():
+            if name in cls.model_fields:
+                refuse_truth_for_a_number(value, cls.model_fields[name].annotation, f"{name}: ")
+        return values
 
 
 ENTRY_KEYS = ("name", "row", "reward", "reference")
@@ -289,14 +298,7 @@ def _set(merged: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SpecError(f"{file}: there is no such spec file (looked in {Path.cwd()}).") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"{file}: the spec cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise SpecError(f"{file}: this is not YAML: {error}") from None
+    values = read_yaml(file)
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise SpecError(f"{file}: a spec must be a list of `key: value` lines, this is a {type(values).__name__}.")
     values.setdefault("name", re.sub(r"[^a-z0-9_.+-]", "-", file.stem.lower()))

@@ -3,6 +3,7 @@
 import platform
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from itertools import islice
@@ -39,6 +40,17 @@ LIMITS: dict[str, str] = {
 }
 
 
+@dataclass
+class Selected:
+    """The rows of a data set that one seed uses, and how many before them were left out."""
+
+    rows: list[DataRow] = field(default_factory=list)
+    too_long: int = 0
+    """Prompts longer than `prompt_tokens`."""
+    alike: int = 0
+    """Pairs whose answers do not differ as far as they are read: they say nothing and count as no label."""
+
+
 class Materials:
     """The spec's references, opened."""
 
@@ -48,7 +60,7 @@ class Materials:
         """Where the bench made its own preferences."""
         self.half = half
         """Whose half of the preferences this is, where the judge is trained on the other."""
-        self._kept: dict[Kind, tuple[int, list[DataRow], int]] = {}
+        self._kept: dict[Kind, tuple[int, Selected]] = {}
         if spec.folder and spec.folder not in sys.path:
             # Where `module:function` rewards are. Last, so that no file there can stand in for a library.
             sys.path.append(spec.folder)
@@ -72,38 +84,53 @@ class Materials:
         return Encoder(load_tokenizer(self.base), spec.prompt_tokens, spec.response_tokens, device, ends)
 
     def rows(self, kind: Kind, seed: int) -> list[DataRow]:
-        """Rows of a data set for a seed: limited, and short enough."""
-        return self.rows_and_dropped(kind, seed)[0]
+        """Rows of a data set for a seed: limited, short enough, and pairs with a difference only."""
+        return list(self.selected(kind, seed).rows)
 
-    def rows_and_dropped(self, kind: Kind, seed: int) -> tuple[list[DataRow], int]:
-        """Rows for a seed, and how many were dropped because their prompt is too long.
+    def selected(self, kind: Kind, seed: int) -> "Selected":
+        """Rows for a seed, and what became of the others.
 
         Those of the first seed asked for are kept: a probe reads all seeds and measures every algorithm with one.
         """
         kept = self._kept.get(kind)
         if kept is None or kept[0] != seed:
-            kept = seed, *self._read(kind, seed)
+            kept = seed, self._read(kind, seed)
             self._kept.setdefault(kind, kept)
-        _, rows, dropped = kept
-        return list(rows), dropped
+        return kept[1]
 
-    def _read(self, kind: Kind, seed: int) -> tuple[list[DataRow], int]:
+    def _read(self, kind: Kind, seed: int) -> "Selected":
         limit = getattr(self.spec.limits, LIMITS[kind]) if kind in LIMITS else None
         if kind == "preferences" and self.pairs:
-            return self._made(PAIRS)[:limit], 0
+            return Selected(self._made(PAIRS)[:limit])
         ref = self._ref(kind)
         rows = load_rows(ref, kind, seed)
         if kind == "preferences" and self.half:
             rows = [row for row in rows if in_first_half(row.prompt) == (self.half != FOR_THE_JUDGE)]
             limit = None if self.half == FOR_THE_JUDGE else limit
-        if self.spec.long_prompts == "error":
-            for row in rows[:limit]:
+        found = Selected()
+        for row in rows:
+            if len(found.rows) == limit:
+                break
+            if self.spec.long_prompts == "drop" and not self.encoder.fits(row.prompt, row.where):
+                found.too_long += 1
+            elif isinstance(row, Preference) and self._alike(row):
+                found.alike += 1
+            else:
                 self.encoder.prompt(row.prompt, row.where)
-            return rows[:limit], 0
-        short = [row for row in rows if self.encoder.fits(row.prompt, row.where)]
-        if not short:
+                found.rows.append(row)
+        if not found.rows and found.alike:
+            raise SpecError(
+                f"{ref}: chosen and rejected are the same in all {found.alike} pairs, as models read them: the first "
+                f"response_tokens={self.spec.response_tokens} tokens. Raise it, or give pairs that differ."
+            )
+        if not found.rows:
             raise SpecError(f"{ref}: every prompt is longer than prompt_tokens={self.spec.prompt_tokens}; raise it.")
-        return short[:limit], len(rows) - len(short)
+        return found
+
+    def _alike(self, row: Preference) -> bool:
+        """Whether a pair is the same answer twice, as far as it is learnt from."""
+        chosen, rejected = (self.encoder.response(row.prompt, one, row.where) for one in (row.chosen, row.rejected))
+        return chosen == rejected
 
     def _ref(self, kind: Kind) -> str:
         ref = self.spec.prompts if kind.endswith("prompts") else getattr(self.spec, kind)

@@ -139,7 +139,7 @@ def test_a_file_that_is_no_constitution_is_refused(tmp_path, content, message):
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(SpecError, match=r"nowhere\.yaml cannot be read"):
+    with pytest.raises(SpecError, match=r"nowhere\.yaml: there is no such file"):
         Constitution.load(tmp_path / "nowhere.yaml")
 
 

@@ -10,11 +10,11 @@ import string
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from zoo_core.data import Message, Text
 from zoo_core.errors import SpecError
+from zoo_core.yaml_files import read_yaml
 
 SHIPPED = Path(__file__).parent / "constitution.yaml"
 FormName = Literal["comparison", "rating", "critique", "revision"]
@@ -137,11 +137,9 @@ class Constitution(_Strict):
         """Read a file, or the shipped one; `SpecError` names the file and the key that is wrong or missing."""
         path = Path(path or SHIPPED)
         try:
-            found = cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise SpecError(f"constitution: {path} cannot be read ({error.strerror}); name a YAML file.") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise SpecError(f"constitution: {path} is not YAML: {error}") from None
+            found = cls.model_validate(read_yaml(path))
+        except SpecError as error:
+            raise SpecError(f"constitution: {error}") from None
         except ValidationError as error:
             first = error.errors()[0]
             key, what = ".".join(map(str, first["loc"])) or "top level", first["msg"].removeprefix("Value error, ")
