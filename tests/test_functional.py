@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from zoo_core.functional import masked_mean, masked_sum, masked_whiten, minibatches, token_logprobs
+from zoo_core.functional import (
+    masked_mean,
+    masked_sum,
+    masked_whiten,
+    minibatches,
+    penalised_scores,
+    replaced_scores,
+    token_logprobs,
+)
 
 GARBAGE = [1e6, math.inf, -math.inf, math.nan]
 MASK = torch.tensor([[True, True, True, True], [True, True, False, False], [True, False, False, False]])
@@ -138,6 +146,20 @@ def test_whitening_undoes_scale_and_shift():
 def test_what_lies_off_the_mask_changes_no_whitened_value(garbage):
     values = noise(3, 4)
     assert_close(masked_whiten(values.masked_fill(~MASK, garbage), MASK), masked_whiten(values, MASK))
+
+
+# What was cut off
+
+
+SCORES, ENDED = torch.tensor([0.7, 2.5, -3.0]), torch.tensor([True, False, False])
+
+
+def test_only_responses_that_were_cut_off_lose_the_penalty():
+    assert_close(penalised_scores(SCORES, ENDED, 0.75), torch.tensor([0.7, 1.75, -3.75]))
+
+
+def test_only_responses_that_were_cut_off_get_the_constant_instead_of_their_score():
+    assert_close(replaced_scores(SCORES, ENDED, -1.0), torch.tensor([0.7, -1.0, -1.0]))
 
 
 # Minibatches

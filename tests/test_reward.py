@@ -175,7 +175,7 @@ def test_a_reward_that_says_the_same_of_everything_leaves_training_finite():
 
     record = plugins().algorithm("ppo")
     session = tiny_session(("prompts", "reward"), reward=lambda samples: [0.0 for _ in samples])
-    config = record.load_config()(batch_size=8, minibatch_size=8, missing_eos_score=0.0)
+    config = record.load_config()(batch_size=8, minibatch_size=8, missing_eos_penalty=0.0)
     training = record.load_train()(config, Run(session))
     for _ in range(2):
         assert all(abs(value) < 1e12 for value in next(training).values())

@@ -40,6 +40,30 @@ def masked_whiten(values: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Fl
     return ((values - mean) / (variance + 1e-8).sqrt()).masked_fill(~mask, 0.0)
 
 
+def penalised_scores(
+    scores: Float[Tensor, " B"], ended: Bool[Tensor, " B"], missing_eos_penalty: float
+) -> Float[Tensor, " B"]:
+    """Return the scores, less a penalty where a response was cut off: it is never better off than had it ended.
+
+    r − penalty · [not ended]
+
+    Holds for any scores, since a response is compared with itself. TRL's `missing_eos_penalty`.
+    """
+    return torch.where(ended, scores, scores - missing_eos_penalty)
+
+
+def replaced_scores(
+    scores: Float[Tensor, " B"], ended: Bool[Tensor, " B"], missing_eos_score: float
+) -> Float[Tensor, " B"]:
+    """Return the scores, with a constant in place of those of responses that were cut off.
+
+    The "EOS trick" of Huang et al. 2024 (arXiv:2403.17031) and Ziegler et al. 2019: a reward model has seen complete
+    texts only, so what it says about others means nothing. Where responses that end score below the constant, not
+    ending pays.
+    """
+    return scores.masked_fill(~ended, missing_eos_score)
+
+
 def minibatches(size: int, minibatch_size: int, generator: torch.Generator) -> Iterator[Int[Tensor, " M"]]:
     """Yield the row indices of one shuffled pass over `size` rows."""
     order = torch.randperm(size, generator=generator, device=generator.device)

@@ -51,7 +51,7 @@ def test_the_more_divergence_costs_the_less_there_is():
     assert dear < 0.5 * cheap
 
 
-def test_a_response_that_does_not_end_is_worth_the_constant_whatever_the_reward_says():
+def test_where_a_constant_is_given_a_response_that_does_not_end_is_worth_it_whatever_the_reward_says():
     settings = {"encoder": tiny_encoder(response_tokens=1), "reward": lambda samples: [100.0 for _ in samples]}
     _, history = trained(train, 1.05, GRPOConfig(batch_size=16, minibatch_size=16, missing_eos_score=-3.0), **settings)
     ended = history[0]["ended"]

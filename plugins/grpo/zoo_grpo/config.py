@@ -7,6 +7,8 @@ models of a few million parameters and are hand-set until `zoo tune-defaults` ch
 from dataclasses import dataclass
 from typing import Literal
 
+from zoo_core.endings import check_endings
+
 Aggregation = Literal["grpo", "dapo", "dr_grpo"]
 
 
@@ -34,12 +36,15 @@ class GRPOConfig:
     """Whether advantages are divided by the deviation of their group; Dr. GRPO does not."""
     aggregation: Aggregation = "grpo"
     """How token losses become one: "grpo" (mean of sequence means), "dapo" (token mean) or "dr_grpo" (constant)."""
-    missing_eos_score: float = -1.0
-    """Score of a response that did not end itself, in standard deviations of the reward on the start's samples."""
+    missing_eos_penalty: float = 1.0
+    """What a response that did not end itself loses, in standard deviations of the reward on the start's samples."""
+    missing_eos_score: float | None = None
+    """Score of such a response instead, the rule of N+ (-1 there); above that of others not ending pays."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this L2 norm."""
 
     def __post_init__(self) -> None:
+        check_endings(self)
         if self.group_size < 2:
             raise ValueError(f"group_size={self.group_size} must be 2 or more: a response is compared with others.")
         for name in ("minibatch_size", "epochs"):

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 import torch
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
-from zoo_ppo.loss import approximate_kl, clip_fraction, score_or_penalty
+from zoo_ppo.loss import approximate_kl, clip_fraction
 
+from zoo_core.endings import ending_rule
 from zoo_core.functional import masked_sum, minibatches
 from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run
@@ -40,6 +41,7 @@ def train(config: GRPOConfig, run: Run) -> Iterator[dict[str, float]]:
     prompts_per_update = config.batch_size // config.group_size
     advantages_of = scaled_advantages if config.scale_rewards else centred_advantages
     aggregate = AGGREGATIONS[config.aggregation]
+    with_endings = ending_rule(config)
 
     for update in run.updates():
         # 1. Sample; the responses of a group stand next to each other.
@@ -49,7 +51,7 @@ def train(config: GRPOConfig, run: Run) -> Iterator[dict[str, float]]:
             reference_logprobs = response_logprobs(reference, rollout, config.temperature)
 
         # 2. Advantages.
-        scores = score_or_penalty(run.reward(rollout.samples), rollout.ended, config.missing_eos_score)
+        scores = with_endings(run.reward(rollout.samples), rollout.ended)
         advantages = advantages_of(scores, config.group_size)
 
         # 3. Improve.

@@ -12,7 +12,6 @@ from zoo_ppo.loss import (
     clipped_policy_loss,
     clipped_value_loss,
     gae,
-    score_or_penalty,
     slot_mask,
     token_rewards,
 )
@@ -20,12 +19,7 @@ from zoo_ppo.loss import (
 from zoo_core.functional import masked_whiten
 from zoo_core.tensors import GARBAGE, noise, prefix, row
 
-# Scores and rewards
-
-
-def test_only_responses_that_were_cut_off_get_the_constant_instead_of_their_score():
-    scores, ended = torch.tensor([0.7, 2.5, -3.0]), torch.tensor([True, False, False])
-    assert_close(score_or_penalty(scores, ended, -1.0), torch.tensor([0.7, -1.0, -1.0]))
+# Rewards
 
 
 def test_the_slots_of_a_response_are_its_tokens_and_one_more():

@@ -8,6 +8,8 @@ Defaults that do not depend on scale are those of Huang et al. 2024, "The N+ Imp
 from dataclasses import dataclass
 from typing import Literal
 
+from zoo_core.endings import check_endings
+
 
 @dataclass(frozen=True, kw_only=True)
 class PPOConfig:
@@ -35,8 +37,10 @@ class PPOConfig:
     """Nats per response that β is steered to (Ziegler's controller); None leaves β as it is."""
     kl_horizon: float = 10_000.0
     """Responses over which β may roughly change by a factor e."""
-    missing_eos_score: float = -1.0
-    """Score of a response that did not end itself, in standard deviations of the reward on the start's samples."""
+    missing_eos_penalty: float = 1.0
+    """What a response that did not end itself loses, in standard deviations of the reward on the start's samples."""
+    missing_eos_score: float | None = None
+    """Score of such a response instead, the rule of N+ (-1 there); above that of others not ending pays."""
     discount: float = 1.0
     """γ. 1 because a response is short and only its end is scored."""
     gae_lambda: float = 0.95
@@ -53,6 +57,7 @@ class PPOConfig:
     """What the critic of "separate" starts as: the policy's body with a head of 0, or the reward model (N+)."""
 
     def __post_init__(self) -> None:
+        check_endings(self)
         for name in ("batch_size", "minibatch_size", "epochs", "unfrozen_layers", "lora_rank"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more.")

@@ -18,17 +18,6 @@ from torch.nn.functional import pad
 from zoo_core.functional import masked_mean
 
 
-def score_or_penalty(
-    scores: Float[Tensor, " B"], ended: Bool[Tensor, " B"], missing_eos_score: float
-) -> Float[Tensor, " B"]:
-    """Return the scores, with `missing_eos_score` in place of those of responses that were cut off.
-
-    The "EOS trick" of N+, not in the paper: a reward model has seen complete texts only, so what it says
-    about others means nothing. The constant replaces the score (N+); it is not subtracted from it (TRL).
-    """
-    return scores.masked_fill(~ended, missing_eos_score)
-
-
 def token_rewards(
     scores: Float[Tensor, " B"],
     log_ratio_to_reference: Float[Tensor, "B T"],

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 
+from zoo_core.endings import ending_rule
 from zoo_core.functional import masked_mean, masked_sum, masked_whiten, minibatches
 from zoo_core.run import Run
 from zoo_core.schedule import set_learning_rate
@@ -27,7 +28,6 @@ from zoo_ppo.loss import (
     clipped_policy_loss,
     clipped_value_loss,
     gae,
-    score_or_penalty,
     slot_mask,
     token_rewards,
 )
@@ -39,12 +39,13 @@ def train(config: PPOConfig, run: Run) -> Iterator[dict[str, float]]:
     models = ARRANGEMENTS[config.models](config, run)
     optimizer = run.keep("optimizer", AdamW(models.parameters, weight_decay=0.0, fused=True, eps=1e-5))
     beta = run.keep("beta", {"now": config.kl_coefficient})
+    with_endings = ending_rule(config)
 
     for update in run.updates():
         # 1. Sample. Everything here is held fixed during the update: shapes (B, T), (B, T + 1) or (B,).
         rollout = run.sample(run.prompts.batch(update, config.batch_size), config.temperature)
         mask, slots = rollout.mask, slot_mask(rollout.mask)
-        scores = score_or_penalty(run.reward(rollout.samples), rollout.ended, config.missing_eos_score)
+        scores = with_endings(run.reward(rollout.samples), rollout.ended)
         with torch.no_grad():
             values = models.values(rollout)
             log_ratio = rollout.logprobs - models.reference_logprobs(rollout)

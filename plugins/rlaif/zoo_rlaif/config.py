@@ -4,7 +4,10 @@ Learning rates, batches and the numbers of pairs suit models of a few million pa
 hand-set until `zoo tune-defaults` chooses them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
+
+from zoo_core.endings import check_endings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +38,15 @@ class RLAIFConfig:
     """Peak step size of AdamW, for policy and baseline."""
     kl_coefficient: float = 0.05
     """β: the return is (1 − β) score − β divergence from the reference in nats (the paper's value)."""
-    missing_eos_score: float = -1.0
-    """Score of a response that did not end itself, in standard deviations of the reward on the start's samples."""
+    missing_eos_penalty: float = 1.0
+    """What a response that did not end itself loses, in standard deviations of the reward on the start's samples."""
+    missing_eos_score: float | None = None
+    """Score of such a response instead, the rule of N+ (-1 there); above that of others not ending pays."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this L2 norm."""
 
     def __post_init__(self) -> None:
+        check_endings(self)
         check(self)
 
 
@@ -58,19 +64,23 @@ class DirectRLAIFConfig:
     """Peak step size of AdamW, for policy and baseline."""
     kl_coefficient: float = 0.05
     """β: the return is (1 − β) score − β divergence from the reference in nats."""
-    missing_eos_score: float = -1.0
-    """Score of a response that did not end itself, in standard deviations of the ratings of the start's samples."""
+    missing_eos_penalty: float = 1.0
+    """What a response that did not end itself loses, in standard deviations of the ratings of the start's samples."""
+    missing_eos_score: float | None = None
+    """Score of such a response instead, the rule of N+ (-1 there); above that of others not ending pays."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this L2 norm."""
 
     def __post_init__(self) -> None:
+        check_endings(self)
         check(self)
 
 
-def check(config: object) -> None:
+def check(config: Any) -> None:
     """Raise for a count that is none, a share that is none, or no passes at all."""
+    counts = {field.name for field in fields(config) if field.type is int}
     for name, value in vars(config).items():
-        if isinstance(value, int) and value < 1:
+        if name in counts and value < 1:
             raise ValueError(f"{name}={value} must be 1 or more.")
         if name.endswith("_share") and not 0 < value <= 1:
             raise ValueError(f"{name}={value} must be above 0, and 1 at most.")

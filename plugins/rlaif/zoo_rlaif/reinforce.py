@@ -12,9 +12,9 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 from zoo_ppo.critic import Critic
-from zoo_ppo.loss import score_or_penalty
 from zoo_ppo.train import explained_variance
 
+from zoo_core.endings import ending_rule
 from zoo_core.functional import masked_sum
 from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run
@@ -30,11 +30,12 @@ def reinforce(config: RLAIFConfig | DirectRLAIFConfig, run: Run) -> Iterator[dic
     optimizer = run.keep(
         "optimizer", AdamW([*run.policy.parameters(), *critic.parameters()], weight_decay=0.0, fused=True, eps=1e-5)
     )
+    with_endings = ending_rule(config)
     for update in run.updates():
         # 1. Sample.
         rollout = run.sample(run.prompts.batch(update, config.batch_size), config.temperature)
         mask = rollout.mask
-        scores = score_or_penalty(run.reward(rollout.samples), rollout.ended, config.missing_eos_score)
+        scores = with_endings(run.reward(rollout.samples), rollout.ended)
 
         # 2. One return for the whole response.
         with torch.no_grad():

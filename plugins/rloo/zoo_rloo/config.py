@@ -6,6 +6,8 @@ batch suit models of a few million parameters and are hand-set until `zoo tune-d
 
 from dataclasses import dataclass
 
+from zoo_core.endings import check_endings
+
 
 @dataclass(frozen=True, kw_only=True)
 class RLOOConfig:
@@ -21,12 +23,15 @@ class RLOOConfig:
     """Peak step size of AdamW."""
     kl_coefficient: float = 0.05
     """β: reward units lost per nat of divergence from the reference."""
-    missing_eos_score: float = -1.0
-    """Score of a response that did not end itself, in standard deviations of the reward on the start's samples."""
+    missing_eos_penalty: float = 1.0
+    """What a response that did not end itself loses, in standard deviations of the reward on the start's samples."""
+    missing_eos_score: float | None = None
+    """Score of such a response instead, the rule of N+ (-1 there); above that of others not ending pays."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this L2 norm."""
 
     def __post_init__(self) -> None:
+        check_endings(self)
         if self.samples_per_prompt < 2:
             raise ValueError(
                 f"samples_per_prompt={self.samples_per_prompt} must be 2 or more: the baseline of a response is the "

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import torch
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
-from zoo_ppo.loss import score_or_penalty
 
+from zoo_core.endings import ending_rule
 from zoo_core.functional import masked_sum
 from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run
@@ -27,6 +27,7 @@ def train(config: RLOOConfig, run: Run) -> Iterator[dict[str, float]]:
     reference = run.reference()
     optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0, fused=True, eps=1e-5))
     prompts_per_update = config.batch_size // config.samples_per_prompt
+    with_endings = ending_rule(config)
 
     for update in run.updates():
         # 1. Sample; the k responses to a prompt stand next to each other.
@@ -34,7 +35,7 @@ def train(config: RLOOConfig, run: Run) -> Iterator[dict[str, float]]:
         rollout = run.sample(prompts, config.temperature)
 
         # 2. Rewards.
-        scores = score_or_penalty(run.reward(rollout.samples), rollout.ended, config.missing_eos_score)
+        scores = with_endings(run.reward(rollout.samples), rollout.ended)
         with torch.no_grad():
             log_ratio = rollout.logprobs - response_logprobs(reference, rollout, config.temperature)
         rewards = regularised_rewards(scores, log_ratio, rollout.mask, config.kl_coefficient)

@@ -61,7 +61,7 @@ def test_a_group_is_the_pair_and_the_samples_that_differ_with_the_scores_of_all(
         rows.remove(row)
         texts = [chosen[0]["content"], rejected[0]["content"], *sampled]
         shares = [text.count("a") / max(1, len(text)) for text in texts]
-        expected = [share if ended else -1.0 for share, ended in zip(shares, group["ended"], strict=True)]
+        expected = [share if ended else share - 1.0 for share, ended in zip(shares, group["ended"], strict=True)]
         assert group["scores"] == pytest.approx(expected)
         assert len(set(zip(texts, group["ended"], strict=True))) == len(texts) == len(group["ended"])
         # A sample that was cut has the longest length; one that ended itself is shorter.
@@ -74,7 +74,9 @@ def test_metrics_of_collecting_tell_what_was_sampled_and_what_is_taught():
     session = tiny_session(["preferences", "reward"], policy=five_letters(), rows=PAIRS)
     metrics = next(train(RRHFConfig(batch_size=24, samples=4), Run(session)))
     groups = session.kept["groups"]
-    assert metrics["best_score"] == pytest.approx(sum(max(group["scores"]) for group in groups) / 24)
+    ended = [list(zip(group["scores"], group["ended"], strict=True)) for group in groups]
+    best = [max(score for score, end in some if end) for some in ended]
+    assert metrics["best_score"] == pytest.approx(sum(best) / 24)
     assert metrics["score"] < metrics["best_score"] - 0.3
     assert 0.0 < metrics["ended"] < 1.0
     assert session.ledger.reward_queries == 24 * (4 + 2)

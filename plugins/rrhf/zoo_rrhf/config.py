@@ -6,6 +6,8 @@ share of sampling suit models of a few million parameters; they are hand-set unt
 
 from dataclasses import dataclass
 
+from zoo_core.endings import check_endings
+
 
 @dataclass(frozen=True, kw_only=True)
 class RRHFConfig:
@@ -21,8 +23,10 @@ class RRHFConfig:
     """Share of an iteration that sampling and scoring may spend; it ends sooner once every prompt was answered."""
     batch_size: int = 8
     """Prompts per update, in sampling as in training."""
-    missing_eos_score: float = -1.0
-    """Score of a sample that did not end itself, in standard deviations of the reward on the start's samples."""
+    missing_eos_penalty: float = 1.0
+    """What a sample that did not end itself loses, in standard deviations of the reward on the start's samples."""
+    missing_eos_score: float | None = None
+    """Score of such a sample instead, the rule of N+ (-1 there); above that of others not ending pays."""
     learning_rate: float = 1e-4
     """Peak step size of AdamW."""
     rank_weight: float = 1.0
@@ -31,6 +35,7 @@ class RRHFConfig:
     """Gradients are scaled down to this L2 norm."""
 
     def __post_init__(self) -> None:
+        check_endings(self)
         for name in ("samples", "iterations", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more.")

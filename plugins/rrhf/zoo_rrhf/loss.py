@@ -4,7 +4,8 @@ Equation numbers refer to Yuan et al. 2023, "RRHF: Rank Responses to Align Langu
 without tears", arXiv:2304.05302, section 3.
 
 Shapes: B responses of T tokens; or P prompts with a group of up to K responses each. `present` is true on the
-responses that a group has, `mask` on the tokens that a response has, the end-of-text token among them.
+responses that a group has, `complete` on those of them that ended, which are one or more; `mask` is true on the tokens
+that a response has, the end-of-text token among them.
 Nothing outside matters. The loss of a batch is the mean over its prompts of L = L_rank + L_ft.
 """
 
@@ -40,13 +41,14 @@ def rank_loss(p: Float[Tensor, "P K"], scores: Float[Tensor, "P K"], present: Bo
 
 
 def fine_tune_loss(
-    logprobs: Float[Tensor, "P K"], scores: Float[Tensor, "P K"], present: Bool[Tensor, "P K"]
+    logprobs: Float[Tensor, "P K"], scores: Float[Tensor, "P K"], complete: Bool[Tensor, "P K"]
 ) -> Float[Tensor, ""]:
-    """Return the negative log-likelihood of the best response of each group (eq. 3), averaged over prompts.
+    """Return the negative log-likelihood of the best complete response of each group (eq. 3), averaged over prompts.
 
     L_ft = −Σₜ log π(yᵢₜ | x, yᵢ₍<ₜ₎)   with   i = argmax r
 
-    `logprobs` is the *sum* over the tokens of each response. Of several best responses the first one is taken.
+    `logprobs` is the *sum* over the tokens of each response. Of several best responses the first one is taken. One that
+    was cut off is never imitated (not in the paper): it has no end to learn.
     """
-    best = scores.masked_fill(~present, -math.inf).argmax(dim=1, keepdim=True)
+    best = scores.masked_fill(~complete, -math.inf).argmax(dim=1, keepdim=True)
     return -logprobs.gather(1, best).mean()

@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.optim import AdamW
 
 from zoo_core.data import Preference, Text
+from zoo_core.endings import ending_rule
 from zoo_core.functional import masked_sum
 from zoo_core.reward import Sample, as_sample
 from zoo_core.rollout import response_logprobs
@@ -40,6 +41,7 @@ def train(config: RRHFConfig, run: Run) -> Iterator[dict[str, float]]:
     """Train `run.policy` in place; yield metrics once per update."""
     optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0, fused=True))
     groups: list[Group] = run.keep("groups", [])
+    with_endings = ending_rule(config)
 
     for iteration in range(config.iterations):
         last = iteration + 1 == config.iterations
@@ -58,16 +60,16 @@ def train(config: RRHFConfig, run: Run) -> Iterator[dict[str, float]]:
                 [as_sample(row.prompt, row.chosen), as_sample(row.prompt, row.rejected), *rollout[own].samples]
                 for row, own in zip(rows, torch.arange(len(rollout)).split(config.samples), strict=True)
             ]
-            scores = collecting.reward([sample for some in found for sample in some]).view(len(rows), -1)
-            # A reward model has seen complete texts only: what it says about others means nothing.
-            cut = ~rollout.ended.view(len(rows), -1)
-            scores[:, 2:] = scores[:, 2:].masked_fill(cut, config.missing_eos_score)
+            samples = [sample for some in found for sample in some]
+            scores = collecting.reward(samples)
+            ended = torch.tensor([sample.ended for sample in samples], device=scores.device)
+            scores, ended = (values.view(len(rows), -1) for values in (with_endings(scores, ended), ended))
             new = [group(*parts) for parts in zip(rows, found, scores.tolist(), strict=True)]
             groups += new
 
             yield {
                 "score": scores[:, 2:].mean().item(),
-                "best_score": scores.max(1).values.mean().item(),
+                "best_score": scores.masked_fill(~ended, -torch.inf).max(1).values.mean().item(),
                 "ended": rollout.ended.float().mean().item(),
             }
 
@@ -85,7 +87,9 @@ def train(config: RRHFConfig, run: Run) -> Iterator[dict[str, float]]:
             likelihood = by_prompt(masked_sum(logprobs, responses.mask), sizes)
             scores = by_prompt(torch.tensor([score for some in batch for score in some["scores"]]).to(p.device), sizes)
             present = by_prompt(torch.ones(sum(sizes)).to(p.device), sizes).bool()
-            ranking, imitation = rank_loss(p, scores, present), fine_tune_loss(likelihood, scores, present)
+            # Off a group's end it is 0, too. The pair is complete, so there is always something to imitate.
+            complete = by_prompt(torch.tensor([float(e) for some in batch for e in some["ended"]]).to(p.device), sizes)
+            ranking, imitation = rank_loss(p, scores, present), fine_tune_loss(likelihood, scores, complete.bool())
 
             set_learning_rate(optimizer, config.learning_rate, training.progress)
             optimizer.zero_grad()
