@@ -116,7 +116,7 @@ def judged() -> dict[str, Any]:
     return {
         "word": judge.verdicts(questions, ["a", "b"]),
         "words": judge.verdicts(questions, ["ab", "b"]),
-        "text": judge.write(questions, 5, 1.0, seed=3),
+        "text": [one.text for one in judge.write(questions, 5, 1.0, seed=3)],
     }
 
 

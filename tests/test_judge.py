@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from zoo_core.errors import ModelError, PluginError, SpecError
-from zoo_core.judge import CausalJudge, CountedJudge, Judge
+from zoo_core.judge import CausalJudge, CountedJudge, Judge, Written
 from zoo_core.ledger import Ledger
 from zoo_core.run import Run
 from zoo_core.testing import LikesA, tiny_policy, tiny_session, tiny_tokenizer
+from zoo_core.toys import five_letters
 
 QUESTIONS = [
     [{"role": "user", "content": "which?"}],
@@ -58,10 +59,19 @@ def test_answers_of_one_token_cost_one_look_at_the_question():
 def test_a_judge_writes_its_greedy_answer_and_samples_by_the_seed():
     greedy = judge().write(QUESTIONS, 4, 0.0, seed=0)
     assert greedy == judge(batch_size=1).write(QUESTIONS, 4, 0.0, seed=1)
-    assert all(len(text) <= 4 for text in greedy)
+    assert all(len(one.text) <= 4 for one in greedy)
     sampled = judge().write(QUESTIONS, 4, 1.0, seed=0)
     assert sampled == judge().write(QUESTIONS, 4, 1.0, seed=0)
     assert sampled != judge().write(QUESTIONS, 4, 1.0, seed=1)
+
+
+def test_a_judge_says_which_of_its_texts_were_cut_at_the_longest_length():
+    # A judge of few letters often ends itself, and its end is one of the four tokens.
+    small, questions = CausalJudge(five_letters(), tiny_tokenizer()), ["a", "bcd", "ee"] * 8
+    written = small.write(questions, 4, 1.0, seed=0)
+    assert {one.ended for one in written} == {True, False}
+    assert all(len(one.text) < 4 for one in written if one.ended)
+    assert not any(one.ended for one in small.write(questions, 1, 1.0, seed=0) if one.text)
 
 
 def test_a_question_that_leaves_no_room_for_an_answer_is_refused():
@@ -129,7 +139,7 @@ def test_an_abstention_passes_and_is_counted():
 def test_too_few_texts_are_refused():
     class Short(LikesA):
         def write(self, questions, longest, temperature, seed):
-            return ["a"]
+            return [Written("a", ended=True)]
 
     with pytest.raises(SpecError, match="wrote 1 texts to 3 questions"):
         CountedJudge(Short(), Ledger()).write(QUESTIONS, 4, 0.0, 0)

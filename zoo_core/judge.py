@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -26,6 +27,15 @@ Verdict = list[float] | None
 """log P of each answer that was offered, up to a constant; None where the judge abstains."""
 
 
+@dataclass(frozen=True)
+class Written:
+    """What a judge wrote."""
+
+    text: str
+    ended: bool
+    """Whether the judge ended it itself; False if it was cut at the longest length."""
+
+
 @runtime_checkable
 class Judge(Protocol):
     """A language model that is asked about texts.
@@ -39,7 +49,7 @@ class Judge(Protocol):
         """Return, for each question, how likely each of the answers is."""
         ...
 
-    def write(self, questions: Sequence[Text], longest: int, temperature: float, seed: int) -> list[str]:
+    def write(self, questions: Sequence[Text], longest: int, temperature: float, seed: int) -> list[Written]:
         """Write an answer of at most `longest` tokens to each question; temperature 0 is greedy."""
         ...
 
@@ -104,11 +114,11 @@ class CausalJudge:
             found += divided(logprobs, prompts, self.model).tolist()
         return found
 
-    def write(self, questions: Sequence[Text], longest: int, temperature: float, seed: int) -> list[str]:
+    def write(self, questions: Sequence[Text], longest: int, temperature: float, seed: int) -> list[Written]:
         """Sample, or decode greedily, up to the end or `longest` tokens."""
         encoder = self._encoder(longest)
         generator = torch.Generator(encoder.device).manual_seed(seed)
-        written: list[str] = []
+        written: list[Written] = []
         for start in range(0, len(questions), self.batch_size):
             tokens, _ = sample_cached(
                 self.model,
@@ -119,7 +129,7 @@ class CausalJudge:
                 pad=self.tokenizer.pad_token_id,
                 generator=generator,
             )
-            written += [encoder.decode(row).strip() for row in tokens.tolist()]
+            written += [Written(encoder.decode(row).strip(), eos in row) for row in tokens.tolist()]
         return written
 
     def _encoder(self, answer_tokens: int) -> Encoder:
@@ -158,7 +168,7 @@ class CountedJudge:
                 )
         return found
 
-    def write(self, questions: Sequence[Text], longest: int, temperature: float, seed: int) -> list[str]:
+    def write(self, questions: Sequence[Text], longest: int, temperature: float, seed: int) -> list[Written]:
         """Ask and count."""
         written = self._counted(
             len(questions), "sample", lambda: self._judge.write(questions, longest, temperature, seed)

@@ -31,7 +31,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrai
 from zoo_core.data import DataRow, Demonstration, Preference, Prompt, Text
 from zoo_core.encoding import Encoder
 from zoo_core.errors import PluginError
-from zoo_core.judge import Judge
+from zoo_core.judge import Judge, Written
 from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm, Signal
 from zoo_core.reward import Calibration, Reward, Sample
@@ -128,8 +128,8 @@ class LikesA:
         level = shares[0] * (len(answers) - 1) if shares else 0.0
         return [-abs(place - level) for place in range(len(answers))]
 
-    def write(self, questions: Sequence[Text], longest: int, temperature: float, seed: int) -> list[str]:
-        return ["a" * (1 + number % min(3, longest)) for number, _ in enumerate(questions)]
+    def write(self, questions: Sequence[Text], longest: int, temperature: float, seed: int) -> list[Written]:
+        return [Written("a" * (1 + number % min(3, longest)), ended=True) for number, _ in enumerate(questions)]
 
 
 def _share(text: str) -> float:

@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from typing import ClassVar
 
 import pytest
 from zoo_rlaif.cai_config import CAIConfig
@@ -12,6 +13,7 @@ from zoo_rlaif.labels import Label, Rater, compare
 from zoo_rlaif.revision import revise, tune
 
 from zoo_core.errors import SpecError
+from zoo_core.judge import Written
 from zoo_core.reward import Sample
 from zoo_core.run import Run
 from zoo_core.testing import LikesA, tiny_session
@@ -22,7 +24,10 @@ CERTAIN = 1e3
 
 
 class Scripted(LikesA):
-    """A judge whose verdict is a function of the question; it remembers what it was asked and writes by number."""
+    """A judge whose verdict is a function of the question; it remembers what it was asked and writes by number.
+
+    Of what it writes every other text is cut.
+    """
 
     def __init__(self, say, written="thought"):
         self.say, self.written, self.asked = say, written, []
@@ -33,7 +38,7 @@ class Scripted(LikesA):
 
     def write(self, questions, longest, temperature, seed):
         self.asked += questions
-        return [f"{self.written} {number}" for number, _ in enumerate(questions)]
+        return [Written(f"{self.written} {number}", ended=number % 2 == 0) for number, _ in enumerate(questions)]
 
 
 def run_with(judge, **settings):
@@ -141,7 +146,7 @@ class Silent(LikesA):
         return [None for _ in questions]
 
     def write(self, questions, longest, temperature, seed):
-        return ["" for _ in questions]
+        return [Written("", ended=True) for _ in questions]
 
 
 def test_a_judge_that_prefers_nothing_ends_the_run_with_advice():
@@ -202,10 +207,12 @@ class Spy(Run):
     """A run that remembers what was encoded to be imitated."""
 
     encoded: list
+    responses: ClassVar[list] = []
 
     def encode(self, pairs, ended=None):
         self.encoded += pairs
-        return super().encode(pairs, ended)
+        self.responses.append(super().encode(pairs, ended))
+        return self.responses[-1]
 
 
 def test_a_chain_of_revisions_is_learnt_behind_the_original_prompt_and_without_a_word_of_critique():
@@ -230,13 +237,31 @@ def test_a_chain_of_revisions_is_learnt_behind_the_original_prompt_and_without_a
     assert all("fault:" not in question[0]["content"] for question in critiques)
 
 
+def test_a_revision_that_was_cut_is_imitated_without_an_end_and_one_that_ended_with_it():
+    session = tiny_session(["prompts", "judge"], judge=Scripted(lambda question: None, written="r"))
+    run, revisions = Spy(session), []
+    Spy.encoded, Spy.responses = [], []
+    config = CAIConfig(revised_prompts=8, prompts_per_update=8, revisions=2, tuning_batch_size=16)
+    list(revise(config, run.stage("revise"), SHIPPED, revisions))
+    list(tune(config, run.stage("tune"), revisions))
+    eos = session.encoder.tokenizer.eos_token_id
+    ends = {
+        answer: bool(eos in tokens[mask])
+        for (_, answer), tokens, mask in zip(
+            Spy.encoded, Spy.responses[0].responses, Spy.responses[0].mask, strict=True
+        )
+    }
+    assert ends == {f"r {number}": number % 2 == 0 for number in range(8)}
+
+
 def test_an_empty_revision_leaves_the_answer_as_it_was_and_a_principle_without_critique_asks_for_none():
     content = SHIPPED.model_dump()
     bare = [{"name": "bare", "revision": "shorter!"}]
     constitution = Constitution.model_validate(content | {"principles": bare})
     judge = Scripted(lambda question: None)
     judge.write = lambda questions, longest, temperature, seed: (
-        judge.asked.extend(questions) or ["" if number % 2 else "new" for number, _ in enumerate(questions)]
+        judge.asked.extend(questions)
+        or [Written("" if number % 2 else "new", ended=True) for number, _ in enumerate(questions)]
     )
     revisions = []
     config = CAIConfig(revised_prompts=4, prompts_per_update=4, revisions=2)

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from zoo_rlaif.server import Reply, ServerJudge, read
+from zoo_rlaif.server import Reply, ServerJudge, cache, read
 
 from zoo_core.errors import SpecError
-from zoo_core.judge import Judge, load_judge
+from zoo_core.judge import Judge, Written, load_judge
 from zoo_core.models import resolve
 from zoo_core.run import Run
 from zoo_core.testing import tiny_session
@@ -31,7 +31,7 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
-def chat(text, top=None, usage=True):
+def chat(text, top=None, usage=True, finish_reason="stop"):
     """Return the JSON of a chat completion; `top` holds the alternatives at each place, the one written first."""
     content = [
         {
@@ -45,7 +45,7 @@ def chat(text, top=None, usage=True):
     message = {"role": "assistant", "content": text}
     choice = {
         "index": 0,
-        "finish_reason": "stop",
+        "finish_reason": finish_reason,
         "message": message,
         "logprobs": {"content": content} if top else None,
     }
@@ -240,9 +240,30 @@ def test_the_token_of_the_environment_is_sent(stub, monkeypatch):
 def test_texts_are_written_in_the_order_of_the_questions(stub):
     stub.answers = [lambda asked: chat(asked["messages"][0]["content"].upper() + str(asked["seed"]))]
     judge = ServerJudge(stub.url, "m")
-    assert judge.write([letter for letter in "abcdefghijkl"], 5, 1.0, 7) == [
+    assert [one.text for one in judge.write([letter for letter in "abcdefghijkl"], 5, 1.0, 7)] == [
         f"{letter.upper()}{7 + number}" for number, letter in enumerate("abcdefghijkl")
     ]
+
+
+def test_a_text_says_whether_the_server_cut_it_also_when_it_is_read_back(stub):
+    stub.answers = [chat("to be or", finish_reason="length"), chat("To be.")]
+    judge = ServerJudge(stub.url, "m")
+    for _ in range(2):
+        assert judge.write(["cut?"], 3, 0.0, 0) == [Written("to be or", ended=False)]
+        assert judge.write(["whole?"], 3, 0.0, 0) == [Written("To be.", ended=True)]
+    assert len(stub.asked) == 2
+
+
+def test_a_kept_reply_that_does_not_say_whether_it_was_cut_is_asked_for_anew(stub):
+    stub.answers = [chat("to be or", finish_reason="length")]
+    judge = ServerJudge(stub.url, "m")
+    judge.write(["?"], 3, 0.0, 0)
+    (file,) = cache().rglob("*.json")
+    old = json.loads(file.read_text())
+    del old["ended"]
+    file.write_text(json.dumps(old))
+    assert judge.write(["?"], 3, 0.0, 0) == [Written("to be or", ended=False)]
+    assert len(stub.asked) == 2
 
 
 @pytest.fixture(scope="module")

@@ -74,7 +74,7 @@ def _choose(
         asked = [_more(question, form.reasoning.ask) for question in questions]
         thoughts = judge.write(asked, form.reasoning.tokens, 0.0, seed)
         questions = [
-            continued(question, thought, form.reasoning.conclude)
+            continued(question, thought.text, form.reasoning.conclude)
             for question, thought in zip(asked, thoughts, strict=True)
         ]
     return judge.verdicts(questions, form.answers)

@@ -20,7 +20,7 @@ from zoo_rlaif.constitution import Constitution, Principle, jsonable, plain
 from zoo_rlaif.labels import drawn
 
 Revision = dict[str, Any]
-"""A prompt as it was asked, the revised answer, and by which principle and critique it came about."""
+"""A prompt as it was asked, the revised answer, whether it ended, and by which principle and critique it came about."""
 
 
 def revise(
@@ -42,11 +42,16 @@ def revise(
             revised = run.judge.write(
                 questions, constitution.tokens("revision"), config.temperature, generator.initial_seed()
             )
-            for row, text in enumerate(revised):
-                if text:  # a judge that writes nothing has no revision: the answer stays what it was
-                    written, changed = written + 1, changed + (text != answers[row])
-                    answers[row] = text
-                    revision = {"prompt": jsonable(prompts[row]), "response": text, "step": step}
+            for row, one in enumerate(revised):
+                if one.text:  # a judge that writes nothing has no revision: the answer stays what it was
+                    written, changed = written + 1, changed + (one.text != answers[row])
+                    answers[row] = one.text
+                    revision = {
+                        "prompt": jsonable(prompts[row]),
+                        "response": one.text,
+                        "ended": one.ended,
+                        "step": step,
+                    }
                     revisions.append(revision | {"principle": principles[row].name, "critique": critiques[row]})
         asked = config.revisions * len(prompts)
         yield {"written": written / asked, "changed": changed / asked}
@@ -73,7 +78,8 @@ def criticise(
     seed = generator.initial_seed() + 1
     found = judge.write(list(questions.values()), constitution.tokens("critique"), temperature, seed)
     critiques = dict(zip(questions, found, strict=True))
-    return [critiques.get(row, "") for row in range(len(answers))]
+    # A critique that was cut is used as it is: nobody imitates it.
+    return [critiques[row].text if row in critiques else "" for row in range(len(answers))]
 
 
 def tune(config: CAIConfig, run: Run, revisions: list[Revision]) -> Iterator[dict[str, float]]:
@@ -88,7 +94,8 @@ def tune(config: CAIConfig, run: Run, revisions: list[Revision]) -> Iterator[dic
 
     for update in run.updates(math.ceil(config.tuning_epochs * batches)):
         rows = run.batch_of(revisions, update, config.tuning_batch_size)
-        batch = run.encode([(row["prompt"], row["response"]) for row in rows])
+        # What was cut is imitated without an end: else the policy would learn to stop in the middle.
+        batch = run.encode([(row["prompt"], row["response"]) for row in rows], [row["ended"] for row in rows])
         loss = sft_loss(response_logprobs(run.policy, batch), batch.mask)
 
         set_learning_rate(optimizer, config.tuning_learning_rate, run.progress)

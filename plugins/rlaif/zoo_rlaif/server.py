@@ -21,7 +21,7 @@ from openai.types.chat import ChatCompletion
 
 from zoo_core.data import Text
 from zoo_core.errors import SpecError
-from zoo_core.judge import Verdict
+from zoo_core.judge import Verdict, Written
 from zoo_core.storage import write_text
 
 FORM = "openai:http://localhost:8000/v1?parameters=7e9#model-name"
@@ -47,6 +47,8 @@ class Reply:
     """Of each token; empty if the server does not tell."""
     tokens: int
     """Tokens read and written, which are charged."""
+    ended: bool = True
+    """Whether the judge ended it itself; the server cuts it at the longest length."""
 
 
 class ServerJudge:
@@ -82,10 +84,10 @@ class ServerJudge:
         replies = self._ask([(question, VERDICT_TOKENS, 0.0, 0) for question in questions], logprobs=True)
         return [read(reply, answers) for reply in replies]
 
-    def write(self, questions: Sequence[Text], longest: int, temperature: float, seed: int) -> list[str]:
+    def write(self, questions: Sequence[Text], longest: int, temperature: float, seed: int) -> list[Written]:
         """Let it write."""
         asked = [(question, longest, temperature, seed + number) for number, question in enumerate(questions)]
-        return [reply.text.strip() for reply in self._ask(asked, logprobs=False)]
+        return [Written(reply.text.strip(), reply.ended) for reply in self._ask(asked, logprobs=False)]
 
     def _ask(self, asked: Sequence[tuple[Text, int, float, int]], logprobs: bool) -> list[Reply]:
         """Ask eight at a time. Kept replies are charged like fresh ones: results must not depend on what is on disk."""
@@ -111,7 +113,9 @@ class ServerJudge:
         digest = hashlib.sha256(key.encode()).hexdigest()
         file = cache() / digest[:2] / f"{digest}.json"
         if file.is_file():
-            return Reply(**json.loads(file.read_text(encoding="utf-8")))
+            kept = json.loads(file.read_text(encoding="utf-8"))
+            if "ended" in kept:  # one that was kept before replies said so is asked for anew
+                return Reply(**kept)
         reply = self._reply(request, logprobs)
         write_text(file, json.dumps(asdict(reply), ensure_ascii=False))
         return reply
@@ -143,7 +147,7 @@ class ServerJudge:
         ]
         letters = len(json.dumps(request["messages"], ensure_ascii=False)) + len(text)
         tokens = answer.usage.total_tokens if answer.usage else letters // LETTERS_PER_TOKEN + 1
-        return Reply(text, places, tokens)
+        return Reply(text, places, tokens, choice.finish_reason != "length")
 
     def _no_completion(self, sent: object) -> SpecError:
         return SpecError(
