@@ -132,11 +132,11 @@ def dpo_cached(config: Any, trainer: Any, **given: Any) -> Any:
 
 
 def groups(
-    config: Any, trainer: Any, base: str, rows: list[Any], reward: Any, updates: int, beta: float, **_: Any
+    config: Any, trainer: Any, base: str, rows: list[Any], reward: Any, updates: int, own: dict[str, Any], **_: Any
 ) -> Any:
     """GRPO or RLOO: one optimizer step a batch, with a reference."""
     args = config(
-        max_steps=updates, num_generations=GROUP, max_completion_length=NEW_TOKENS, beta=beta, shuffle_dataset=False
+        max_steps=updates, num_generations=GROUP, max_completion_length=NEW_TOKENS, shuffle_dataset=False, **own
     )
     data = Dataset.from_list([{"prompt": row["prompt"]} for row in rows])
     return trainer(base, reward_funcs=reward, args=args, train_dataset=data)
@@ -183,8 +183,9 @@ TRAINERS = {
     "reward": ("Reward", reward_model),
     "dpo": ("DPO", dpo),
     "dpo-cached": ("DPO", dpo_cached),
-    "grpo": ("GRPO", partial(groups, beta=0.04)),
-    "rloo": ("RLOO", partial(groups, beta=0.05)),
+    # The KL of the 2024 paper, as on our side; TRL's own default multiplies it by the importance ratio.
+    "grpo": ("GRPO", partial(groups, own={"beta": 0.04, "use_bias_correction_kl": False})),
+    "rloo": ("RLOO", partial(groups, own={"beta": 0.05})),
     "ppo": ("PPO", ppo),
 }
 

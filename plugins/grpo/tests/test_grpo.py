@@ -40,9 +40,12 @@ def test_the_score_climbs_whatever_the_aggregation(aggregation, scale_rewards):
     assert sum(metrics["score"] for metrics in history[-5:]) / 5 > history[0]["score"] + 0.8
 
 
-def test_the_more_divergence_costs_the_less_there_is():
+@pytest.mark.parametrize("estimate", ["k3", "unbiased"])
+def test_the_more_divergence_costs_the_less_there_is(estimate):
     def divergence(beta):
-        config = GRPOConfig(batch_size=32, minibatch_size=16, learning_rate=1e-2, kl_coefficient=beta)
+        config = GRPOConfig(
+            batch_size=32, minibatch_size=16, learning_rate=1e-2, kl_coefficient=beta, kl_estimate=estimate
+        )
         _, history = trained(train, 12, config)
         return sum(metrics["kl"] for metrics in history[-4:]) / 4
 

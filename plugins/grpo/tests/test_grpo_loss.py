@@ -14,6 +14,7 @@ from zoo_grpo.loss import (
     grpo,
     kl_penalty,
     scaled_advantages,
+    unbiased_kl_penalty,
     zero_spread_fraction,
 )
 
@@ -23,6 +24,9 @@ AGGREGATIONS = [grpo, dapo, dr_grpo]
 WORKED = torch.tensor([2.0, 0.5, 1.5, -0.5])
 """Scores of one group: mean .875, squares of the deviations 3.6875."""
 
+each_divergence = pytest.mark.parametrize(
+    "divergence_of", [kl_penalty, unbiased_kl_penalty], ids=lambda function: function.__name__
+)
 each_aggregation = pytest.mark.parametrize("aggregate", AGGREGATIONS, ids=lambda function: function.__name__)
 
 
@@ -129,28 +133,67 @@ def test_every_token_of_a_response_has_its_advantage():
 def test_penalties_of_the_worked_example():
     # p = (.5, .3, .2), q = (.2, .5, .3): q/p − log(q/p) − 1
     p, q = row(0.5, 0.3, 0.2), row(0.2, 0.5, 0.3)
-    actual = kl_penalty(p.log(), q.log(), prefix(3, of=3))
+    actual = kl_penalty(p.log(), row(0.9, 0.05, 0.05).log(), q.log(), prefix(3, of=3))
     expected = row(0.4 + math.log(2.5) - 1, 5 / 3 - math.log(5 / 3) - 1, 1.5 - math.log(1.5) - 1)
     assert_close(actual, expected)
     # and their mean under p is the exact KL(p‖q) = .223805
     assert_close((p * actual).sum(), torch.tensor(0.22380466))
 
 
-def test_penalties_are_0_at_the_reference_and_above_0_elsewhere():
+@each_divergence
+def test_penalties_are_0_at_the_reference_and_above_0_elsewhere(divergence_of):
     logprobs, mask = noise(4, 5), prefix(5, 5, 5, 5, of=5)
-    assert kl_penalty(logprobs, logprobs, mask).tolist() == [[0.0] * 5] * 4
-    assert (kl_penalty(logprobs, noise(4, 5, seed=1), mask) > 0.0).all()
+    old, reference = noise(4, 5, seed=2), noise(4, 5, seed=1)
+    assert divergence_of(logprobs, old, logprobs, mask).tolist() == [[0.0] * 5] * 4
+    assert (divergence_of(logprobs, old, reference, mask) > 0.0).all()
 
 
 def test_the_gradient_of_penalties_is_that_of_the_divergence_the_other_way_round():
     logits, q = noise(3).double().requires_grad_(), noise(3, seed=1).double().softmax(0)
     p = logits.softmax(0)
-    penalties = kl_penalty(p.log().unsqueeze(0), q.log().unsqueeze(0), prefix(3, of=3)).squeeze(0)
+    logprobs = p.log().unsqueeze(0)
+    penalties = kl_penalty(logprobs, logprobs.detach(), q.log().unsqueeze(0), prefix(3, of=3)).squeeze(0)
     (drawn_from_p,) = torch.autograd.grad((p.detach() * penalties).sum(), logits, retain_graph=True)
     (reverse,) = torch.autograd.grad((q * (q / p).log()).sum(), logits, retain_graph=True)
     (forward,) = torch.autograd.grad((p * (p / q).log()).sum(), logits)
     assert_close(drawn_from_p, reverse)
     assert (drawn_from_p - forward).abs().max() > 0.05
+
+
+def test_unbiased_penalties_of_the_worked_example():
+    # The same p and q, old = (.25, .6, .15): ratios 2, .5 and 4/3.
+    p, old, q = row(0.5, 0.3, 0.2), row(0.25, 0.6, 0.15), row(0.2, 0.5, 0.3)
+    actual = unbiased_kl_penalty(p.log(), old.log(), q.log(), prefix(3, of=3))
+    k3 = row(0.4 + math.log(2.5) - 1, 5 / 3 - math.log(5 / 3) - 1, 1.5 - math.log(1.5) - 1)
+    assert_close(actual, row(2.0, 0.5, 4 / 3) * k3)
+    # and their mean under old is the exact KL(p‖q) = .223805; that of k3 alone is .25·.3163 + .6·.1558 + .15·.0945
+    assert_close((old * actual).sum(), torch.tensor(0.22380466))
+    assert_close((old * k3).sum(), torch.tensor(0.18675753))
+
+
+def test_the_gradient_of_unbiased_penalties_is_that_of_the_divergence_however_far_the_policy_has_moved():
+    logits, q = noise(3).double().requires_grad_(), noise(3, seed=1).double().softmax(0)
+    old = noise(3, seed=2).double().softmax(0)
+    p = logits.softmax(0)
+    rows = [x.log().unsqueeze(0) for x in (p, old, q)]
+    drawn_from_old = (old * unbiased_kl_penalty(*rows, prefix(3, of=3)).squeeze(0)).sum()
+    divergence = (p * (p / q).log()).sum()
+    assert_close(drawn_from_old, divergence)
+    assert_close(
+        torch.autograd.grad(drawn_from_old, logits, retain_graph=True), torch.autograd.grad(divergence, logits)
+    )
+
+
+def test_where_the_responses_were_sampled_both_estimates_have_one_value_and_two_gradients():
+    old, reference, mask = noise(2, 3).double(), noise(2, 3, seed=1).double(), prefix(3, 2, of=3)
+    values, slopes = [], []
+    for divergence_of in (kl_penalty, unbiased_kl_penalty):
+        logprobs = old.clone().requires_grad_()
+        values.append(divergence_of(logprobs, old, reference, mask))
+        slopes.append(torch.autograd.grad(values[-1].sum(), logprobs)[0])
+    assert_close(values[0], values[1])
+    # ∇(ρ k₃) = ρ k₃ ∇log π + ρ ∇k₃, where ρ = 1
+    assert_close(slopes[1], slopes[0] + values[0].detach())
 
 
 # Aggregation
@@ -200,22 +243,23 @@ def test_an_aggregate_does_not_depend_on_order_or_padding(aggregate):
 # The whole of it
 
 
-def grpo_loss(logprobs, old, reference, advantages, mask, aggregate=grpo, beta=0.3):
+def grpo_loss(logprobs, old, reference, advantages, mask, aggregate=grpo, beta=0.3, divergence_of=kl_penalty):
     losses = clipped_surrogate(logprobs, old, advantages, mask, clip_range=0.2)
-    return aggregate(losses + beta * kl_penalty(logprobs, reference, mask), mask, 8)
+    return aggregate(losses + beta * divergence_of(logprobs, old, reference, mask), mask, 8)
 
 
 @each_aggregation
+@each_divergence
 @pytest.mark.parametrize("garbage", GARBAGE)
 @pytest.mark.parametrize("place", [0, 1, 2])
-def test_what_lies_off_the_mask_changes_no_loss_and_no_gradient(place, garbage, aggregate):
+def test_what_lies_off_the_mask_changes_no_loss_and_no_gradient(place, garbage, divergence_of, aggregate):
     mask, advantages = prefix(4, 2, 1, of=4), noise(3, seed=9)
     clean = [noise(3, 4, seed=seed) for seed in range(3)]
     dirty = [x.masked_fill(~mask, garbage) if i == place else x for i, x in enumerate(clean)]
 
     def value_and_gradient(tensors):
         first = tensors[0].clone().requires_grad_()
-        value = grpo_loss(first, *tensors[1:], advantages, mask, aggregate)
+        value = grpo_loss(first, *tensors[1:], advantages, mask, aggregate, divergence_of=divergence_of)
         value.backward()
         return value.detach(), first.grad
 
@@ -225,11 +269,16 @@ def test_what_lies_off_the_mask_changes_no_loss_and_no_gradient(place, garbage, 
 
 
 @each_aggregation
-def test_the_slope_is_that_of_finite_differences(aggregate):
+@each_divergence
+def test_the_slope_is_that_of_finite_differences(divergence_of, aggregate):
     old, reference, mask = noise(4, 3).double(), noise(4, 3, seed=1).double(), prefix(1, 2, 3, 3, of=3)
     new = (old + 0.1 * noise(4, 3, seed=2)).requires_grad_()  # inside the clip range, where the loss is smooth
     advantages = noise(4, seed=3).double()
-    assert torch.autograd.gradcheck(lambda x: grpo_loss(x, old, reference, advantages, mask, aggregate), new)
+
+    def loss(x):
+        return grpo_loss(x, old, reference, advantages, mask, aggregate, divergence_of=divergence_of)
+
+    assert torch.autograd.gradcheck(loss, new)
 
 
 def test_without_scaling_grpo_reaches_the_closed_form_optimum_of_its_own_gradient():

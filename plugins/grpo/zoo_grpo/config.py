@@ -10,6 +10,7 @@ from typing import Literal
 from zoo_core.endings import check_endings
 
 Aggregation = Literal["grpo", "dapo", "dr_grpo"]
+Divergence = Literal["k3", "unbiased"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,8 @@ class GRPOConfig:
     """ε of eq. 3: how far the probability ratio may move from 1."""
     kl_coefficient: float = 0.04
     """β of eq. 3: weight of the divergence from the reference, per token."""
+    kl_estimate: Divergence = "k3"
+    """How it is estimated: "k3" (Shao et al. 2024, eq. 4) or "unbiased" (k3 times the ratio, DeepSeek-V3.2)."""
     scale_rewards: bool = True
     """Whether advantages are divided by the deviation of their group; Dr. GRPO does not."""
     aggregation: Aggregation = "grpo"

@@ -2,7 +2,8 @@
 
 Equation numbers refer to Shao et al. 2024, "DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open
 Language Models", arXiv:2402.03300, unless another paper is named. "DAPO" is Yu et al. 2025, arXiv:2503.14476; "Dr.
-GRPO" is Liu et al. 2025, "Understanding R1-Zero-Like Training: A Critical Perspective", arXiv:2503.20783.
+GRPO" is Liu et al. 2025, "Understanding R1-Zero-Like Training: A Critical Perspective", arXiv:2503.20783; "V3.2" is
+DeepSeek-AI 2025, "DeepSeek-V3.2: Pushing the Frontier of Open Large Language Models", arXiv:2512.02556.
 
 Shapes: B = prompts · G sequences, those of one prompt (a group) next to each other; T response tokens. Masks are true
 on the tokens of a response, EOS included. Nothing outside them matters, be it infinite.
@@ -61,7 +62,10 @@ def clipped_surrogate(
 
 
 def kl_penalty(
-    logprobs: Float[Tensor, "B T"], reference_logprobs: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]
+    logprobs: Float[Tensor, "B T"],
+    old_logprobs: Float[Tensor, "B T"],
+    reference_logprobs: Float[Tensor, "B T"],
+    mask: Bool[Tensor, "B T"],
 ) -> Float[Tensor, "B T"]:
     """Return the estimate "k3" of the divergence from the reference at each token (eq. 4); no reduction.
 
@@ -69,10 +73,29 @@ def kl_penalty(
 
     Its mean over tokens drawn from π is KL(π‖π_ref). Its gradient is not: drawn from π, ∇k₃ has the mean of
     ∇KL(π_ref‖π), the divergence the other way round. PPO and RLOO put the penalty into the reward instead, where
-    its gradient is that of KL(π‖π_ref).
+    its gradient is that of KL(π‖π_ref). `old_logprobs` do not matter.
     """
     log_ratio = (reference_logprobs - logprobs).masked_fill(~mask, 0.0)
     return log_ratio.exp() - log_ratio - 1
+
+
+def unbiased_kl_penalty(
+    logprobs: Float[Tensor, "B T"],
+    old_logprobs: Float[Tensor, "B T"],
+    reference_logprobs: Float[Tensor, "B T"],
+    mask: Bool[Tensor, "B T"],
+) -> Float[Tensor, "B T"]:
+    """Return k3 times the importance ratio, with gradient through both (V3.2, eq. 7); no reduction.
+
+    ρₜ k₃   with   ρₜ = π(yₜ)/π_old(yₜ)
+
+    Over tokens drawn from π_old its mean is KL(π‖π_ref) at each place, and the mean of its gradient is that of
+    KL(π‖π_ref), however far π has moved. TRL's `use_bias_correction_kl`. Nothing is clipped.
+    """
+    log_ratio = (reference_logprobs - logprobs).masked_fill(~mask, 0.0)
+    # Masked before `exp`, as above.
+    ratio = (logprobs - old_logprobs).masked_fill(~mask, 0.0).exp()
+    return ratio * (log_ratio.exp() - log_ratio - 1)
 
 
 def grpo(losses: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], response_tokens: int) -> Float[Tensor, ""]:

@@ -28,10 +28,12 @@ from zoo_grpo.loss import (
     grpo,
     kl_penalty,
     scaled_advantages,
+    unbiased_kl_penalty,
     zero_spread_fraction,
 )
 
 AGGREGATIONS = {"grpo": grpo, "dapo": dapo, "dr_grpo": dr_grpo}
+DIVERGENCES = {"k3": kl_penalty, "unbiased": unbiased_kl_penalty}
 
 
 def train(config: GRPOConfig, run: Run) -> Iterator[dict[str, float]]:
@@ -40,7 +42,7 @@ def train(config: GRPOConfig, run: Run) -> Iterator[dict[str, float]]:
     optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0, fused=True, eps=1e-5))
     prompts_per_update = config.batch_size // config.group_size
     advantages_of = scaled_advantages if config.scale_rewards else centred_advantages
-    aggregate = AGGREGATIONS[config.aggregation]
+    aggregate, divergence_of = AGGREGATIONS[config.aggregation], DIVERGENCES[config.kl_estimate]
     with_endings = ending_rule(config)
 
     for update in run.updates():
@@ -64,7 +66,7 @@ def train(config: GRPOConfig, run: Run) -> Iterator[dict[str, float]]:
                 policy_losses = clipped_surrogate(
                     logprobs, batch.logprobs, advantages[rows], batch.mask, config.clip_range
                 )
-                penalties = kl_penalty(logprobs, reference_logprobs[rows], batch.mask)
+                penalties = divergence_of(logprobs, batch.logprobs, reference_logprobs[rows], batch.mask)
                 token_losses = policy_losses + config.kl_coefficient * penalties
                 loss = aggregate(token_losses, batch.mask, run.response_tokens)
                 optimizer.zero_grad()
