@@ -129,7 +129,9 @@ class CausalJudge:
                 pad=self.tokenizer.pad_token_id,
                 generator=generator,
             )
-            written += [Written(encoder.decode(row).strip(), eos in row) for row in tokens.tolist()]
+            written += [
+                Written(encoder.decode(row).strip(), not encoder.ends.isdisjoint(row)) for row in tokens.tolist()
+            ]
         return written
 
     def _encoder(self, answer_tokens: int) -> Encoder:
