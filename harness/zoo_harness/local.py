@@ -2,10 +2,11 @@
 
 import contextlib
 import multiprocessing
+import os
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -41,6 +42,7 @@ class Forks:
     def start(self, job: Job) -> ForkServerProcess:
         """Fork one."""
         # Ctrl-C is for the bench: while its server imports, before it can ignore it, that would print a traceback.
+        resource_tracker.ensure_running()  # it would let them through again
         with _without_interrupts():
             forkserver.ensure_running()
         process = self.context.Process(target=main, args=(str(job.file),), daemon=True)
@@ -78,6 +80,14 @@ def _without_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_server() -> None:
+    """End the server that jobs are forked from; it would import to its end before it saw that nobody needs it."""
+    server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]  # there is no public way to it
+    if server is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(server, signal.SIGKILL)
 
 
 def how(code: int | None) -> Exit:
