@@ -38,6 +38,7 @@ SECONDS = 20  # after which the tests of a mutant will not end
 PYTEST = f"""-x --tb=no --assert=plain --import-mode=importlib --noconftest -c {os.devnull}
     -p no:cacheprovider -p no:logging -p no:threadexception -p no:unraisableexception"""
 
+UNREAD = "the argument is there for the signature alone"
 ANY_FILL = "what is filled in only has to be finite: the result is masked again"
 STABLE = "on a CPU every sort is stable"
 EQUALLY_LONG = "they have the same length by construction"
@@ -59,6 +60,10 @@ EQUIVALENT = {
         "ratio = (logprobs - old_logprobs).masked_fill(~mask, -1.0).exp()": ANY_FILL,
         "log_ratio = (reference_logprobs - logprobs).masked_fill(~mask, 1.0)": ANY_FILL,
         "log_ratio = (reference_logprobs - logprobs).masked_fill(~mask, -1.0)": ANY_FILL,
+        "importance = (logprobs - old_logprobs).masked_fill(~mask, 1.0).exp()": ANY_FILL,
+        "importance = (logprobs - old_logprobs).masked_fill(~mask, -1.0).exp()": ANY_FILL,
+        # k3 does not look at the old log-probabilities that it is handed.
+        "return importance * kl_penalty(logprobs, reference_logprobs, reference_logprobs, mask)": UNREAD,
     },
     "plugins/ppo/zoo_ppo/loss.py": {
         "ratio = (logprobs - old_logprobs).masked_fill(~mask, 1.0).exp()": ANY_FILL,

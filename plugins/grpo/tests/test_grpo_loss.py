@@ -185,7 +185,7 @@ def test_the_gradient_of_unbiased_penalties_is_that_of_the_divergence_however_fa
 
 
 def test_where_the_responses_were_sampled_both_estimates_have_one_value_and_two_gradients():
-    old, reference, mask = noise(2, 3).double(), noise(2, 3, seed=1).double(), prefix(3, 2, of=3)
+    old, reference, mask = noise(2, 3).double(), noise(2, 3, seed=1).double(), prefix(3, 3, of=3)
     values, slopes = [], []
     for divergence_of in (kl_penalty, unbiased_kl_penalty):
         logprobs = old.clone().requires_grad_()

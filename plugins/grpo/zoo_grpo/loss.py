@@ -92,10 +92,8 @@ def unbiased_kl_penalty(
     Over tokens drawn from π_old its mean is KL(π‖π_ref) at each place, and the mean of its gradient is that of
     KL(π‖π_ref), however far π has moved. TRL's `use_bias_correction_kl`. Nothing is clipped.
     """
-    log_ratio = (reference_logprobs - logprobs).masked_fill(~mask, 0.0)
-    # Masked before `exp`, as above.
-    ratio = (logprobs - old_logprobs).masked_fill(~mask, 0.0).exp()
-    return ratio * (log_ratio.exp() - log_ratio - 1)
+    importance = (logprobs - old_logprobs).masked_fill(~mask, 0.0).exp()  # masked before `exp`, as above
+    return importance * kl_penalty(logprobs, old_logprobs, reference_logprobs, mask)
 
 
 def grpo(losses: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], response_tokens: int) -> Float[Tensor, ""]:
