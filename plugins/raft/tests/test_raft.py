@@ -86,6 +86,30 @@ def test_stage_after_stage_a_bandit_comes_to_say_nothing_but_the_best():
     assert arm_probabilities(session.policy)[list(ARMS).index("c")] > 0.95
 
 
+def test_imitation_is_at_temperature_1_whatever_the_responses_were_sampled_at():
+    # The loss is minus log-probability per token: of the policy itself, not of the one that it samples from.
+    config = RAFTConfig(batch_size=16, minibatch_size=128, samples_per_prompt=8, epochs=1, temperature=0.5)
+    session, seen = tiny_session(["prompts", "reward"], policy=bandit(), **BANDIT), []
+    start = dict(zip(ARMS, arm_probabilities(session.policy).tolist(), strict=True))
+    run = Run(session)
+    sample = run.sample
+    run.sample = lambda *given: seen.append(sample(*given)) or seen[-1]
+    metrics = next(train(config, run))
+    best = [max((one.response for one in seen[0].samples[row : row + 8]), key=ARMS.get) for row in range(0, 128, 8)]
+    # Two tokens, of which the second, EOS, is certain.
+    assert metrics["loss"] == pytest.approx(-sum(math.log(start[arm]) for arm in best) / 32, rel=1e-4)
+
+
+def test_the_first_ratio_of_raft_plus_plus_is_1_at_any_temperature():
+    config = RAFTConfig(
+        variant="raft++", batch_size=16, minibatch_size=128, samples_per_prompt=8, epochs=1, temperature=0.5
+    )
+    _, (metrics, *_) = trained(
+        train, 1.05, config, bandit, **{**BANDIT, "reward": lambda samples: [1.0] * len(samples)}
+    )
+    assert metrics["loss"] == pytest.approx(-1.0, abs=1e-4)
+
+
 def test_one_sample_per_prompt_is_fine_tuning_on_own_samples():
     config = RAFTConfig(batch_size=16, samples_per_prompt=1, minibatch_size=16, epochs=1, learning_rate=1e-12)
     _, (metrics, *_) = trained(train, 1.05, config, bandit, **BANDIT)

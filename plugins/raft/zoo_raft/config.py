@@ -26,7 +26,7 @@ class RAFTConfig:
     epochs: int = 2
     """Passes over what a stage has selected."""
     temperature: float = 1.0
-    """λ: sampling temperature."""
+    """λ: sampling temperature; fine-tuning is at 1, the ratio of RAFT++ at λ."""
     learning_rate: float = 3e-4
     """Peak step size of AdamW."""
     kl_coefficient: float = 0.0

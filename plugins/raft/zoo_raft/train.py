@@ -38,6 +38,8 @@ def train(config: RAFTConfig, run: Run) -> Iterator[dict[str, float]]:
     reference = run.reference() if config.kl_coefficient else None
     optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0, fused=True))
     select = SELECTIONS[config.variant]
+    # The ratio of RAFT++ needs the temperature that was sampled at; imitation is ordinary fine-tuning, at 1.
+    temperature = config.temperature if config.variant == "raft++" else 1.0
 
     for update in run.updates():
         # 1. Sample; the K responses to a prompt stand next to each other.
@@ -61,7 +63,7 @@ def train(config: RAFTConfig, run: Run) -> Iterator[dict[str, float]]:
         for _ in range(config.epochs if len(selected) else 0):
             for some in minibatches(len(selected), config.minibatch_size, shuffle):
                 batch = selected[some]
-                logprobs = response_logprobs(run.policy, batch, config.temperature)
+                logprobs = response_logprobs(run.policy, batch, temperature)
                 if config.variant == "raft++":
                     loss = raft_plus_plus_loss(logprobs, batch.logprobs, weights[some], batch.mask, config.clip_range)
                 else:
