@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from zoo_core.attention import attention_for
 from zoo_core.errors import ModelError
 from zoo_core.parallel import is_sharded, whole_state
 from zoo_core.weights import put
@@ -105,7 +106,9 @@ def load_apart(auto: Any, directory: Path) -> PreTrainedModel:
 
     state = load_file(directory / "model.safetensors")
     config = AutoConfig.from_pretrained(directory, local_files_only=True)
-    model: PreTrainedModel = auto.from_config(config, attn_implementation="sdpa", dtype=torch.float32)
+    model: PreTrainedModel = auto.from_config(
+        config, attn_implementation=attention_for(auto, config), dtype=torch.float32
+    )
     names = {path.split(".lora_A.")[1].split(".")[0] for path in state if ".lora_A." in path}
     if len(names) != 1:
         raise ModelError(
@@ -143,4 +146,7 @@ def _inject(model: PreTrainedModel, name: str, settings: Any) -> None:
     with warnings.catch_warnings():
         # peft takes a second adapter for a slip; here it is the point.
         warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
-        inject_adapter_in_model(settings, model, name)
+        try:
+            inject_adapter_in_model(settings, model, name)
+        except ValueError as error:
+            raise ModelError(f"{type(model).__name__}: cannot be given adapters: {error}") from None

@@ -3,20 +3,64 @@
 from typing import Any
 
 import torch
+from torch import Tensor, ops
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import flop_registry
 
-aten = torch.ops.aten
-FORMULAS: dict[Any, Any] = dict(flop_registry)
-# The stock registry of torch 2.13 counts 0 for attention on the CPU (pytorch issue 195460).
-FORMULAS.setdefault(
-    aten._scaled_dot_product_flash_attention_for_cpu,
-    lambda q, k, v, *_, out_val=None, **__: sdpa_flop_count(q.shape, k.shape, v.shape),
-)
-FORMULAS.setdefault(
-    aten._scaled_dot_product_flash_attention_for_cpu_backward,
-    lambda g, q, k, v, *_, out_val=None, **__: sdpa_backward_flop_count(g.shape, q.shape, k.shape, v.shape),
-)
+
+def attention_flops(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
+    """Scores and sums over values. Each head of the queries is multiplied, whichever share a head of the keys."""
+    return 2 * query.shape[:-1].numel() * key.shape[-2] * (key.shape[-1] + value.shape[-1])
+
+
+def attention_backward_flops(_: Tensor, query: Tensor, key: Tensor, value: Tensor, *__: Any, **___: Any) -> int:
+    """The scores again, and gradients: two products as wide as the keys, two as wide as the values."""
+    return 2 * query.shape[:-1].numel() * key.shape[-2] * (3 * key.shape[-1] + 2 * value.shape[-1])
+
+
+def convolution_backward_flops(
+    out: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    _sizes: Any,
+    _stride: Any,
+    _padding: Any,
+    _dilation: Any,
+    transposed: bool,
+    _output_padding: Any,
+    _groups: int,
+    wanted: Any,
+    **_: Any,
+) -> int:
+    """As much as forward for the input, and again for the weight. torch forgets the groups in the weight's part."""
+    return int(wanted[0] + wanted[1]) * 2 * (x if transposed else out).numel() * weight[0].numel()
+
+
+def grouped_flops(a: Tensor, b: Tensor, *_: Any, **__: Any) -> int:
+    """Rows of one group each, times the matrix of their group; or, backward, groups of rows times groups of rows."""
+    return 2 * a.numel() * b.shape[-1] // (a.shape[0] if a.dim() > b.dim() else 1)
+
+
+def triangular_flops(matrix: Tensor, right: Tensor, *_: Any, **__: Any) -> int:
+    """Half of a product."""
+    return right.numel() * matrix.shape[-1]
+
+
+FUSED = ("flash_attention", "efficient_attention", "cudnn_attention", "fused_attention_overrideable")
+# torch counts 0 for attention on the CPU (pytorch issue 195460), and before 2.13 fails on grouped-query attention.
+ATTENTION = {
+    getattr(ops.aten, f"_scaled_dot_product_{name}{backward}"): formula
+    for name in (*FUSED, "flash_attention_for_cpu")
+    for backward, formula in (("", attention_flops), ("_backward", attention_backward_flops))
+    if hasattr(ops.aten, f"_scaled_dot_product_{name}{backward}")
+}
+FORMULAS: dict[Any, Any] = {
+    **flop_registry,
+    **ATTENTION,
+    ops.aten.convolution_backward: convolution_backward_flops,
+    ops.aten._grouped_mm: grouped_flops,  # experts; torch 2.13 leaves them out, and solving
+    ops.aten.linalg_solve_triangular: triangular_flops,
+}
 
 
 class ExactCounter(TorchDispatchMode):
@@ -29,6 +73,8 @@ class ExactCounter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.total = 0
+        self.failed: str | None = None
+        """The first operator whose FLOPs could not be told, and why; the total lacks it. No training ends by it."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -40,5 +86,8 @@ class ExactCounter(TorchDispatchMode):
                 return result
         out = func(*args, **kwargs)
         if formula is not None:
-            self.total += formula(*args, **kwargs, out_val=out)
+            try:
+                self.total += formula(*args, **kwargs, out_val=out)
+            except Exception as error:  # a formula of some version of torch
+                self.failed = self.failed or f"{func}: {type(error).__name__}: {error}"
         return out

@@ -1,12 +1,13 @@
 """The meter: model FLOPs, counted where they are computed, by role and phase.
 
-Every multiplication and addition of a Linear layer and of attention counts, padding included, forward when it runs and
+Every multiplication and addition of a Linear layer, of attention and of any other product (products.py: experts,
+convolutions, attention of a model's own) counts, padding included, forward when it runs and
 backward when *that* runs. So shared trunks, response-only logits, value heads, frozen layers, gradient checkpointing
 and LoRA come out right without the meter knowing of them. Cheap operations (norms, softmax, embeddings, optimizers)
 are left out, as PyTorch's own FLOP counter does.
 
     Linear     forward 2·tokens·in·out; backward the same once for the input and once for the weight, if they need it
-    attention  forward 4·B·H·Tq·Tk·D; backward 2.5 times that (flash attention computes the scores again);
+    attention  forward 4·B·H·Tq·Tk·D; backward 2.5 times that (flash attention computes the scores again) or twice;
                of packed rows (packing.py) 4·H·D·Σ T² over the rows, of sampled tokens with the cache's columns for Tk
 """
 
@@ -21,7 +22,9 @@ from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.pytorch_utils import Conv1D
 
-METER_VERSION = 2
+from zoo_core.products import PRODUCTS, is_fused, watch
+
+METER_VERSION = 3
 """Raised when what is counted changes; boards of different versions are not merged."""
 
 Cells = dict[tuple[str, str], int]
@@ -55,6 +58,7 @@ class Meter:
                 part.__class__ = METERED[type(part)]
             if not isinstance(part, (nn.ModuleList, nn.ModuleDict, nn.Sequential)):
                 part._zoo = (self, role)  # type: ignore[assignment]  # read by the metered layers and by attention
+        watch(module, METERED.values())
 
     def attach_again(self) -> None:
         """Find layers added to attached models since (LoRA)."""
@@ -107,7 +111,8 @@ class MeteredLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Multiply, add and charge."""
-        out = F.linear(input, self.weight, self.bias)
+        with PRODUCTS.counted:
+            out = F.linear(input, self.weight, self.bias)
         _count_linear(self, input, self.weight, out, self.out_features)
         return out
 
@@ -117,7 +122,8 @@ class MeteredConv1D(Conv1D):
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply, add and charge."""
-        out: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        with PRODUCTS.counted:
+            out: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         _count_linear(self, x, self.weight, out, self.nf)
         return out
 
@@ -130,19 +136,21 @@ def _metered_attention(attention: Callable[..., Any]) -> Callable[..., Any]:
         module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **settings: Any
     ) -> Any:
         rows = getattr(attention_mask, "rows", None)
-        if rows is None:
-            result = attention(module, query, key, value, attention_mask, **settings)
-            pairs = query.shape[0] * query.shape[2] * key.shape[2]
-        else:
-            result = rows.attend(attention, module, query, key, value, **settings)
-            pairs = rows.pairs
+        with PRODUCTS.counted:
+            if rows is None:
+                result = attention(module, query, key, value, attention_mask, **settings)
+                pairs = query.shape[0] * query.shape[2] * key.shape[2]
+            else:
+                result = rows.attend(attention, module, query, key, value, **settings)
+                pairs = rows.pairs
         attached = getattr(module, "_zoo", None)
         if attached is not None:
             meter, role = attached
-            flops = 2 * query.shape[1] * pairs * (query.shape[3] + value.shape[3])
-            meter.charge(role, flops)
+            products, wide, deep = 2 * query.shape[1] * pairs, query.shape[3], value.shape[3]
+            meter.charge(role, products * (wide + deep))
             if result[0].grad_fn is not None:
-                result[0].grad_fn.register_prehook(meter._charge_backward(role, flops * 5 // 2))
+                backward = products * (3 * wide + 2 * deep if is_fused(result[0].grad_fn) else 2 * (wide + deep))
+                result[0].grad_fn.register_prehook(meter._charge_backward(role, backward))
         return result
 
     return count

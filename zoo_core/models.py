@@ -1,4 +1,4 @@
-"""Loading models: safetensors only, no remote code, dropout off, scaled-dot-product attention, placed by accelerate."""
+"""Loading models: safetensors only, no remote code, dropout off, the right attention, placed by accelerate."""
 
 import copy
 import hashlib
@@ -24,6 +24,7 @@ from transformers import (
 from transformers.utils import logging
 
 from zoo_core.adapters import adapted_layers, is_apart, load_apart, merged_weights, save_apart
+from zoo_core.attention import attention_for
 from zoo_core.errors import ModelError
 from zoo_core.files import HUB_ID
 from zoo_core.parallel import is_first, is_sharded, placed, wait, whole_state, whole_state_for_first
@@ -140,7 +141,8 @@ def scorer_from(policy: PreTrainedModel, seed: int) -> PreTrainedModel:
     config = type(policy.config).from_dict(
         {**policy.config.to_dict(), "id2label": {0: "score"}, "label2id": {"score": 0}}
     )
-    scorer: PreTrainedModel = AutoModelForSequenceClassification.from_config(config, attn_implementation="sdpa")
+    auto = AutoModelForSequenceClassification
+    scorer: PreTrainedModel = auto.from_config(config, attn_implementation=attention_for(auto, config))
     head = scorer.get_parameter("score.weight")
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -261,11 +263,11 @@ def _load(auto: Any, path: Path, other: tuple[Path, list[Path]] | None = None) -
         architecture = (json.loads((path / "config.json").read_text()).get("architectures") or ["?"])[0]
         if other:
             state: dict[str, Tensor] = {name: weight for file in other[1] for name, weight in load_file(file).items()}
-            model = pretrained_with(auto, path, state, where, attn_implementation="sdpa")
+            model = pretrained_with(auto, path, state, where)
         elif is_apart(path):
             model = load_apart(auto, path)
         else:
-            model = pretrained(auto, path, attn_implementation="sdpa")
+            model = pretrained(auto, path)
     except SafetensorError as error:
         raise ModelError(
             f"{where}: the model ({architecture}) cannot be loaded: a file of weights is damaged or cut ({error}). "

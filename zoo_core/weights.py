@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, GenerationConfig, PreTrainedModel
 
+from zoo_core.attention import attention_for, class_of
 from zoo_core.errors import ModelError
 
 NAMED = 3
@@ -24,19 +25,18 @@ Shapes = tuple[str, Iterable[int], Iterable[int]]
 """The name of a weight, its shape in the file, and its shape in the model."""
 
 
-def pretrained(auto: Any, path: Path, **settings: Any) -> PreTrainedModel:
+def pretrained(auto: Any, path: Path) -> PreTrainedModel:
     """Read a directory as a model of this auto class; `ModelError` unless all its weights fit."""
-    return _strictly(auto, path, path, use_safetensors=True, **settings)
+    attention = attention_for(auto, AutoConfig.from_pretrained(path, **SAFE))
+    return _strictly(auto, path, path, use_safetensors=True, attn_implementation=attention)
 
 
-def pretrained_with(
-    auto: Any, path: Path, state: Mapping[str, Tensor], where: Path, **settings: Any
-) -> PreTrainedModel:
+def pretrained_with(auto: Any, path: Path, state: Mapping[str, Tensor], where: Path) -> PreTrainedModel:
     """Put the weights that were read from `where` into the architecture of a directory; names are those in files."""
     config = AutoConfig.from_pretrained(path, **SAFE)
-    with torch.device("meta"):  # weights without a directory can be given to a model's own class only
-        kind = type(auto.from_config(config))
-    model = _strictly(kind, None, where, config=config, state_dict=dict(state), **settings)
+    attention = attention_for(auto, config)
+    kind = class_of(auto, config)  # weights without a directory can be given to a model's own class only
+    model = _strictly(kind, None, where, config=config, state_dict=dict(state), attn_implementation=attention)
     if (path / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(path)
     return model

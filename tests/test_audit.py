@@ -1,0 +1,91 @@
+"""The audit counts what an enumeration of products counts, and never ends what it watches."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+from transformers import MixtralConfig, MixtralForCausalLM
+
+from zoo_core import audit
+from zoo_core.audit import ATTENTION, FORMULAS, ExactCounter
+from zoo_core.meter import Meter
+
+ROWS, HEADS, KEY_HEADS, QUERIES, KEYS, WIDTH, DEPTH = 2, 6, 2, 5, 7, 4, 3
+
+
+def states(depth=DEPTH):
+    query = torch.randn(ROWS, HEADS, QUERIES, WIDTH)
+    return query, torch.randn(ROWS, KEY_HEADS, KEYS, WIDTH), torch.randn(ROWS, KEY_HEADS, KEYS, depth)
+
+
+def enumerated(query, key, value, backward):
+    """Multiply head by head, as attention is defined, and count the products."""
+    total = 0
+    for row in range(ROWS):
+        for head in range(HEADS):
+            q, k, v = query[row, head], *(some[row, head // (HEADS // KEY_HEADS)] for some in (key, value))
+            shares = (q @ k.T).softmax(-1)
+            gradient = torch.ones(QUERIES, value.shape[-1])
+            with ExactCounter() as counter:
+                if backward:
+                    _ = q @ k.T, shares.T @ gradient, gradient @ v.T, shares @ k, shares.T @ q
+                else:
+                    _ = q @ k.T, shares @ v
+            total += counter.total
+    return total
+
+
+@pytest.mark.parametrize("operator", ATTENTION, ids=str)
+def test_every_fused_attention_is_its_products_counted_one_by_one_for_grouped_queries(operator):
+    query, key, value = states()
+    backward = str(operator).endswith("_backward")
+    given = (torch.randn(ROWS, HEADS, QUERIES, DEPTH), query, key, value) if backward else (query, key, value)
+    assert FORMULAS[operator](*given, out_val=None) == enumerated(query, key, value, backward)
+
+
+def test_grouped_query_attention_that_runs_is_counted_whole():
+    query, key, value = (some.requires_grad_() for some in states(depth=WIDTH))
+    with ExactCounter() as forward:
+        out = F.scaled_dot_product_attention(query, key, value, enable_gqa=True)
+    with ExactCounter() as backward:
+        out.sum().backward()
+    assert forward.total == enumerated(query, key, value, backward=False)
+    assert backward.total == enumerated(query, key, value, backward=True)
+    assert forward.failed is backward.failed is None
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8])
+def test_a_convolution_costs_as_much_again_for_each_gradient_however_it_is_grouped(groups):
+    layer, x = torch.nn.Conv1d(8, 8, 3, groups=groups), torch.randn(2, 8, 11, requires_grad=True)
+    with ExactCounter() as forward:
+        out = layer(x)
+    with ExactCounter() as backward:
+        out.sum().backward()
+    assert forward.total == 2 * (2 * 8 * 9) * (8 // groups) * 3
+    assert backward.total == 2 * forward.total
+
+
+def test_experts_are_counted_for_the_tokens_that_they_are_given():
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = MixtralConfig(vocab_size=40, num_key_value_heads=2, num_local_experts=4, num_experts_per_tok=2, **shape)
+    experts = MixtralForCausalLM(config).model.layers[0].mlp
+    x = torch.randn(1, 10, 16, requires_grad=True)
+    meter = Meter()
+    meter.attach(experts, "policy")
+    with ExactCounter() as counter:
+        out = experts(x)
+        out = out if isinstance(out, torch.Tensor) else out[0]
+        out.sum().backward()
+    # Two experts of three products for each of ten tokens, and a gate; forward once, backward twice.
+    assert counter.total == meter.total == 3 * 2 * 10 * (2 * 3 * 16 * 24 + 16 * 4)
+
+
+def test_a_formula_that_fails_is_reported_and_ends_nothing(monkeypatch):
+    def broken(*_, **__):
+        raise AssertionError("shapes are incompatible")
+
+    monkeypatch.setitem(audit.FORMULAS, torch.ops.aten.mm, broken)
+    layer = torch.nn.Linear(3, 4, bias=False)
+    with ExactCounter() as counter:
+        out = layer(torch.ones(2, 3))
+    assert out.shape == (2, 4)
+    assert counter.failed == "aten.mm.default: AssertionError: shapes are incompatible"
