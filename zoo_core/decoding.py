@@ -5,6 +5,7 @@ on the left; a row that has ended leaves the batch. Random numbers are drawn for
 becomes does not depend on when its neighbours end.
 """
 
+import inspect
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import Cache
+from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
 
 from zoo_core.chat import as_ids
 from zoo_core.packing import Packing, Row, packs
@@ -114,9 +115,19 @@ def choose(
     return token.squeeze(1), logprobs.gather(1, token).squeeze(1)
 
 
-def reader_of(policy: PreTrainedModel, prompts: Prompts) -> "PackedReader | PaddedReader":
+def reader_of(policy: PreTrainedModel, prompts: Prompts) -> "PackedReader | PaddedReader | RereadingReader":
     """Return what reads these prompts, and then token by token what comes behind them."""
-    return (PackedReader if packs(policy) else PaddedReader)(policy, prompts)
+    return reader_for(policy)(policy, prompts)
+
+
+def reader_for(policy: PreTrainedModel) -> "type[PackedReader | PaddedReader | RereadingReader]":
+    """Return the fastest reader that is right for a model."""
+    if packs(policy):
+        return PackedReader
+    kinds = {type(layer) for layer in DynamicCache(config=policy.config).layers}
+    keys_and_values = kinds <= {DynamicLayer, DynamicSlidingWindowLayer} and not policy._is_stateful
+    takes_them = "past_key_values" in inspect.signature(type(policy).forward).parameters
+    return PaddedReader if keys_and_values and takes_them else RereadingReader
 
 
 class PackedReader:
@@ -246,7 +257,7 @@ class OneTokenEach:
 
 
 class PaddedReader:
-    """Reads rows padded on the left, for models that do not pack; all of them to the end."""
+    """Reads rows padded on the left, for models that do not pack but keep keys and values; all of them to the end."""
 
     def __init__(self, policy: PreTrainedModel, prompts: Prompts) -> None:
         self.policy = policy
@@ -277,3 +288,37 @@ class PaddedReader:
             logits_to_keep=1,
         )
         return out.logits[:, -1]  # type: ignore[no-any-return]
+
+
+class RereadingReader:
+    """Reads the whole of each row again for every token, padded on the left.
+
+    For models that keep a state of their own (state spaces, gated convolutions, mixed layers), or none: their caches
+    have other names and shapes in each architecture. Right for all of them, and slow: T tokens cost T readings.
+    """
+
+    def __init__(self, policy: PreTrainedModel, prompts: Prompts) -> None:
+        self.policy = policy
+        self.tokens, self.attention = prompts.tokens, prompts.attention.long()
+
+    def prompts(self) -> Float[Tensor, "B V"]:
+        """Read the prompts."""
+        out = self.policy(
+            input_ids=self.tokens,
+            position_ids=(self.attention.cumsum(1) - 1).clamp(min=0),
+            attention_mask=self.attention,
+            use_cache=False,
+            logits_to_keep=1,
+        )
+        return out.logits[:, -1]  # type: ignore[no-any-return]
+
+    def next(self, tokens: Int[Tensor, " B"]) -> Float[Tensor, "B V"]:
+        """Read each row with one token more."""
+        self.tokens = torch.cat([self.tokens, tokens.unsqueeze(1)], 1)
+        self.attention = torch.cat([self.attention, torch.ones_like(self.attention[:, :1])], 1)
+        return self.prompts()
+
+    def keep(self, rows: Bool[Tensor, " B"]) -> None:
+        """Forget the other rows."""
+        real = self.attention[rows].any(0)
+        self.tokens, self.attention = self.tokens[rows][:, real], self.attention[rows][:, real]

@@ -29,6 +29,7 @@ from zoo_core.errors import ModelError
 from zoo_core.files import HUB_ID
 from zoo_core.parallel import is_first, is_sharded, placed, wait, whole_state, whole_state_for_first
 from zoo_core.plugins import plugins
+from zoo_core.readable import check_readable
 from zoo_core.weights import SAFE, check_shards, pretrained, pretrained_with
 
 M = TypeVar("M", bound=nn.Module)
@@ -111,7 +112,9 @@ def _check_merged(path: Path) -> None:
 
 def load_policy(path: Path) -> PreTrainedModel:
     """Load a causal language model, on this process's device, ready to train without dropout."""
-    return _load(AutoModelForCausalLM, path)
+    policy = _load(AutoModelForCausalLM, path)
+    check_readable(policy, path)
+    return policy
 
 
 def load_policy_with(weights: Path, base: Path) -> PreTrainedModel:
