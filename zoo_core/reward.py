@@ -2,6 +2,7 @@
 
 import json
 import math
+import reprlib
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -82,15 +83,17 @@ def checked(reward: Reward, samples: Sequence[Sample]) -> list[float]:
 
     given = asked(scores_of, f"the reward {name_of(reward)}", reward)
     if not isinstance(given, list):
-        raise SpecError(f"the reward {name_of(reward)} gave {given!r}; {NEEDED}.")
+        raise SpecError(f"the reward {name_of(reward)} gave {reprlib.repr(given)}; {NEEDED}.")
     if len(given) != len(samples):
         raise SpecError(f"the reward {name_of(reward)} gave {len(given)} scores for {len(samples)} samples; {NEEDED}.")
     scores = []
     for number, one in enumerate(given, start=1):
         try:
             score = float(one)
-        except (TypeError, ValueError, RuntimeError):
-            raise SpecError(f"the reward {name_of(reward)} gave {one!r} for sample {number}; {NEEDED}.") from None
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            raise SpecError(
+                f"the reward {name_of(reward)} gave {reprlib.repr(one)} for sample {number}; {NEEDED}."
+            ) from None
         if not math.isfinite(score):
             raise SpecError(f"the reward {name_of(reward)} gave the score {score}; {NEEDED}.")
         scores.append(score)

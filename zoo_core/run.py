@@ -438,6 +438,9 @@ class Run:
         before = ledger.metered_here
         with ExactCounter() as counter:
             yield update
+        if counter.failed:
+            ledger.flag(f"an update could not be audited: {counter.failed}")
+            return
         ledger.audit_charged += ledger.metered_here - before
         ledger.audit_counted += counter.total
 
