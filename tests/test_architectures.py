@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
 
+from zoo_core import decoding
 from zoo_core.audit import ExactCounter
 from zoo_core.decoding import reader_for, sample_cached
 from zoo_core.errors import ModelError
@@ -172,8 +173,10 @@ def measured(kind: str) -> Measured:
         settings = {"response_tokens": TOKENS, "temperature": 1.0, "eos": eos, "pad": 0}
         return sample_cached(policy, prompts, **settings, generator=torch.Generator().manual_seed(1))
 
+    crowded, decoding.CROWDED = decoding.CROWDED, 1.0  # every row that has ended leaves the batch at once
     often = int(sample(-1)[0][:, 1:4].flatten().mode().values)
     tokens, logprobs = sample(often)  # the same ones, but many rows end in the middle
+    decoding.CROWDED = crowded
     mask = response_mask(tokens, often)
     responses = Responses.join(prompts, tokens, mask)
     with torch.no_grad():
