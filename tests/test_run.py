@@ -16,7 +16,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from zoo_core import checkpoint
-from zoo_core.errors import BudgetError, PluginError
+from zoo_core.errors import BudgetError, PluginError, StorageError
 from zoo_core.reward import Sample
 from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run, Session, derive
@@ -302,6 +302,31 @@ def test_what_cannot_be_restored_says_so(tmp_path):
 
     with pytest.raises(Exception, match="cannot be kept; keep numbers"):
         list(train(tiny_run(signals=(), directory=tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (lambda kept: kept.pop("weight"), "weight"),
+        (lambda kept: kept.update(more=torch.zeros(1)), "more"),
+        (lambda kept: kept.update(weight=torch.zeros(3, 2)), "weight.*(3, 2)|weight.*3, 2"),
+    ],
+    ids=["missing", "left over", "misshapen"],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused_with_the_weights_names(tmp_path, spoil, named):
+    session = tiny_session(directory=tmp_path)
+    session.checkpoint_seconds = 0
+    run = Run(session)
+    run.keep("head", nn.Linear(2, 2))
+    next(islice(run.updates(), 1, None))
+    file = session.path("now")
+    state = checkpoint.load(file)
+    spoil(state["kept"]["head"])
+    checkpoint.save(file, state)
+    again = Run(tiny_session(directory=tmp_path))
+    again.keep("head", nn.Linear(2, 2))
+    with pytest.raises(StorageError, match=rf"what this run keeps under 'head': .*({named}).*the same command"):
+        next(again.updates())
 
 
 def test_every_generator_is_seeded_by_seed_stage_and_update():

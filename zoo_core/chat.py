@@ -128,10 +128,15 @@ def named_ends(directory: Path) -> tuple[int, ...]:
     """Return the ids that a model directory's generation config, or else its config, ends a response with."""
     for name in ("generation_config.json", "config.json"):
         file = directory / name
-        if file.is_file():
-            found = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
-            if found is not None:
-                return as_ids(found)
+        try:
+            found = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id") if file.is_file() else None
+        except (ValueError, AttributeError) as error:
+            raise ModelError(f"{file}: is not a JSON object ({error}). Save the model again.") from None
+        if found is not None:
+            ids = found if isinstance(found, list) else [found]
+            if not all(type(one) is int and one >= 0 for one in ids):
+                raise ModelError(f"{file}: eos_token_id is {found!r}; it must be the id of a token, or a list of ids.")
+            return tuple(ids)
     return ()
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -108,6 +108,16 @@ def _check_merged(path: Path) -> None:
         f"AutoTokenizer.from_pretrained({str(tokenizer)!r}).save_pretrained({f'{path}-merged'!r})`. "
         "If it is merged already, delete adapter_config.json and adapter_model.safetensors."
     )
+
+
+def context_of(path: Path) -> int | None:
+    """Tokens of the longest sequence that a model in a directory can read; None if its config names no bound."""
+    try:
+        config = AutoConfig.from_pretrained(path, **SAFE)
+    except Exception as error:  # as in `_load`
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise ModelError(f"{path}: config.json cannot be read: {why}") from error
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def load_policy(path: Path) -> PreTrainedModel:
@@ -276,17 +286,22 @@ def _load(auto: Any, path: Path, other: tuple[Path, list[Path]] | None = None) -
             f"{where}: the model ({architecture}) cannot be loaded: a file of weights is damaged or cut ({error}). "
             "Download or save it again."
         ) from None
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
-        raise ModelError(f"{where}: the model ({architecture}) cannot be loaded: {error}") from None
+    except ModelError:
+        raise
+    except Exception as error:  # transformers raises anything on files that it did not write
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise ModelError(f"{where}: the model ({architecture}) cannot be loaded: {why}") from error
     return _without_dropout(placed(model))
 
 
 def _load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, **SAFE)
-        return tokenizer
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{path}: the tokenizer cannot be loaded: {error}") from None
+        tokenizer("a")  # some faults of a configuration show only here
+    except Exception as error:  # transformers and tokenizers raise anything on files that they did not write
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise ModelError(f"{path}: the tokenizer cannot be loaded: {why}") from error
+    return tokenizer
 
 
 def _without_dropout(model: M) -> M:

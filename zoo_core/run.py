@@ -36,7 +36,7 @@ from zoo_core.budget import Line
 from zoo_core.data import DataRow, Text
 from zoo_core.decoding import sample_cached
 from zoo_core.encoding import Encoder
-from zoo_core.errors import BudgetError, PluginError
+from zoo_core.errors import BudgetError, PluginError, StorageError
 from zoo_core.feeds import DemonstrationFeed, PreferenceFeed, PromptFeed
 from zoo_core.functional import minibatches
 from zoo_core.judge import CountedJudge, Judge
@@ -111,7 +111,7 @@ class Session:
         self.unclaimed = dict(snapshot["kept"])
         for name, thing in self.kept.items():
             if name in self.unclaimed:
-                _restore(thing, self.unclaimed.pop(name))
+                _restored(name, thing, self.unclaimed.pop(name))
         self.ledger.load_state_dict(snapshot["ledger"])
         self.clock = time.monotonic()
 
@@ -306,7 +306,7 @@ class Run:
             thing.register_step_post_hook(self._count_step)
         self._session.kept[qualified] = thing
         if qualified in self._session.unclaimed:
-            _restore(thing, self._session.unclaimed.pop(qualified))
+            _restored(qualified, thing, self._session.unclaimed.pop(qualified))
         return thing
 
     def stage(
@@ -515,6 +515,18 @@ def seed_everything(seed: int, stage: str, moment: int | str) -> None:
 
 def _state(thing: Any) -> Any:
     return thing.state_dict() if hasattr(thing, "state_dict") else thing
+
+
+def _restored(name: str, thing: Any, state: Any) -> None:
+    """Restore a thing exactly; `StorageError` names the weights that a checkpoint lacks, has too many, or otherwise."""
+    try:
+        _restore(thing, state)
+    except (RuntimeError, ValueError, KeyError, IndexError) as error:
+        why = " ".join(str(error).split())
+        raise StorageError(
+            f"the checkpoint does not fit what this run keeps under {name!r}: {why}. It is of another version of the "
+            "plugin, or damaged: delete the cell's folder, and the same command trains it again."
+        ) from error
 
 
 def _restore(thing: Any, state: Any) -> None:

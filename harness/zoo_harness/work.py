@@ -20,7 +20,7 @@ from zoo_core.files import read_rows
 from zoo_core.hookspecs import Kind
 from zoo_core.judge import Judge, load_judge
 from zoo_core.meter import METER_VERSION
-from zoo_core.models import load_policy, load_scorer, load_scorer_tokenizer, load_tokenizer, resolve
+from zoo_core.models import context_of, load_policy, load_scorer, load_scorer_tokenizer, load_tokenizer, resolve
 from zoo_core.parallel import accelerator
 from zoo_core.plugins import plugins
 from zoo_core.reward import Reward, Scorer, load_reward
@@ -176,9 +176,7 @@ class Materials:
 
     def check_lengths(self) -> None:
         """Raise `SpecError` unless prompt and response fit the base model's context."""
-        from transformers import AutoConfig
-
-        context = getattr(AutoConfig.from_pretrained(self.base), "max_position_embeddings", None)
+        context = context_of(self.base)
         wanted = self.spec.prompt_tokens + self.spec.response_tokens
         if context and wanted > context:
             raise SpecError(
