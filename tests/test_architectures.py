@@ -3,6 +3,7 @@
 What is right is a plain forward pass: one row at a time, unpadded, without a cache, as the architecture was written.
 """
 
+import json
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -162,6 +163,7 @@ def measured(kind: str) -> Measured:
     with TemporaryDirectory() as folder:
         directory = saved(kind, Path(folder))
         policy = load_policy(directory).eval()
+        policy.generation_config.eos_token_id = None  # what ends a row is chosen below
         # Falcon's own attention adds its ALiBi twice, to the scores and with the mask (transformers 5.23).
         plain = "sdpa" if kind == "falcon (ALiBi)" else "eager"
         reference = AutoModelForCausalLM.from_pretrained(directory, attn_implementation=plain).eval()
@@ -213,6 +215,18 @@ def test_the_meter_charges_what_the_audit_counts(kind: str) -> None:
     assert meter.total == pytest.approx(counter.total, rel=1e-4)
     policy.zero_grad()
     policy.eval()
+
+
+@pytest.mark.parametrize("kind", LOADED)
+def test_dropout_is_off_whatever_the_architecture_calls_it(kind: str, tmp_path: Path) -> None:
+    file = saved(kind, tmp_path) / "config.json"
+    usual = CONFIG_MAPPING[kind.partition(" ")[0]]().to_dict()
+    on = {name: 0.5 for name, value in usual.items() if "drop" in name and type(value) in (int, float)}
+    file.write_text(json.dumps({**json.loads(file.read_text()), **on}))
+    policy, ids = load_policy(tmp_path), torch.tensor([PROMPTS[4]])
+    with torch.no_grad():
+        off, training = (policy.train(way)(input_ids=ids, use_cache=False).logits for way in (False, True))
+    assert torch.equal(off, training)
 
 
 @pytest.mark.parametrize("kind", REFUSED)

@@ -309,7 +309,9 @@ def _without_dropout(model: M) -> M:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        for name in ("attention_dropout", "dropout"):
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, 0.0)
+        # Others hand a probability to a function, some straight from their config: hidden_dropout, layerdrop, ...
+        for holder in (module, getattr(module, "config", None)):
+            for name, value in list(getattr(holder, "__dict__", {}).items()):
+                if "drop" in name and isinstance(value, (int, float)) and not isinstance(value, bool):
+                    setattr(holder, name, 0.0)
     return model
