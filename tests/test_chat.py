@@ -11,9 +11,10 @@ from zoo_core.chat import Chat, named_ends
 from zoo_core.decoding import sample_cached
 from zoo_core.encoding import Encoder
 from zoo_core.errors import DataError
+from zoo_core.models import save_model
 from zoo_core.reward import Sample, Scorer
 from zoo_core.rollout import response_mask
-from zoo_core.run import roll_out
+from zoo_core.run import Run, Session, roll_out
 from zoo_core.testing import tiny_policy
 
 PAD, TEXT_END, TURN, TURN_END = range(4)
@@ -133,6 +134,13 @@ def test_what_the_policy_itself_names_ends_a_sample_even_if_the_caller_knows_eos
         generator=torch.Generator(),
     )
     assert tokens.tolist() == [[TURN_END]]
+
+
+def test_what_is_trained_ends_a_response_in_transformers_as_it_was_sampled_here(tmp_path):
+    policy, ours = tiny_policy(vocab_size=263, eos_token_id=TEXT_END), encoder(named=[TURN])
+    run = Run(Session(policy, ours, seed=0, budget=1e12))
+    save_model(run.policy, tmp_path)
+    assert named_ends(tmp_path) == (TEXT_END, TURN, TURN_END)
 
 
 RAISING = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHATML

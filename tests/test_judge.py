@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from zoo_core.errors import ModelError, PluginError, SpecError
+from zoo_core.errors import DataError, ModelError, PluginError, SpecError
 from zoo_core.judge import CausalJudge, CountedJudge, Judge, Written
 from zoo_core.ledger import Ledger
 from zoo_core.run import Run
@@ -158,3 +158,10 @@ def test_an_algorithm_that_does_not_list_the_judge_has_none():
 def test_the_judges_of_the_suite_and_of_the_core_keep_the_protocol():
     assert isinstance(judge(), Judge)
     assert isinstance(LikesA(), Judge)
+
+
+def test_a_question_longer_than_the_judges_context_is_the_judges_matter():
+    short = CausalJudge(tiny_policy(max_position_embeddings=12), tiny_tokenizer())
+    long = [{"role": "user", "content": "b" * 30}]
+    with pytest.raises(DataError, match=r"the judge's context of 12 tokens leaves.*=11.*a longer context"):
+        short.verdicts([long], ["a", "b"])

@@ -144,6 +144,8 @@ class Run:
         if not name:
             # A scorer made from the policy finds the last token by this; hub models often have none, or another.
             session.policy.config.pad_token_id = session.encoder.tokenizer.pad_token_id
+            if session.policy.generation_config is not None:  # what is trained ends elsewhere as it was sampled here
+                session.policy.generation_config.eos_token_id = sorted(session.encoder.ends)
             session.ledger.meter.attach(session.policy, "policy")
             session.ledger.policy_bytes = bytes_of(session.policy.parameters())
             session.kept["policy"] = session.policy

@@ -29,13 +29,20 @@ class _Twice(Exception):
 def read_yaml(file: Path) -> Any:
     """Return the value in a YAML file; `SpecError` names what is wrong with it, and the line."""
     try:
-        return yaml.load(file.read_text(encoding="utf-8-sig"), _Loader)  # it is a SafeLoader
+        text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise SpecError(f"{file}: there is no such file (looked in {Path.cwd()}).") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{file}: cannot be read: {error}") from None
+    return parse_yaml(text, str(file))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Return the value that a text in YAML is; `SpecError` says `where` it is wrong."""
+    try:
+        return yaml.load(text, _Loader)  # it is a SafeLoader
     except _Twice as error:
         key, first, second = error.args
-        raise SpecError(f"{file}: the key {key!r} is there twice, in lines {first} and {second}; keep one.") from None
+        raise SpecError(f"{where}: the key {key!r} is there twice, in lines {first} and {second}; keep one.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SpecError(f"{file}: this is not YAML: {error}") from None
+        raise SpecError(f"{where}: this is not YAML: {error}") from None

@@ -16,7 +16,9 @@ from zoo_harness.lmeval import load_tasks
 from zoo_harness.pipeline import Pipeline
 from zoo_harness.plan import Plan
 from zoo_harness.spec import Spec, read
+from zoo_harness.work import Materials
 
+from zoo_core import storage
 from zoo_core.data import load_rows
 from zoo_core.errors import BudgetError, DataError, ModelError, SpecError, StorageError, ZooError
 from zoo_core.models import scorer_from
@@ -327,6 +329,26 @@ def own(world, tmp_path, monkeypatch):
 
     yield write
     sys.modules.pop("own", None)
+
+
+STRANGE = "b\u2028b\u2029b\u0085b\x00b\r\nb"
+
+
+def test_texts_with_line_ends_of_unicode_stay_one_row_in_the_pairs_that_a_bench_makes(world, tmp_path):
+    pairs = [{"prompt": f"{STRANGE}{n}", "chosen": f"a{STRANGE}", "rejected": STRANGE} for n in range(3)]
+    storage.write_rows(tmp_path / "pairs.jsonl", pairs)
+    materials = Materials(spec_of(world), pairs=tmp_path)
+    assert [vars(row) for row in materials.rows("preferences", 0)] == [
+        {**pair, "where": f"pairs.jsonl:{number}"} for number, pair in enumerate(pairs, start=1)
+    ]
+
+
+def test_a_bench_of_prompts_with_line_ends_of_unicode_is_planned(world, tmp_path):
+    rows = json_rows(world / "prompts.jsonl")
+    for row in rows:
+        row["prompt"][0]["content"] += "\u2028\u0085"
+    changes = {"prompts": str(write_rows(tmp_path / "p.jsonl", rows)), "algorithms": ["dpo"], "demonstrations": None}
+    check(world, preferences={"annotator": "judge:share_of_a", "pairs": 32}, **changes)
 
 
 # Tasks

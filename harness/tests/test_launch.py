@@ -75,7 +75,7 @@ def test_a_failure_of_one_process_ends_all_and_is_told_once(zoo, world, written,
     done = zoo("train", "ppo", spec, "--output", tmp_path / "out", "--launch", TWO, cwd=world)
     assert done.returncode == 2
     (failure,) = (tmp_path / "out").glob("cells/*/failure.json")
-    assert json.loads(failure.read_text())["error"] == "RuntimeError: no more"
+    assert "the reward breaks:later raised RuntimeError: no more" in json.loads(failure.read_text())["error"]
     assert "no more" in done.stderr
     job = str(failure.parent / "job.json")
     assert [process.pid for process in psutil.process_iter(["cmdline"]) if job in (process.info["cmdline"] or [])] == []

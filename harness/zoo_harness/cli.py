@@ -362,15 +362,20 @@ def _spec(context: typer.Context, **fixed: object) -> "Spec":
     flags = {
         key: value.split(",") if key in LISTS and value else value for key, value in given.items() if key != "preset"
     }
+    file = context.params["spec"]
     return read(
-        context.params["spec"], context.params["preset"], {**flags, **fixed}, _pairs(context.params["settings"] or ())
+        Path(file) if file else None,
+        context.params["preset"],
+        {**flags, **fixed},
+        _pairs(context.params["settings"] or ()),
     )
 
 
 def _pairs(settings: Sequence[str]) -> dict[str, Any]:
-    import yaml
+    from zoo_core.yaml_files import parse_yaml
 
-    return {key: yaml.safe_load(value) for key, value in (_pair("--set", setting) for setting in settings)}
+    pairs = (_pair("--set", setting) for setting in settings)
+    return {key: parse_yaml(value, f"--set {key}={value}") for key, value in pairs}
 
 
 def _pair(flag: str, text: str) -> tuple[str, str]:
