@@ -150,6 +150,7 @@ def zoo(environment: dict[str, str]) -> Zoo:
             env={**environment, **extra},
             capture_output=True,
             text=True,
+            errors="replace",  # a test may ask for another encoding than ours
             timeout=580,
             check=False,
         )
