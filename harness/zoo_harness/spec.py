@@ -1,6 +1,7 @@
 """The spec of a bench: the same words as flags and in YAML, checked before anything runs."""
 
 import re
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -366,5 +367,7 @@ def _explain(error: ValidationError, file: Path | None) -> str:
             known = Evaluation.model_fields if key.startswith("evaluation.") else known
             lines.append(f"{key}: there is no such key. {did_you_mean(str(one['loc'][-1]), known)}")
         else:
-            lines.append(f"{key}: {one['msg'].removeprefix('Value error, ')} (got {one['input']!r})")
+            what = one["msg"].removeprefix("Value error, ")
+            # What is wrong between several keys names them itself.
+            lines.append(f"{key}: {what} (got {reprlib.repr(one['input'])})" if one["loc"] else what)
     return f"{file or 'flags'}: " + "; ".join(lines)
