@@ -28,6 +28,7 @@ IMPORTS = """
     from zoo_core.records import Algorithm, Task
 """
 RULER = "    @hookimpl\n    def zoo_reward(ref):\n        return len if ref == '{ref}' else None\n"
+WRAPPER = "    @hookimpl({kind}=True)\n    def {hook}({given}):\n        return (yield)\n"
 
 
 @pytest.fixture
@@ -68,7 +69,12 @@ def test_a_good_plugin_is_loaded_with_what_it_provides(found):
         ("import no_such_module_at_all", "ModuleNotFoundError: No module named 'no_such_module_at_all'"),
         ("raise SystemExit(3)", "SystemExit: 3"),
         ("def broken(:", "SyntaxError"),
-        (IMPORTS + "    @hookimpl\n    def zoo_algorythms():\n        return []\n", "unknown hook 'zoo_algorythms'"),
+        (
+            IMPORTS + "    @hookimpl\n    def zoo_algorythms():\n        return []\n",
+            "unknown hook 'zoo_algorythms'. Did you mean 'zoo_algorithms'?",
+        ),
+        (IMPORTS + WRAPPER.format(kind="wrapper", hook="zoo_reward", given="ref"), "zoo_reward is marked as a wrapper"),
+        (IMPORTS + WRAPPER.format(kind="hookwrapper", hook="zoo_run_started", given="cell"), "marked as a wrapper"),
         (IMPORTS + "    @hookimpl\n    def zoo_reward(reference):\n        return None\n", "reference"),
         (IMPORTS + RULER.format(ref="x") + "    @hookimpl\n    def zoo_tasks(more):\n        return []\n", "more"),
         (IMPORTS + "    @hookimpl\n    def zoo_algorithms():\n        return 1 / 0\n", "ZeroDivisionError"),

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -69,13 +68,25 @@ class Plugins:
         try:
             module = entry.load()
             self.manager.register(module, name=entry.name)
-            self.manager.check_pending()
+            self._check_hooks(plugin)
             plugin.hooks = sorted(caller.name for caller in self.manager.get_hookcallers(module) or ())
             self._collect(plugin)
         except (Exception, SystemExit) as error:  # quarantine is what this loader is for
             status = error.status if isinstance(error, _Rejected) else "broken"
             reason = str(error) if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
             self._quarantine(plugin, status, " ".join(reason.split()))
+
+    def _check_hooks(self, plugin: Plugin) -> None:
+        """Raise `PluginError` for functions that are marked as hooks and would not be called as their author means."""
+        hooks = [name for name in vars(hookspecs) if name.startswith("zoo_")]
+        for caller in self.manager.get_hookcallers(self.manager.get_plugin(plugin.name)) or ():
+            mine = [one for one in caller.get_hookimpls() if one.plugin_name == plugin.name]
+            if caller.name not in hooks and not all(one.optionalhook for one in mine):
+                raise PluginError(f"unknown hook {caller.name!r}. {did_you_mean(caller.name, hooks)}")
+            if any(one.wrapper or one.hookwrapper for one in mine):
+                # Plugins are asked one by one, so that one that fails harms no other: there is no call to wrap.
+                raise PluginError(f"{caller.name} is marked as a wrapper, and hooks here have none; implement the hook")
+        self.manager.check_pending()
 
     def _quarantine(self, plugin: Plugin, status: str, reason: str) -> None:
         plugin.status, plugin.reason = status, reason
@@ -187,10 +198,21 @@ def load(block: Collection[str] = ()) -> Plugins:
     return Plugins(entry_points(group=GROUP), block)
 
 
-@cache
+_in_use: Plugins | None = None
+
+
 def plugins() -> Plugins:
-    """Return the installed plugins, loaded once per process."""
-    return load()
+    """Return the installed plugins, loaded once per process; all that asks for a plugin asks here."""
+    global _in_use
+    if _in_use is None:
+        _in_use = load()
+    return _in_use
+
+
+def load_without(block: Collection[str]) -> None:
+    """Have this process use the installed plugins but for the entry points named in `block`, whoever asks for them."""
+    global _in_use
+    _in_use = load(block)
 
 
 def _describe(entry: EntryPoint) -> Plugin:

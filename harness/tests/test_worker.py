@@ -122,3 +122,38 @@ def test_a_job_whose_needs_are_not_done_is_not_started(tmp_path):
     assert done.returncode == 2
     assert f"not started, because {first.file} is not done" in done.stderr
     assert not (second.directory / "log.txt").exists()
+
+
+ISOLATED = """
+import sys
+from zoo_harness.jobs import Job
+from zoo_harness.plan import algorithm_plugins
+from zoo_harness.worker import _prepare
+
+names = algorithm_plugins()  # the bench's process has all plugins, and a job is forked with none loaded
+records = plugins().algorithms.values()
+code = {{path.partition(":")[0] for record in records for path in (record.config, record.train)}}
+code |= {{plugins().owner("zoo_algorithms", record.name).module.partition(":")[0] for record in records}}
+packages = {{module.partition(".")[0] for module in code}}
+for module in [one for one in sys.modules if one.partition(".")[0] in packages]:
+    del sys.modules[module]
+_prepare(Job(kind="score", title="score", directory=".", identity="x", payload={{"algorithm_plugins": names}}))
+
+from zoo_core.data import load_rows
+from zoo_core.judge import load_judge
+from zoo_core.models import resolve
+from zoo_core.reward import load_reward
+from zoo_harness.lmeval import load_tasks
+
+resolve("tinytown:base"), load_judge("tinytown:judge"), load_reward("tinytown:gold")
+load_rows("tinytown:prompts", "test_prompts", 0), load_tasks(["tinytown_facts"])
+assert plugins().algorithms == {{}}
+# A package may bring a reward or a judge by an entry point of its own (rrhf, openai): its algorithm is not loaded.
+print(*sorted(code & set(sys.modules)), len(code) > 20)
+"""
+
+
+def test_a_process_that_scores_holds_no_algorithm_whoever_asks_for_plugins(tmp_path):
+    code = "from zoo_core.plugins import plugins\n" + ISOLATED.format()
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.returncode) == ("True", 0), done.stderr

@@ -17,6 +17,7 @@ from typing import NoReturn
 from filelock import Timeout
 
 from zoo_core.errors import ZooError
+from zoo_core.plugins import load_without
 from zoo_core.storage import write_json
 from zoo_harness.jobs import Job, of_file, read_json
 from zoo_harness.scheduler import BUSY
@@ -149,19 +150,10 @@ def _prepare(job: Job) -> None:
         torch.set_num_threads(1)
     repeat_bits()
     if job.kind == "score":
-        _block_algorithms(job)
+        # What is scored must not run beside the scorer.
+        load_without(job.payload["algorithm_plugins"])
     else:
         compute_in(job.payload["spec"]["precision"])
-
-
-def _block_algorithms(job: Job) -> None:
-    """Load the plugins without those that provide algorithms: what is scored must not run beside the scorer."""
-    from zoo_core import plugins
-
-    loaded = plugins.load(block=job.payload["algorithm_plugins"])
-    plugins.plugins = lambda: loaded  # type: ignore[assignment]
-    for module in ("zoo_core.data", "zoo_core.models", "zoo_core.reward"):
-        import_module(module).plugins = plugins.plugins  # type: ignore[attr-defined]
 
 
 def _disk_is_full(error: BaseException) -> bool:
