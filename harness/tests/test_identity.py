@@ -1,8 +1,15 @@
 """What is hashed into the identity of results: a changed file must not pass for the one they were made with."""
 
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 
-from zoo_harness.plan import files_named, package_hash
+import pytest
+from zoo_harness import code
+from zoo_harness.code import package_hash
+from zoo_harness.pipeline import Pipeline
+from zoo_harness.plan import Plan, files_named
+from zoo_harness.spec import read
 
 
 def test_a_file_that_a_setting_names_counts_by_its_content(tmp_path):
@@ -28,3 +35,104 @@ def test_the_yaml_files_of_a_package_count_as_its_code_does(tmp_path, monkeypatc
     assert len(set(hashes)) == 4
     assert hashes[4] == hashes[3]
     assert "zoo_with_yaml" not in sys.modules
+
+
+# A comment in a module, and the jobs that are done again for it
+
+
+ROWS = ["sft", "dpo", "grpo", "ppo"]
+ANYTHING = {"sha256": ["x"]}
+PROBED = {
+    "base": {"files": "x"},
+    "base_path": "base",
+    "judges": {},
+    "environment": {},
+    "data": dict.fromkeys(["demonstrations", "preferences", "prompts", "dev_prompts", "test_prompts"], ANYTHING),
+}
+CELLS = {*ROWS, "sft-chosen"}
+STAGES = {"stage sft", "stage reward-model", "stage calibration"}
+
+
+def jobs(world: Path) -> dict[str, str]:
+    """Return the identities of the jobs of a bench, and of the bench."""
+    code._code_of_job.cache_clear()
+    spec = read(world / "spec.yaml", None, {"algorithms": ROWS, "seeds": 1, "gold": None, "tasks": []})
+    plan = Plan(Pipeline.of(spec), PROBED, 1e9, Path("out"), Path("cache"))
+    return {"bench": plan.identity, **{job.title: job.identity for job in plan.jobs()}}
+
+
+@pytest.fixture
+def commented(monkeypatch):
+    """Return a function that adds a comment to a module, as far as hashing sees."""
+
+    def comment(module: str) -> None:
+        file, read_bytes = Path(find_spec(module).origin), Path.read_bytes
+        monkeypatch.setattr(Path, "read_bytes", lambda path: read_bytes(path) + b"\n# why" * (path == file))
+
+    yield comment
+    code._code_of_job.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("module", "again"),
+    [
+        ("zoo_grpo.train", {"grpo"}),
+        ("zoo_dpo.loss", {"dpo"}),
+        ("zoo_ppo.loss", {"ppo", "grpo"}),  # whose loop imports it
+        ("zoo_raft.train", set()),  # no row of this bench
+        ("zoo_harness.show", set()),
+        ("zoo_harness.live", set()),
+        ("zoo_harness.cli", set()),
+        ("zoo_leaderboard.render", set()),
+        ("zoo_core.testing", set()),
+        ("zoo_reward_model.loss", {"stage reward-model", "stage calibration", "ppo", "grpo"}),
+        ("zoo_sft.train", STAGES | CELLS),  # the stage that all else stands on
+        ("zoo_core.decoding", STAGES | CELLS),
+        ("zoo_core.meter", STAGES | CELLS),
+        ("zoo_core.builtin", STAGES | CELLS),
+        ("zoo_harness.train", STAGES | CELLS),
+        ("zoo_harness.worker", STAGES | CELLS),
+    ],
+)
+def test_what_is_done_again_is_what_imports_the_changed_module(world, commented, module, again):
+    before = jobs(world)
+    commented(module)
+    after = jobs(world)
+    changed = {title for title, identity in before.items() if after[title] != identity}
+    assert {title for title in changed if not title.startswith("score") and title != "bench"} == again
+    assert ("bench" in changed) == bool(again)
+    # The score of a cell is done again with the cell, and of others where it stands on a stage or on the code itself.
+    assert {title for title in changed if title.removeprefix("score ") in CELLS & again} >= {
+        f"score {row}" for row in CELLS & again
+    }
+    assert again or not changed
+
+
+def test_a_score_depends_on_the_code_that_scores_and_on_no_algorithm(world, commented):
+    before = jobs(world)
+    commented("zoo_harness.lmeval")
+    after = jobs(world)
+    assert {title for title in before if after[title] != before[title]} == {
+        "bench",
+        *(title for title in before if title.startswith("score")),
+    }
+
+
+def test_imports_are_followed_wherever_they_are_written_and_however(tmp_path, monkeypatch):
+    package = tmp_path / "zoo_core_made"
+    package.mkdir()
+    sources = {
+        "__init__": "",
+        "a": "from . import b\ndef f():\n    from zoo_core_made.c import x\n",
+        "b": "import zoo_core_made.d",
+        "c": "from .e import y",
+        "d": "",
+        "e": "",
+        "unused": "",
+    }
+    for name, source in sources.items():
+        (package / f"{name}.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(code, "OWN", ("zoo_core_made",))
+    reached = {name for name in code._reached(["zoo_core_made.a"]) if name.startswith("zoo_core_made")}
+    assert reached == {"zoo_core_made", *(f"zoo_core_made.{name}" for name in "abcde")}

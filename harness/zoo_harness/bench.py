@@ -17,11 +17,12 @@ from zoo_leaderboard.write import write
 from zoo_core.errors import SpecError, StorageError, ZooError
 from zoo_core.storage import write_json
 from zoo_harness import local, scheduler, slurm
+from zoo_harness.code import code_of_job
 from zoo_harness.figures import budget_of, figures
 from zoo_harness.jobs import Job, Outcome, identify, read_json
 from zoo_harness.launched import Launched
 from zoo_harness.pipeline import Pipeline
-from zoo_harness.plan import Plan, algorithm_plugins, code_hash
+from zoo_harness.plan import Plan, algorithm_plugins
 from zoo_harness.record import SCHEMA_VERSION, record_file, record_of
 from zoo_harness.runner import Runner
 from zoo_harness.spec import LabelPairs, Spec
@@ -195,12 +196,14 @@ def bench_json(plan: Plan) -> dict[str, Any]:
 def _probe(pipeline: Pipeline, folder: Path, announce: Callable[[str], None], runner: Runner) -> dict[str, Any]:
     """Run the probe where cells will run, in a process of its own: this one stays small and no wrong input hurts it."""
     spec = pipeline.spec.model_dump(mode="json")
+    measured = [*pipeline.stages, *(row.algorithm for row in pipeline.rows)]
+    code = [code_of_job("probe", algorithm, pipeline.spec.rollout_engine) for algorithm in measured]
     directory = folder / ("probe" if runner.is_local else f"probe-{runner.executor}")
     job = Job(
         kind="probe",
         title="probe",
         directory=directory.resolve(),
-        identity=identify("probe", spec, pipeline.measurements(), code_hash(), _stamps(pipeline.spec)),
+        identity=identify("probe", spec, pipeline.measurements(), code, _stamps(pipeline.spec)),
         payload={
             "spec": spec,
             "kinds": pipeline.kinds,

@@ -3,15 +3,15 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
-from importlib.util import find_spec
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from zoo_core.errors import SpecError
 from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm
+from zoo_harness.code import code_of_job
 from zoo_harness.jobs import Job, identify
+from zoo_harness.jobs import Kind as JobKind
 from zoo_harness.pipeline import FROM_PAIRS, Pipeline, Row
 from zoo_harness.spec import BEST_OF, FOR_ALGORITHMS, FOR_THE_JUDGE, JUDGE_PAIRS, LabelPairs, Spec
 
@@ -43,7 +43,13 @@ class Plan:
     def identity(self) -> str:
         """Hash of everything that the results depend on."""
         entries = [row.entry.model_dump() for row in self.pipeline.rows]
-        return identify(self._world, self.budget, entries, code_hash())
+        algorithms = [*self.pipeline.stages, *(row.algorithm for row in self.pipeline.rows)]
+        code = [self._code("train", algorithm) for algorithm in algorithms]
+        code += [self._code(kind) for kind in ("label_pairs", "calibrate", "score")]
+        return identify(self._world, self.budget, entries, code)
+
+    def _code(self, kind: JobKind, algorithm: Algorithm | None = None) -> str:
+        return code_of_job(kind, algorithm, self.spec.rollout_engine)
 
     @cached_property
     def _world(self) -> dict[str, Any]:
@@ -116,7 +122,9 @@ class Plan:
         if half:
             payload["session_seed"], title = seed + JUDGE_SEED, "judge"
         pairs = self.probe["data"][JUDGE_PAIRS]["sha256"][seed] if half else None
-        return self._shared(algorithm.name, "train", title, seed, needs, payload, [self._for(algorithm, seed), pairs])
+        return self._shared(
+            algorithm.name, "train", title, seed, needs, payload, [self._for("train", algorithm, seed), pairs]
+        )
 
     def _label(self, seed: int, stages: Stages) -> Job:
         needs = [stages["start"]] if "start" in stages else []
@@ -126,7 +134,7 @@ class Plan:
         payload["label_pairs"]["pairs"] = min(
             payload["label_pairs"]["pairs"], most or 10**9
         )  # what nobody reads, no one pays
-        depends = [self._for(None, seed), self._judge_hash(payload["label_pairs"]["annotator"])]
+        depends = [self._for("label_pairs", None, seed), self._judge_hash(payload["label_pairs"]["annotator"])]
         return self._shared("pairs", "label_pairs", "stage pairs", seed, needs, payload, depends)
 
     def _calibrate(self, seed: int, reward: str, stages: Stages) -> Job:
@@ -134,7 +142,7 @@ class Plan:
         needs = [job for job in (stages.get("start"), trained) if job]
         payload = self._materials(stages) | self._reward(reward, stages)
         payload["start"] = str(stages["start"].directory / "final") if "start" in stages else None
-        depends = [self._for(None, seed), reward, self._judge_hash(reward)]
+        depends = [self._for("calibrate", None, seed), reward, self._judge_hash(reward)]
         return self._shared("calibration", "calibrate", "stage calibration", seed, needs, payload, depends)
 
     def _shared(
@@ -164,7 +172,7 @@ class Plan:
             payload["calibration"] = str(stages[f"calibration {row.reward}"].directory)
         needs = tuple(job.identity for job in closure)
         files = files_named(row.entry.settings)
-        depends = [self._for(row.algorithm, seed), row.reward, self._judge_hash(row.reward), files]
+        depends = [self._for("train", row.algorithm, seed), row.reward, self._judge_hash(row.reward), files]
         return Job(
             kind="train",
             title=row.name,
@@ -214,7 +222,9 @@ class Plan:
         proxy = self.spec.reward
         needed = [trained, *stages.values(), start_score]
         needs = tuple(dict.fromkeys(job.identity for job in needed if job))
-        identity = identify("score", self._for(None, seed), self._world["spec"], self.probe["judges"], row, needs)
+        identity = identify(
+            "score", self._for("score", None, seed), self._world["spec"], self.probe["judges"], row, needs
+        )
         data = {kind: found["sha256"][seed] for kind, found in self.probe["data"].items()}
         start, judge = stages.get("start"), stages.get("judge")
         payload = {
@@ -242,7 +252,7 @@ class Plan:
             payload=payload,
         )
 
-    def _for(self, algorithm: Algorithm | None, seed: int) -> list[Any]:
+    def _for(self, kind: JobKind, algorithm: Algorithm | None, seed: int) -> list[Any]:
         """What a job's result depends on beside its own settings."""
         signals = algorithm.learns_from if algorithm else ("prompts",)
         data = {kind: self.probe["data"][kind]["sha256"][seed] for kind in signals if kind in self.probe["data"]}
@@ -250,7 +260,8 @@ class Plan:
         judge = self._judge_hash(self.spec.judge) if "judge" in signals else None
         spec = {name: getattr(self.spec, name) for name in names}
         name = algorithm.name if algorithm else None
-        return [self.probe["base"]["files"], self.probe["environment"], code_hash(), name, data, spec, judge, seed]
+        code = self._code(kind, algorithm)
+        return [self.probe["base"]["files"], self.probe["environment"], code, name, data, spec, judge, seed]
 
     def _judge_hash(self, ref: str | None) -> str | None:
         found: str | None = self.probe["judges"].get(ref)
@@ -270,24 +281,3 @@ def files_named(settings: Mapping[str, Any]) -> dict[str, str]:
     """Hash of each file that a setting names: a user may change it between two benches, as a constitution."""
     named = {name: Path(value) for name, value in settings.items() if isinstance(value, str)}
     return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in named.items() if file.is_file()}
-
-
-@cache
-def code_hash() -> str:
-    """Hash of the files of core, harness and every loaded plugin: a change of any may change a result."""
-    roots = {plugin.module.partition(":")[0].partition(".")[0] for plugin in plugins().plugins if plugin.status == "ok"}
-    return identify([package_hash(root) for root in ("zoo_core", "zoo_harness", *sorted(roots))])
-
-
-def package_hash(package: str) -> str:
-    """Hash of the Python and YAML files of a package, or of a module that stands alone."""
-    found = find_spec(package)
-    if found is None or not found.origin:
-        raise SpecError(f"the package {package!r} of a plugin cannot be found; install the plugin again.")
-    origin = Path(found.origin)
-    within = sorted(origin.parent.rglob("*")) if origin.name == "__init__.py" else [origin]
-    files = [file for file in within if file.suffix in (".py", ".yaml")]
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.name.encode() + file.read_bytes())
-    return digest.hexdigest()[:16]

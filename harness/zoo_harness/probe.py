@@ -30,10 +30,10 @@ from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm
 from zoo_core.reward import Calibration, Reward, Sample, Scorer, checked, load_reward
 from zoo_core.run import Run, Session
+from zoo_harness.code import package_hash
 from zoo_harness.jobs import Job
 from zoo_harness.label_pairs import labelled
 from zoo_harness.pipeline import FROM_PAIRS
-from zoo_harness.plan import package_hash
 from zoo_harness.settings import configure
 from zoo_harness.sizes import Sizes, read_config, sizes_of
 from zoo_harness.spec import FOR_ALGORITHMS, FOR_THE_JUDGE, JUDGE_PAIRS, UNSEEN_PAIRS, LabelPairs, Spec
@@ -187,7 +187,7 @@ def _check_judges(materials: Materials, rewards: list[str], kinds: list[Kind]) -
         except ZooError as error:
             raise type(error)(f"judge: {error}") from None
         path = Path(asked.model.name_or_path) if isinstance(asked, CausalJudge) else None
-        found[spec.judge] = files_sha256(path) if path else spec.judge
+        found[spec.judge] = files_sha256(path) if path else f"{spec.judge} {_code_of(asked)}"
     return found
 
 
@@ -226,8 +226,8 @@ def _check_tasks(materials: Materials, policy: PreTrainedModel) -> dict[str, str
     return {f"task {name}": task_hash(task) for name, task in tasks.items()}
 
 
-def _code_of(reward: Reward) -> str:
-    """Hash of the code that a function or a plugin's reward stands in, and of what it has loaded."""
+def _code_of(reward: object) -> str:
+    """Hash of the code that a function, or a plugin's reward or judge, is written in, and of what it has loaded."""
     module = getattr(reward, "__module__", None) or type(reward).__module__
     return package_hash(module.partition(".")[0]) + getattr(reward, "identity", "")
 

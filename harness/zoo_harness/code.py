@@ -1,0 +1,109 @@
+"""Which code a result depends on: the modules that its job imports, followed through our own packages and plugins'.
+
+A result is found again by a hash of what it depends on. A comment in one algorithm must not have another trained
+again, nor a change of a table; a change of what an algorithm computes with must. Imports say which is which: those
+written anywhere in a module, inside functions as well, are followed. What is named as text (`module:attribute`) is not
+seen; the whole package of a plugin that takes part counts for that reason.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from zoo_core.errors import SpecError
+from zoo_core.plugins import plugins
+from zoo_core.records import Algorithm
+
+OWN = ("zoo_core", "zoo_harness")
+EVERY_JOB = "zoo_harness.worker"
+"""What runs around the work of every job."""
+
+
+def code_of_job(kind: str, algorithm: Algorithm | None = None, engine: str = "cached") -> str:
+    """Hash the code that a job of this kind runs: its module, its algorithm's package, and all that these import."""
+    return _code_of_job(kind, algorithm.name if algorithm else None, engine)
+
+
+@cache
+def _code_of_job(kind: str, algorithm: str | None, engine: str) -> str:
+    roots = [EVERY_JOB, f"zoo_harness.{kind}"]
+    if algorithm is not None:
+        roots += package_modules(_root(plugins().owner("zoo_algorithms", algorithm).module))
+    if engine != "cached":  # of a plugin, and it cannot be told which before it is asked
+        for plugin in plugins().plugins:
+            if plugin.status == "ok" and "zoo_rollout_engine" in plugin.hooks:
+                roots += package_modules(_root(plugin.module))
+    digest = hashlib.sha256()
+    for name, file in sorted(_reached(roots).items()):
+        digest.update(name.encode() + file.read_bytes())
+    return digest.hexdigest()[:24]
+
+
+def package_hash(package: str) -> str:
+    """Hash of the Python and YAML files of a package, or of a module that stands alone."""
+    digest = hashlib.sha256()
+    for name, file in _files(package):
+        digest.update(name.encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def package_modules(package: str) -> list[str]:
+    """Return the names of all modules of a package, its YAML files among them."""
+    return [name for name, _ in _files(package)]
+
+
+def _files(package: str) -> list[tuple[str, Path]]:
+    """Return name and path of each Python and YAML file of a package: `zoo_x.loss`, `zoo_x/words.yaml`."""
+    found = find_spec(package)
+    if found is None or not found.origin:
+        raise SpecError(f"the package {package!r} of a plugin cannot be found; install the plugin again.")
+    origin = Path(found.origin)
+    if origin.name != "__init__.py":
+        return [(package, origin)]
+    files = [file for file in sorted(origin.parent.rglob("*")) if file.suffix in (".py", ".yaml")]
+    return [(_name(package, file.relative_to(origin.parent)), file) for file in files]
+
+
+def _name(package: str, inside: Path) -> str:
+    if inside.suffix != ".py":
+        return f"{package}/{inside.as_posix()}"
+    parts = inside.with_suffix("").parts
+    return ".".join([package, *(parts[:-1] if parts[-1] == "__init__" else parts)])
+
+
+def _reached(roots: Iterable[str]) -> dict[str, Path]:
+    """Return these modules and all that they import, near and far, of our packages and those of plugins."""
+    known = {_root(plugin.module) for plugin in plugins().plugins if plugin.status == "ok"} | set(OWN)
+    files = {name: file for package in sorted(known) for name, file in _files(package)}
+    reached: dict[str, Path] = {}
+    waiting = list(roots)
+    while waiting:
+        name = waiting.pop()
+        if name in files and name not in reached:
+            reached[name] = files[name]
+            if files[name].suffix == ".py":
+                is_package = files[name].name == "__init__.py"
+                package = name if is_package else name.rpartition(".")[0]
+                waiting += [package, *_imported(files[name].read_bytes(), package)]
+    return reached
+
+
+@cache
+def _imported(source: bytes, package: str) -> tuple[str, ...]:
+    """Return the names that a module in a package imports, whether they are modules or what is in them."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            origin = ".".join([*above, *filter(None, [node.module])])
+            names += [origin, *(f"{origin}.{alias.name}" for alias in node.names)]
+    return tuple(names)
+
+
+def _root(module: str) -> str:
+    return module.partition(":")[0].partition(".")[0]
