@@ -44,6 +44,7 @@ STABLE = "on a CPU every sort is stable"
 EQUALLY_LONG = "they have the same length by construction"
 EQUIVALENT = {
     "zoo_core/functional.py": {
+        "return masked_mean((ratio - 1).abs() > clip_range, mask)": "float is for the declared type alone",
         "order = torch.randperm(size, generator=generator)": "without device= it raises, but on a GPU only",
     },
     "plugins/coreset/zoo_coreset/selection.py": {
@@ -70,7 +71,6 @@ EQUIVALENT = {
         "ratio = (logprobs - old_logprobs).masked_fill(~mask, -1.0).exp()": ANY_FILL,
         "values, old_values, returns = (x.masked_fill(~mask, 1.0) for x in (values, old_values, returns))": (ANY_FILL),
         "values, old_values, returns = (x.masked_fill(~mask, -1.0) for x in (values, old_values, returns))": (ANY_FILL),
-        "return masked_mean((ratio - 1).abs() > clip_range, mask)": "float is for the declared type alone",
     },
     "plugins/rlaif/zoo_rlaif/loss.py": {
         "levels = torch.linspace(-1.0, 1.0, answers.shape[1])": "without device= it raises, but on a GPU only",

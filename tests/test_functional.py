@@ -7,6 +7,8 @@ import torch
 from torch.testing import assert_close
 
 from zoo_core.functional import (
+    approximate_kl,
+    clip_fraction,
     masked_mean,
     masked_sum,
     masked_whiten,
@@ -15,13 +17,9 @@ from zoo_core.functional import (
     replaced_scores,
     token_logprobs,
 )
+from zoo_core.tensors import GARBAGE, noise, prefix, row
 
-GARBAGE = [1e6, math.inf, -math.inf, math.nan]
 MASK = torch.tensor([[True, True, True, True], [True, True, False, False], [True, False, False, False]])
-
-
-def noise(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def tokens_like(logits):
@@ -185,3 +183,39 @@ def test_minibatches_leave_the_global_generator_alone():
     state = torch.get_rng_state()
     list(minibatches(10, 4, torch.Generator().manual_seed(0)))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+# How far a policy moved
+
+
+def test_clip_fraction_counts_tokens_outside_the_range_on_either_side():
+    old = row(-1.0, -2.0, -0.5, -0.3, -1.0)
+    logprobs = old + row(1.3, 1.1, 0.7, 0.5, 9.0).log()
+    assert_close(clip_fraction(logprobs, old, prefix(4, of=5), clip_range=0.2), torch.tensor(3 / 4))
+
+
+def test_approximate_kl_is_half_the_mean_squared_log_ratio():
+    old = row(-1.0, -2.0, -0.5)
+    actual = approximate_kl(old + row(0.2, -0.4, 9.0), old, prefix(2, of=3))
+    assert_close(actual, torch.tensor(0.5 * (0.04 + 0.16) / 2))
+
+
+def test_approximate_kl_of_the_worked_example_shows_its_bias():
+    # The tokens of the exact KL .223805 above; ½ E (log p/q)² = .265479.
+    log_ratio = torch.tensor([0.5 / 0.2] * 5 + [0.3 / 0.5] * 3 + [0.2 / 0.3] * 2).log().unsqueeze(0)
+    actual = approximate_kl(torch.zeros(1, 10), log_ratio, prefix(10, of=10))
+    assert_close(actual, torch.tensor(0.26547879))
+
+
+METRICS = {
+    "clip fraction": lambda x, y, mask: clip_fraction(x, y, mask, clip_range=0.2),
+    "approximate KL": lambda x, y, mask: approximate_kl(x, y, mask),
+}
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+@pytest.mark.parametrize("metric", METRICS)
+def test_what_lies_off_the_mask_changes_no_metric(metric, garbage):
+    x, y = noise(3, 4), noise(3, 4, seed=1)
+    dirty = METRICS[metric](x.masked_fill(~MASK, garbage), y, MASK)
+    assert_close(dirty, METRICS[metric](x, y, MASK))

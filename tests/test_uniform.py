@@ -210,6 +210,23 @@ def test_an_algorithm_depends_on_the_one_it_starts_from(folder):
         assert algorithm.starts_from in declared | {"base"}
 
 
+@each_algorithm
+def test_an_algorithm_declares_no_plugin_that_it_neither_imports_nor_stands_on(folder):
+    """Else whoever installs one algorithm gets another, and a row of it on every default bench."""
+    imported = {name for _, tree in sources_of(folder) for name in imports_of(tree)}
+    records = import_module(f"{package_of(folder).name}.plugin").zoo_algorithms()
+    stands_on = {record.starts_from for record in records}
+    if any("reward" in record.learns_from for record in records):
+        stands_on |= {"reward-model"}  # `reward: preferences`, the default
+    for other in declared_distributions(folder):
+        assert package_of(other).name in imported or name_of(other) in stands_on | {"core"}, name_of(other)
+
+
+@each_distribution
+def test_a_package_says_that_it_is_typed(folder):
+    assert (package_of(folder) / "py.typed").exists()
+
+
 @pytest.mark.parametrize("folder", [ROOT, ROOT / "harness", ROOT / "leaderboard"], ids=name_of)
 def test_only_plugins_know_the_name_of_an_algorithm(folder):
     algorithms = {path.name for path in ALGORITHMS}

@@ -40,6 +40,32 @@ def masked_whiten(values: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Fl
     return ((values - mean) / (variance + 1e-8).sqrt()).masked_fill(~mask, 0.0)
 
 
+def clip_fraction(
+    logprobs: Float[Tensor, "B T"],
+    old_logprobs: Float[Tensor, "B T"],
+    mask: Bool[Tensor, "B T"],
+    clip_range: float,
+) -> Float[Tensor, ""]:
+    """Return the fraction of true tokens with |ρₜ − 1| > ε, a metric: 0 to 1, and 0 in the first minibatch.
+
+    Not in the paper. It counts tokens outside the range whatever the sign of their advantage.
+    """
+    ratio = (logprobs - old_logprobs).exp()
+    return masked_mean(((ratio - 1).abs() > clip_range).float(), mask)
+
+
+def approximate_kl(
+    logprobs: Float[Tensor, "B T"], old_logprobs: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]
+) -> Float[Tensor, ""]:
+    """Return how far the policy moved since sampling, a metric in nats per token, averaged over true tokens.
+
+    ½ mean (log π(yₜ) − log π_old(yₜ))² ≈ KL(π_old‖π)
+
+    Not in the paper; the estimate that N+ logs. Never negative, and biased unless the policies are close.
+    """
+    return 0.5 * masked_mean((logprobs - old_logprobs) ** 2, mask)
+
+
 def penalised_scores(
     scores: Float[Tensor, " B"], ended: Bool[Tensor, " B"], missing_eos_penalty: float
 ) -> Float[Tensor, " B"]:

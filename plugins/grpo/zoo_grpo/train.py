@@ -12,10 +12,9 @@ from collections.abc import Iterator
 import torch
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
-from zoo_ppo.loss import approximate_kl, clip_fraction
 
 from zoo_core.endings import ending_rule
-from zoo_core.functional import masked_sum, minibatches
+from zoo_core.functional import approximate_kl, clip_fraction, masked_sum, minibatches
 from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run
 from zoo_core.schedule import set_learning_rate

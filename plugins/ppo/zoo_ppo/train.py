@@ -17,14 +17,19 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 
 from zoo_core.endings import ending_rule
-from zoo_core.functional import masked_mean, masked_sum, masked_whiten, minibatches
+from zoo_core.functional import (
+    approximate_kl,
+    clip_fraction,
+    masked_mean,
+    masked_sum,
+    masked_whiten,
+    minibatches,
+)
 from zoo_core.run import Run
 from zoo_core.schedule import set_learning_rate
 from zoo_ppo.config import PPOConfig
 from zoo_ppo.loss import (
     adaptive_kl_coefficient,
-    approximate_kl,
-    clip_fraction,
     clipped_policy_loss,
     clipped_value_loss,
     gae,
