@@ -187,6 +187,7 @@ def test_a_wrong_row_is_named_by_file_and_line(tmp_path, kind, row, message):
     [
         (b'{"prompt": "a"', "this line is not JSON.*The file's last line is cut off"),
         (b'{"prompt": "a",}\n', r"this line is not JSON \("),
+        (b'{"prompt": "a", "prompt": "b"}\n', r"this line is not JSON \(the key 'prompt' is there twice\)"),
         (b'["a"]\n', "a row must be a JSON object, this is a list"),
         (b'{"prompt": "\xff"}\n', "this line is not JSON"),
     ],

@@ -50,3 +50,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"Did you mean {close[0]!r}? " if close else ""
     return f"{hint}Known: {', '.join(names) or 'none'}."
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of another library's error, or the name of its kind where it says nothing."""
+    lines = str(error).strip().split("\n")
+    return lines[0].strip() or type(error).__name__

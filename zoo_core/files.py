@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from zoo_core.errors import DataError
+from zoo_core.errors import DataError, first_line
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _BLANK = re.compile(r"[ \t\r\n]*")
@@ -67,11 +67,20 @@ def _lines(path: Path) -> Iterator[tuple[int, object]]:
             if not line.strip():
                 continue
             try:
-                yield number, json.loads(line)
+                yield number, json.loads(line, object_pairs_hook=_once)
             except (ValueError, RecursionError) as error:
                 cut = "" if line.endswith(b"\n") else " The file's last line is cut off: was it copied whole?"
                 whole = " The file is one JSON value; give one object a line, or one list of them." * _is_json(path)
                 raise DataError(f"{path}:{number}: this line is not JSON ({error}).{whole or cut}") from None
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Make an object; a key that is there twice would be the last of the two in silence."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return made
 
 
 def _is_json(path: Path) -> bool:
@@ -88,7 +97,7 @@ def _elements(path: Path) -> Iterator[tuple[int, object]]:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: the file is not UTF-8 ({error}).") from None
-    decoder, place, line, counted = json.JSONDecoder(), text.index("[") + 1, 1, 0
+    decoder, place, line, counted = json.JSONDecoder(object_pairs_hook=_once), text.index("[") + 1, 1, 0
     while True:
         place = _BLANK.match(text, place).end()  # type: ignore[union-attr]  # it matches nothing at all, too
         line, counted = line + text.count("\n", counted, place), place
@@ -138,7 +147,7 @@ def _read_hub(ref: str) -> list[Mapping[str, object]]:
         return _located(ref, load_dataset(ref, split="train").to_list())
     except (OSError, ValueError) as error:
         offline = os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0")
-        why = "HF_HUB_OFFLINE is set and it is not in the local cache" if offline else str(error).splitlines()[0]
+        why = "HF_HUB_OFFLINE is set and it is not in the local cache" if offline else first_line(error)
         raise DataError(
             f"{ref}: no such file or directory here, and as a hub data set it could not be loaded: {why}. "
             "Download it once while online, or give a local file."

@@ -25,7 +25,7 @@ from transformers.utils import logging
 
 from zoo_core.adapters import adapted_layers, is_apart, load_apart, merged_weights, save_apart
 from zoo_core.attention import attention_for
-from zoo_core.errors import ModelError
+from zoo_core.errors import ModelError, first_line
 from zoo_core.files import HUB_ID
 from zoo_core.parallel import is_first, is_sharded, placed, wait, whole_state, whole_state_for_first
 from zoo_core.plugins import plugins
@@ -66,7 +66,7 @@ def find_model(ref: str) -> Path | None:
         return Path(snapshot_download(ref, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]))
     except (OSError, ValueError) as error:
         offline = os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0")
-        why = "HF_HUB_OFFLINE is set and it is not in the local cache" if offline else str(error).splitlines()[0]
+        why = "HF_HUB_OFFLINE is set and it is not in the local cache" if offline else first_line(error)
         raise ModelError(
             f"{ref}: no such directory here, and as a hub model it could not be loaded: {why}. "
             "Download it once while online, or give a local directory."

@@ -1,29 +1,12 @@
 """Reading YAML that a person wrote: a key that is there twice is an error, not the last of the two."""
 
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
 import yaml
-from yaml.nodes import MappingNode
+from yaml.nodes import MappingNode, Node, SequenceNode
 
 from zoo_core.errors import SpecError
-
-
-class _Loader(yaml.SafeLoader):
-    """The safe loader, which knows nothing but plain values, and refuses a mapping with two values for one key."""
-
-    def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        lines: dict[str, int] = {}
-        for key, _ in node.value:
-            line = key.start_mark.line + 1
-            if key.tag != "tag:yaml.org,2002:merge" and lines.setdefault(str(key.value), line) != line:
-                raise _Twice(str(key.value), lines[str(key.value)], line)
-        return super().construct_mapping(node, deep)
-
-
-class _Twice(Exception):
-    pass
 
 
 def read_yaml(file: Path) -> Any:
@@ -40,9 +23,33 @@ def read_yaml(file: Path) -> Any:
 def parse_yaml(text: str, where: str) -> Any:
     """Return the value that a text in YAML is; `SpecError` says `where` it is wrong."""
     try:
-        return yaml.load(text, _Loader)  # it is a SafeLoader
-    except _Twice as error:
-        key, first, second = error.args
-        raise SpecError(f"{where}: the key {key!r} is there twice, in lines {first} and {second}; keep one.") from None
+        refuse_keys_twice(text, where)
+        return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SpecError(f"{where}: this is not YAML: {error}") from None
+
+
+def refuse_keys_twice(text: str, where: str) -> None:
+    """Raise `SpecError` if a mapping has two values for one key, whatever tags the text has."""
+    waiting = [yaml.compose(text, yaml.SafeLoader)]
+    seen: set[int] = set()  # an alias may make a node its own part
+    while waiting:
+        node = waiting.pop()
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        waiting += _parts(node, where)
+
+
+def _parts(node: Node, where: str) -> list[Node]:
+    if isinstance(node, SequenceNode):
+        return list(node.value)
+    if not isinstance(node, MappingNode):
+        return []
+    lines: dict[str, int] = {}
+    for key, _ in node.value:
+        line, name = key.start_mark.line + 1, str(key.value)
+        if name in lines and name != "<<":
+            raise SpecError(f"{where}: the key {name!r} is there twice, in lines {lines[name]} and {line}; keep one.")
+        lines[name] = line
+    return [part for pair in node.value for part in pair]

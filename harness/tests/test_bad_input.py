@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 from zoo_harness import bench, probe
-from zoo_harness.figures import budget_of, figures, notes_on_data
+from zoo_harness.figures import budget_of, figures, notes_on_data, notes_on_models
 from zoo_harness.jobs import Job
 from zoo_harness.live import LiveTable
 from zoo_harness.lmeval import load_tasks
@@ -228,8 +228,8 @@ def test_a_row_that_the_second_seed_alone_draws_is_met_and_named(world, tmp_path
         check(world, base=str(base), demonstrations=str(file))
 
 
-def scorer(folder: Path, template: str) -> Path:
-    model = scorer_from(tiny_policy(), 0)
+def scorer(folder: Path, template: str, **settings: Any) -> Path:
+    model = scorer_from(tiny_policy(**settings), 0)
     model.save_pretrained(folder / "scorer")
     words = tiny_tokenizer()
     words.chat_template = template + words.chat_template
@@ -308,6 +308,34 @@ def test_a_reward_meets_every_form_of_conversation_before_training(own, world):
 
 
 @pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("f.best = 'high'", r"has best = 'high'; it must be the highest score"),
+        ("f.best = float('nan')", r"has best = nan"),
+        ("f.parts = lambda samples: 1 / 0", r"parts of the reward own:f raised ZeroDivisionError.*own.py:3"),
+        ("f.parts = lambda samples: {'a': [1.0]}", r"parts of the reward own:f gave .*one number per sample for each"),
+    ],
+)
+def test_what_a_gold_says_of_itself_is_checked(own, line, message):
+    code = f"def f(samples):\n    return [1.0 for _ in samples]\n{line}\n"
+    with pytest.raises(SpecError, match=rf"gold: .*{message}"):
+        check(own(code), gold="own:f")
+
+
+def test_prompts_of_which_a_scorer_reads_the_end_only_are_counted(world, tmp_path):
+    path = scorer(tmp_path, "", max_position_embeddings=10)
+    found = check(world, gold=str(path))
+    (note,) = notes_on_models({**found, "base": {"ends": ["<eos>"]}})
+    assert note.startswith(f"{path}: of 150 of 150 prompts it reads the end only")
+    assert "context of 10 tokens" in note
+
+
+def test_several_ends_of_a_response_are_told():
+    (note,) = notes_on_models({"base": {"ends": ["<a>", "<b>"]}, "cut_by_scorers": {}})
+    assert note == "a response ends with any of <a>, <b>."
+
+
+@pytest.mark.parametrize(
     ("code", "message"),
     [("def f(:", "SyntaxError"), ("1 / 0", "ZeroDivisionError"), ("raise SystemExit(3)", "SystemExit: 3")],
 )
@@ -369,6 +397,7 @@ def test_a_task_is_run_by_the_name_in_its_file_whatever_the_file_is_called(world
         ("doc_to_target: label", "doc_to_target: '{{label / 0}}'", "spell.yaml' cannot be loaded here: ZeroDivision"),
         ('"{{question}}"', '"{{question | nonsense}}"', "spell.yaml' cannot be loaded here: TemplateAssertion"),
         ("metric: acc", "metric: nonsense", "cannot be"),
+        ("task: spell", "task: spell\nnum_fewshot: 1", "the key 'num_fewshot' is there twice, in lines 3 and"),
         ("task: spell", "tusk: spell", "holds 0 tasks; it needs one line `task: name`"),
     ],
 )

@@ -36,3 +36,8 @@ def test_a_setting_that_is_no_yaml_is_named(world, zoo, tmp_path):
     assert done.returncode == 2
     assert "--set sft.batch_size=[: this is not YAML" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_setting_that_is_given_twice_is_named(world, zoo, tmp_path):
+    done = zoo("plan", world / "spec.yaml", "--set", "seeds=1", "--set", "seeds=2", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "error: --set seeds: is given twice; keep one.\n")

@@ -374,8 +374,12 @@ def _spec(context: typer.Context, **fixed: object) -> "Spec":
 def _pairs(settings: Sequence[str]) -> dict[str, Any]:
     from zoo_core.yaml_files import parse_yaml
 
-    pairs = (_pair("--set", setting) for setting in settings)
-    return {key: parse_yaml(value, f"--set {key}={value}") for key, value in pairs}
+    found: dict[str, Any] = {}
+    for key, value in (_pair("--set", setting) for setting in settings):
+        if key in found:
+            raise SpecError(f"--set {key}: is given twice; keep one.")
+        found[key] = parse_yaml(value, f"--set {key}={value}")
+    return found
 
 
 def _pair(flag: str, text: str) -> tuple[str, str]:

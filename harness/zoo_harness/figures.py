@@ -50,7 +50,7 @@ def figures(plan: Plan) -> dict[str, Any]:
         "stages": of_stages,
         "rows": rows,
         "training_seconds_one_core": seconds,
-        "warnings": [*warnings, *notes_on_data(plan.probe["data"], plan.spec)],
+        "warnings": [*warnings, *notes_on_data(plan.probe["data"], plan.spec), *notes_on_models(plan.probe)],
     }
 
 
@@ -71,6 +71,20 @@ def notes_on_data(data: Mapping[str, Any], spec: Spec) -> list[str]:
             )
         if max(found["dropped"]):
             notes.append(f"{kind}: {max(found['dropped'])} rows are dropped, their prompts are too long.")
+    return notes
+
+
+def notes_on_models(probe: Mapping[str, Any]) -> list[str]:
+    """What ends a response, where that is more than one token, and what scorers cannot read whole."""
+    ends, notes = probe["base"]["ends"], list[str]()
+    if len(ends) > 1:
+        notes.append(f"a response ends with any of {', '.join(ends)}.")
+    for ref, found in sorted(probe["cut_by_scorers"].items()):
+        if found["cut"]:
+            notes.append(
+                f"{ref}: of {found['cut']} of {found['prompts']} prompts it reads the end only, for they do not fit "
+                f"its context of {found['context']} tokens before a longest answer."
+            )
     return notes
 
 

@@ -27,6 +27,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from zoo_core.errors import SpecError
 from zoo_core.plugins import plugins
 from zoo_core.records import load_path
+from zoo_core.yaml_files import refuse_keys_twice
 from zoo_harness.jobs import identify
 
 BATCH = 32
@@ -135,6 +136,7 @@ def _load_task(name: str) -> ConfigurableTask:
         if _is_file(name):
             if not Path(name).is_file():
                 raise SpecError(f"tasks: there is no task file {name} (looked in {Path.cwd()}).")
+            refuse_keys_twice(Path(name).read_text(encoding="utf-8"), f"tasks: {name}")
             folder = Path(name).resolve().parent
             with contextlib.chdir(folder):  # data files that a task names are relative to its own file
                 manager = TaskManager(include_path=str(folder), include_defaults=False)

@@ -4,10 +4,12 @@ What is wrong with the user's input is found here, before any training; and the 
 guessed: an update's FLOPs, seconds and memory are those of a real update on the real model and data.
 """
 
+import math
 import os
+import reprlib
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -21,14 +23,14 @@ from transformers import PreTrainedModel
 from zoo_core.calibration import BATCH, SAMPLES
 from zoo_core.data import DataRow, Prompt, Text, answers_of, fingerprint, preference
 from zoo_core.encoding import Encoder
-from zoo_core.errors import ModelError, ZooError
+from zoo_core.errors import ModelError, SpecError, ZooError
 from zoo_core.hookspecs import Kind
 from zoo_core.judge import CausalJudge, load_judge
 from zoo_core.ledger import Ledger
 from zoo_core.models import files_sha256, how_to_add, load_policy, resolve, scorer_from, weights_sha256
 from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm
-from zoo_core.reward import Calibration, Reward, Sample, Scorer, checked, load_reward
+from zoo_core.reward import Calibration, Reward, Sample, Scorer, asked, checked, load_reward, name_of
 from zoo_core.run import Run, Session
 from zoo_harness.code import package_hash
 from zoo_harness.jobs import Job
@@ -80,7 +82,7 @@ def run(job: Job) -> dict[str, Any]:
     materials.check_lengths()
     data = _check_data(materials, job.payload["kinds"])
     rewards = job.payload["rewards"]
-    judges = _check_judges(materials, rewards, job.payload["kinds"])
+    judges, cut_by_scorers = _check_judges(materials, rewards, job.payload["kinds"])
     policy = load_policy(base)
     _check_special_tokens(spec.base, encoder, policy)
     judges |= _check_tasks(materials, policy)
@@ -103,6 +105,7 @@ def run(job: Job) -> dict[str, Any]:
         },
         "data": data,
         "judges": judges,
+        "cut_by_scorers": cut_by_scorers,
         "costs": costs,
         "samples": _measure_samples(materials, spec, rewards),
         "environment": environment(),
@@ -151,24 +154,26 @@ def _described(materials: Materials, per_seed: Sequence[Selected]) -> dict[str, 
         "dropped": [found.too_long for found in per_seed],
         "alike": [found.alike for found in per_seed],
         "answers": [sum(len(answers_of(row)) for row in found.rows) for found in per_seed],
-        "cut": [_cut(materials, found.rows) for found in per_seed],
+        "cut": [_cut_answers(materials, found.rows) for found in per_seed],
         "sha256": [fingerprint(found.rows) for found in per_seed],
     }
 
 
-def _cut(materials: Materials, rows: Sequence[DataRow]) -> int:
+def _cut_answers(materials: Materials, rows: Sequence[DataRow]) -> int:
     """Answers that are longer than `response_tokens`, whose end no algorithm sees."""
     encoder, most = materials.encoder, materials.spec.response_tokens
     lengths = (len(encoder.whole_response(row.prompt, answer, row.where)) for row in rows for answer in answers_of(row))
     return sum(length > most for length in lengths)
 
 
-def _check_judges(materials: Materials, rewards: list[str], kinds: list[Kind]) -> dict[str, str]:
-    """Open rewards, gold, annotator and judge, and have each meet the texts it will be given; hash each.
+def _check_judges(
+    materials: Materials, rewards: list[str], kinds: list[Kind]
+) -> tuple[dict[str, str], dict[str, dict[str, int]]]:
+    """Open rewards, gold, annotator and judge, and have each meet the texts it will be given.
 
-    Results of an older judge must not pass for new ones.
+    Return a hash of each, so that results of an older judge do not pass for new ones, and what scorers cut.
     """
-    spec, found = materials.spec, dict[str, str]()
+    spec, found, cut = materials.spec, dict[str, str](), dict[str, dict[str, int]]()
     named = [("reward", reward) for reward in rewards] + [("gold", spec.gold)]
     if isinstance(spec.preferences, LabelPairs):
         named.append(("preferences.annotator", spec.preferences.annotator))
@@ -178,6 +183,8 @@ def _check_judges(materials: Materials, rewards: list[str], kinds: list[Kind]) -
             try:
                 judge = open_reward(ref, None)
                 _try_reward(judge, prompts)
+                if isinstance(judge, Scorer):
+                    cut[ref] = _cut(judge, prompts, spec.response_tokens)
                 found[ref] = files_sha256(resolve(ref)) if isinstance(judge, Scorer) else _code_of(judge)
             except ZooError as error:
                 raise type(error)(f"{key}: {error}") from None
@@ -188,7 +195,7 @@ def _check_judges(materials: Materials, rewards: list[str], kinds: list[Kind]) -
             raise type(error)(f"judge: {error}") from None
         path = Path(asked.model.name_or_path) if isinstance(asked, CausalJudge) else None
         found[spec.judge] = files_sha256(path) if path else f"{spec.judge} {_code_of(asked)}"
-    return found
+    return found, cut
 
 
 def _distinct_prompts(materials: Materials, kinds: list[Kind]) -> list[Prompt]:
@@ -203,8 +210,28 @@ def _try_reward(reward: Reward, prompts: Sequence[Prompt]) -> None:
     if isinstance(reward, Scorer):
         for prompt in prompts:
             reward.encode(_trial(prompt), prompt.where)
+    best = getattr(reward, "best", None)
+    if best is not None and (isinstance(best, bool) or not isinstance(best, (int, float)) or not math.isfinite(best)):
+        raise SpecError(f"the reward {name_of(reward)} has best = {best!r}; it must be the highest score there is.")
     forms = {_form(prompt.prompt): prompt for prompt in reversed(prompts)}
-    checked(reward, [_trial(prompt) for prompt in forms.values() for _ in range(2)])
+    trial = [_trial(prompt) for prompt in forms.values() for _ in range(2)]
+    checked(reward, trial)
+    parts = getattr(reward, "parts", None)
+    if parts is not None:
+        found = asked(lambda: parts(trial), f"parts of the reward {name_of(reward)}", reward)
+        lengths = [len(scores) for scores in found.values()] if isinstance(found, Mapping) else []
+        if not isinstance(found, Mapping) or any(length != len(trial) for length in lengths):
+            raise SpecError(
+                f"parts of the reward {name_of(reward)} gave {reprlib.repr(found)}; it must return one number per "
+                "sample for each part: {name: [...]}."
+            )
+
+
+def _cut(scorer: Scorer, prompts: Sequence[Prompt], response_tokens: int) -> dict[str, int]:
+    """Count the prompts that do not fit a scorer's context before a longest answer: it reads their end only."""
+    room = scorer.longest - response_tokens
+    lengths = (len(scorer.encode(Sample(prompt.prompt, "", ended=False), prompt.where)) for prompt in prompts)
+    return {"context": scorer.longest, "prompts": len(prompts), "cut": sum(length > room for length in lengths)}
 
 
 def _trial(prompt: Prompt) -> Sample:

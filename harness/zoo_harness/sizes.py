@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from zoo_core.adapters import plain
-from zoo_core.errors import ModelError
+from zoo_core.errors import ModelError, first_line
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def read_config(ref: str | Path) -> Any:
         return AutoConfig.from_pretrained(path if path.exists() else str(ref), trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
-            f"{ref}: no configuration of a model can be read there: {str(error).splitlines()[0]} Give the config.json "
+            f"{ref}: no configuration of a model can be read there: {first_line(error)} Give the config.json "
             "of a model that transformers knows, its directory, or a hub id."
         ) from None
 
