@@ -37,6 +37,7 @@ lint: venv
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+	.venv/bin/python tests/commits.py
 
 mutants: venv
 	.venv/bin/python tests/mutation.py $(ARGS)

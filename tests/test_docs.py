@@ -1,0 +1,59 @@
+"""The pages that explain the project name files, functions and links that are there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted(ROOT.glob("docs/*.md")),
+    *sorted(ROOT.glob("plugins/*/README.md")),
+]
+PAGES += [ROOT / "tests/benchmarks/README.md"]
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+WINGS = {"core": "zoo_core", "harness": "harness/zoo_harness", "leaderboard": "leaderboard/zoo_leaderboard"}
+
+
+def heading(line: str) -> str:
+    """Return the anchor that GitHub gives a heading."""
+    words = re.sub(r"[^\w\s-]", "", line.lstrip("#").strip().lower())
+    return re.sub(r"\s", "-", words)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if re.match(r"https?:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), f"{page}: {target}"
+        if anchor:
+            anchors = {heading(line) for line in there.read_text().splitlines() if line.startswith("#")}
+            assert anchor in anchors, f"{page}: {target}"
+
+
+def test_the_map_names_every_file_once_and_no_other():
+    wing, named = "", []
+    for line in ARCHITECTURE.read_text().partition("## The rooms")[2].partition("## Where to add")[0].splitlines():
+        if found := re.match(r"\| \*\*(\w+)\*\* \|", line):
+            wing = WINGS[found[1]]
+        elif line.startswith("| `"):
+            named += [f"{wing}/{name}" for name in re.findall(r"`([\w.]+/?)`", line.split("|")[1])]
+    files = [f"{wing}/{file.name}" for wing in WINGS.values() for file in (ROOT / wing).glob("*.py")]
+    assert sorted(name for name in named if name.endswith(".py")) == sorted(
+        name for name in files if not name.endswith("__init__.py")
+    )
+    assert all((ROOT / name).exists() for name in named)
+
+
+def test_the_functions_that_the_map_points_to_are_where_it_says():
+    found = re.findall(r"`([A-Za-z_.]+)`[^|`]* (?:in|of) `([\w/]+\.py)`", ARCHITECTURE.read_text())
+    assert len(found) >= 6
+    for name, file in found:
+        candidates = [ROOT / file, *ROOT.glob(f"*/*/{file}"), *ROOT.glob(f"*/{file}")]
+        source = next(path for path in candidates if path.exists()).read_text()
+        assert re.search(rf"(def|class) {name.rpartition('.')[2]}\b", source), (name, file)
