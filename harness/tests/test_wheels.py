@@ -17,7 +17,13 @@ import yaml
 from zoo_core.testing import tiny_policy, tiny_tokenizer
 
 ROOT = Path(__file__).parents[2]
-PROJECTS = {"zoo-core": ROOT, "zoo-harness": ROOT / "harness", "zoo-leaderboard": ROOT / "leaderboard"}
+HELLO = ROOT / "examples" / "hello-plugin"
+PROJECTS = {
+    "zoo-core": ROOT,
+    "zoo-harness": ROOT / "harness",
+    "zoo-leaderboard": ROOT / "leaderboard",
+    "zoo-hello": HELLO,
+}
 
 
 def project(name: str) -> Path:
@@ -58,7 +64,7 @@ def installed(name: str, folder: Path) -> set[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "row", "settings"),
-    [("grpo", "grpo", {"batch_size": 32}), ("rlaif", "rlaif", {})],
+    [("grpo", "grpo", {"batch_size": 32}), ("rlaif", "rlaif", {}), ("hello", "hello", {})],
 )
 def test_a_plugin_alone_with_what_it_declares_is_listed_and_benches(
     libraries: Path,
@@ -83,6 +89,8 @@ def test_a_plugin_alone_with_what_it_declares_is_listed_and_benches(
     assert {plugin["status"] for plugin in listed} == {"ok"}
     spec = yaml.safe_load((world / "spec.yaml").read_text())
     spec |= {"algorithms": [{"name": row, **settings}], "seeds": 1, "tasks": [], "budget": 1e10}
+    if "zoo-reward-model" not in ours:
+        spec["reward"] = None  # nobody trains one here, and nothing learns from it
     for key in ("demonstrations", "preferences", "prompts"):
         spec[key] = str(world / spec[key])
     tiny_policy(max_position_embeddings=512).save_pretrained(tmp_path / "base")  # a judge reads long questions
@@ -93,3 +101,18 @@ def test_a_plugin_alone_with_what_it_declares_is_listed_and_benches(
     assert done.returncode == 0, done.stdout + done.stderr
     board = json.loads((tmp_path / "out" / "leaderboard.json").read_text())
     assert row in {one["row"] for one in board["rows"]}
+
+
+@pytest.mark.slow
+def test_the_example_passes_the_suite_that_every_algorithm_must_pass(libraries: Path, tmp_path: Path) -> None:
+    installed("zoo-hello", tmp_path)
+    path = os.pathsep.join([str(tmp_path / "site"), str(libraries)])
+    suite = [sys.executable, "-S", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
+    done = subprocess.run(
+        [*suite, str(HELLO / "tests")],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,1 @@
+"""An example of an algorithm as a plugin."""
