@@ -101,6 +101,8 @@ class Scoring:
         """Put the weights of a file or directory into the base's architecture; they must fit exactly."""
         model = load_policy_with(weights, self.materials.base)
         model.eval().requires_grad_(False)
+        if model.generation_config is not None:  # tasks that generate end where samples end
+            model.generation_config.eos_token_id = sorted(self.materials.encoder.ends)
         self.meter.attach(model, "policy")
         return model
 
