@@ -163,5 +163,5 @@ def test_the_judges_of_the_suite_and_of_the_core_keep_the_protocol():
 def test_a_question_longer_than_the_judges_context_is_the_judges_matter():
     short = CausalJudge(tiny_policy(max_position_embeddings=12), tiny_tokenizer())
     long = [{"role": "user", "content": "b" * 30}]
-    with pytest.raises(DataError, match=r"the judge's context of 12 tokens leaves.*=11.*a longer context"):
+    with pytest.raises(DataError, match=r"the 11 that the judge's context of 12 tokens.*a longer context"):
         short.verdicts([long], ["a", "b"])

@@ -25,8 +25,8 @@ class Encoder:
     device: torch.device
     named_ends: Sequence[int] = ()
     """Ids that the model's generation config ends a response with; see `zoo_core.chat`."""
-    limit: str = "prompt_tokens"
-    """What bounds a prompt's length, in the words of an error."""
+    limit: str = "prompt_tokens={}"
+    """What bounds a prompt's length, in the words of an error, with a place for the number."""
     room: str = "raise prompt_tokens (prompt and response must fit the model's context), or set long_prompts: drop"
     """What a user can do about a prompt that is too long, beside shortening it."""
 
@@ -45,7 +45,7 @@ class Encoder:
         ids = self._prompt(text, where)
         if len(ids) > self.prompt_tokens:
             raise DataError(
-                f"{where}: the prompt has {len(ids)} tokens, more than {self.limit}={self.prompt_tokens}. "
+                f"{where}: the prompt has {len(ids)} tokens, more than {self.limit.format(self.prompt_tokens)}. "
                 f"Shorten it, or {self.room}."
             )
         return ids

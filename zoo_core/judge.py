@@ -139,7 +139,7 @@ class CausalJudge:
         if room < 1:
             raise ModelError(f"the judge's context of {self.longest} tokens leaves no room before {answer_tokens}.")
         named = as_ids(self.model.generation_config.eos_token_id if self.model.generation_config else None)
-        limit = f"what the judge's context of {self.longest} tokens leaves before an answer"
+        limit = f"the {{}} that the judge's context of {self.longest} tokens leaves before its answer"
         more = "give a judge with a longer context (judge: ...)"
         return Encoder(self.tokenizer, room, answer_tokens, self.model.device, named, limit, more)
 
