@@ -5,9 +5,11 @@ from collections import Counter
 import pytest
 import torch
 
+from zoo_core.errors import PluginError
 from zoo_core.feeds import DemonstrationFeed, PreferenceFeed, PromptFeed
 from zoo_core.ledger import Ledger
-from zoo_core.testing import tiny_encoder, tiny_rows, tiny_run
+from zoo_core.run import Run
+from zoo_core.testing import tiny_encoder, tiny_rows, tiny_run, tiny_session
 
 ROWS = tiny_rows(count=10)
 ENCODER = tiny_encoder()
@@ -97,3 +99,9 @@ def test_a_batch_holds_the_rows_that_were_drawn():
     drawn = feed("demonstrations").take(4, 3)
     said = [ENCODER.decode(one.tolist()) for one in demonstrations.responses]
     assert said == [row.completion[0]["content"] for row in drawn]
+
+
+def test_rows_of_another_kind_are_refused_and_not_left_out():
+    rows = {"preferences": tiny_rows(["preferences"])["preferences"] + tiny_rows(["prompts"])["prompts"][:1]}
+    with pytest.raises(PluginError, match="preferences: prompt 0 is a Prompt, not a Preference"):
+        Run(tiny_session(["preferences"], rows=rows))

@@ -1,23 +1,27 @@
 """Batches of a data set: a pure function of (seed, stage, update), the same for every algorithm."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import torch
 
-from zoo_core.data import DataRow, Demonstration, Preference
+from zoo_core.data import DataRow, Demonstration, Preference, Prompt
 from zoo_core.encoding import Encoder
+from zoo_core.errors import PluginError
 from zoo_core.ledger import Ledger
 from zoo_core.rollout import Prompts, Responses
 
-Feed = TypeVar("Feed", bound="_Feed")
+R = TypeVar("R", Prompt, Demonstration, Preference)
+Feed = TypeVar("Feed", bound="_Feed")  # type: ignore[type-arg]  # of whatever rows
+ROW_TYPES: dict[str, type[DataRow]] = {"prompts": Prompt, "demonstrations": Demonstration, "preferences": Preference}
+"""By the name of a data set: what its rows are."""
 
 
 @dataclass(frozen=True)
-class _Feed:
-    rows: Sequence[DataRow]
+class _Feed(Generic[R]):
+    rows: Sequence[R]
     encoder: Encoder
     ledger: Ledger
     kind: str
@@ -31,21 +35,21 @@ class _Feed:
         """Updates that one pass over the data takes, at `size` rows an update."""
         return -(-len(self.rows) // size)
 
-    def all(self) -> list[DataRow]:
+    def all(self) -> list[R]:
         """Return every row, in the order that the seed draws, and count all of them as used."""
         self.ledger.see(self.kind, (row.where for row in self.rows))
         return list(self.rows)
 
-    def only(self: Feed, rows: Sequence[DataRow]) -> Feed:
+    def only(self: Feed, rows: Sequence[R]) -> Feed:
         """Return a feed of these rows alone: what a selection has left."""
         return replace(self, rows=rows)
 
-    def drawn(self, count: int, generator: torch.Generator) -> list[DataRow]:
+    def drawn(self, count: int, generator: torch.Generator) -> list[R]:
         """Return so many rows drawn at random, none twice; the others are not looked at."""
         order = torch.randperm(len(self.rows), generator=generator, device=generator.device)
         return [self.rows[row] for row in order[:count].tolist()]
 
-    def take(self, update: int, size: int) -> list[DataRow]:
+    def take(self, update: int, size: int) -> list[R]:
         """Return the rows of an update: shuffled passes over the data, one behind the other."""
         taken = []
         for draw in range(update * size, (update + 1) * size):
@@ -55,7 +59,7 @@ class _Feed:
         return taken
 
 
-class PromptFeed(_Feed):
+class PromptFeed(_Feed[Prompt]):
     """Prompts without answers."""
 
     def batch(self, update: int, size: int) -> Prompts:
@@ -63,23 +67,31 @@ class PromptFeed(_Feed):
         return self.encoder.prompts([row.prompt for row in self.take(update, size)])
 
 
-class DemonstrationFeed(_Feed):
+class DemonstrationFeed(_Feed[Demonstration]):
     """Prompts with the answer to imitate."""
 
     def batch(self, update: int, size: int) -> Responses:
         """Return `size` demonstrations."""
         rows = self.take(update, size)
-        return self.encoder.responses([(row.prompt, row.completion) for row in rows if isinstance(row, Demonstration)])
+        return self.encoder.responses([(row.prompt, row.completion) for row in rows])
 
 
-class PreferenceFeed(_Feed):
+class PreferenceFeed(_Feed[Preference]):
     """Prompts with two answers."""
 
     def batch(self, update: int, size: int) -> Responses:
         """Return `size` chosen responses, and behind them the rejected ones in the same order."""
-        rows = [row for row in self.take(update, size) if isinstance(row, Preference)]
+        rows = self.take(update, size)
         chosen = [(row.prompt, row.chosen) for row in rows]
         return self.encoder.responses([*chosen, *((row.prompt, row.rejected) for row in rows)])
+
+
+def check_rows(rows: Mapping[str, Sequence[DataRow]]) -> None:
+    """Raise `PluginError` for a data set that holds rows of another kind: a feed would hand out what it is not."""
+    for kind, some in rows.items():
+        wrong = next((row for row in some if not isinstance(row, ROW_TYPES[kind])), None)
+        if wrong is not None:
+            raise PluginError(f"{kind}: {wrong.where} is a {type(wrong).__name__}, not a {ROW_TYPES[kind].__name__}.")
 
 
 @lru_cache(maxsize=64)

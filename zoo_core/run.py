@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -33,11 +33,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from zoo_core import checkpoint
 from zoo_core.audit import ExactCounter
 from zoo_core.budget import Line
-from zoo_core.data import DataRow, Text
+from zoo_core.data import DataRow, Demonstration, Preference, Prompt, Text
 from zoo_core.decoding import sample_cached
 from zoo_core.encoding import Encoder
 from zoo_core.errors import BudgetError, PluginError, StorageError
-from zoo_core.feeds import DemonstrationFeed, PreferenceFeed, PromptFeed
+from zoo_core.feeds import DemonstrationFeed, PreferenceFeed, PromptFeed, check_rows
 from zoo_core.functional import minibatches
 from zoo_core.judge import CountedJudge, Judge
 from zoo_core.ledger import Ledger, bytes_of
@@ -142,6 +142,7 @@ class Run:
         self._entered = False
         self._saved = 0.0
         if not name:
+            check_rows(session.rows)
             # A scorer made from the policy finds the last token by this; hub models often have none, or another.
             session.policy.config.pad_token_id = session.encoder.tokenizer.pad_token_id
             if session.policy.generation_config is not None:  # what is trained ends elsewhere as it was sampled here
@@ -192,17 +193,20 @@ class Run:
     @property
     def prompts(self) -> PromptFeed:
         """Prompts to answer: `run.prompts.batch(update, size)`."""
-        return PromptFeed(self._rows("prompts"), *self._feeding("prompts"))
+        rows = cast(Sequence[Prompt], self._rows("prompts"))
+        return PromptFeed(rows, *self._feeding("prompts"))
 
     @property
     def demonstrations(self) -> DemonstrationFeed:
         """Prompts with answers to imitate."""
-        return DemonstrationFeed(self._rows("demonstrations"), *self._feeding("demonstrations"))
+        rows = cast(Sequence[Demonstration], self._rows("demonstrations"))
+        return DemonstrationFeed(rows, *self._feeding("demonstrations"))
 
     @property
     def preferences(self) -> PreferenceFeed:
         """Prompts with a chosen and a rejected answer."""
-        return PreferenceFeed(self._rows("preferences"), *self._feeding("preferences"))
+        rows = cast(Sequence[Preference], self._rows("preferences"))
+        return PreferenceFeed(rows, *self._feeding("preferences"))
 
     def reward(self, samples: Sequence[Sample]) -> Float[Tensor, " B"]:
         """Score texts; mean 0 and standard deviation 1 on samples of the checkpoint that runs start from."""

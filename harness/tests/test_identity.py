@@ -78,7 +78,7 @@ def commented(monkeypatch):
     [
         ("zoo_grpo.train", {"grpo"}),
         ("zoo_dpo.loss", {"dpo"}),
-        ("zoo_ppo.loss", {"ppo", "grpo"}),  # whose loop imports it
+        ("zoo_ppo.loss", {"ppo"}),
         ("zoo_raft.train", set()),  # no row of this bench
         ("zoo_harness.show", set()),
         ("zoo_harness.live", set()),

@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import psutil
 from zoo_leaderboard.board import build
 from zoo_leaderboard.load import load
+from zoo_leaderboard.schema import SCHEMA_VERSION
 from zoo_leaderboard.write import write
 
 from zoo_core.errors import SpecError, StorageError, ZooError
@@ -23,7 +24,7 @@ from zoo_harness.jobs import Job, Outcome, identify, read_json
 from zoo_harness.launched import Launched
 from zoo_harness.pipeline import Pipeline
 from zoo_harness.plan import Plan, algorithm_plugins
-from zoo_harness.record import SCHEMA_VERSION, record_file, record_of
+from zoo_harness.record import record_file, record_of
 from zoo_harness.runner import Runner
 from zoo_harness.spec import LabelPairs, Spec
 

@@ -17,7 +17,7 @@ from zoo_core.errors import SpecError
 from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm
 
-OWN = ("zoo_core", "zoo_harness")
+OWN = ("zoo_core", "zoo_harness", "zoo_leaderboard")
 EVERY_JOB = "zoo_harness.worker"
 """What runs around the work of every job."""
 

@@ -7,13 +7,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from zoo_leaderboard.schema import BEST_OF
+
 from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm
 from zoo_harness.code import code_of_job
 from zoo_harness.jobs import Job, identify
 from zoo_harness.jobs import Kind as JobKind
 from zoo_harness.pipeline import FROM_PAIRS, Pipeline, Row
-from zoo_harness.spec import BEST_OF, FOR_ALGORITHMS, FOR_THE_JUDGE, JUDGE_PAIRS, LabelPairs, Spec
+from zoo_harness.spec import FOR_ALGORITHMS, FOR_THE_JUDGE, JUDGE_PAIRS, LabelPairs, Spec
 
 UNIMPORTANT = {"name", "preset", "folder", "checkpoint_seconds", "budget", "algorithms", "seeds"}
 """Keys of a spec that change no result, or are part of a bench's identity in another form."""

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from zoo_leaderboard.schema import SCHEMA_VERSION
+
 from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm
 from zoo_harness.jobs import Job, Outcome, read_json
 from zoo_harness.pipeline import Row
 
-SCHEMA_VERSION = 1
 LABELLED = ("demonstrations", "preferences")
 ADDED = ("judge_calls", "generated_tokens", "reward_queries", "optimizer_steps", "wall_seconds")
 MOST = ("peak_memory_bytes", "models_resident", "parameter_bytes", "training_bytes")

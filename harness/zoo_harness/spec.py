@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from zoo_leaderboard.schema import BEST_OF
 
 from zoo_core.errors import SpecError, did_you_mean
 from zoo_core.yaml_files import read_yaml
@@ -67,8 +68,6 @@ class _Strict(BaseModel):
 
 
 ENTRY_KEYS = ("name", "row", "reward", "reference")
-BEST_OF = "best-of-"
-"""Rows called so answer with the best of several samples of `start`, by the reward."""
 
 
 JUDGE_PAIRS, UNSEEN_PAIRS = "judge pairs", "unseen pairs"

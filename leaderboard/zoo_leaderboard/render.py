@@ -14,10 +14,10 @@ from rich.text import Text
 
 from zoo_leaderboard.columns import DISPENSABLE, NONE, columns, facts, interval, number, plain, scientific
 from zoo_leaderboard.page import page
+from zoo_leaderboard.schema import BEST_OF
 
 __all__ = ["csv", "markdown", "page", "table"]
 
-BEST_OF = "best-of-"
 _ENDLESS = 1000
 _TEXT_WIDTH = 15
 _MARKS = re.compile(r"([\\`*|~\[\]])")

@@ -11,6 +11,8 @@ from typing_extensions import TypedDict
 
 SCHEMA_VERSION = 1
 """Version of the files read and of the board written; files of another version are refused."""
+BEST_OF = "best-of-"
+"""Rows called so answer with the best of several samples of `start`, by the reward."""
 
 Kind = Literal["algorithm", "reference"]
 

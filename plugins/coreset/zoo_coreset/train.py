@@ -13,7 +13,7 @@ from torch import Tensor
 from zoo_sft.config import SFTConfig
 from zoo_sft.train import imitate
 
-from zoo_core.data import DataRow, Demonstration, canonical
+from zoo_core.data import Demonstration, canonical
 from zoo_core.rollout import text_states
 from zoo_core.run import Run
 from zoo_coreset.config import CoresetConfig
@@ -38,11 +38,10 @@ def train(config: CoresetConfig, run: Run) -> Iterator[dict[str, float]]:
         yield {**metrics, "passes": (run.update + 1) * config.batch_size / len(selected)}
 
 
-def select_coreset(config: CoresetConfig, run: Run, total: int) -> list[DataRow]:
+def select_coreset(config: CoresetConfig, run: Run, total: int) -> list[Demonstration]:
     """Return the core set of the demonstrations; write down why each row is in it."""
     # Rows that say the same are one: only the first of them could ever be picked.
-    pool = list({canonical(row): row for row in reversed(run.demonstrations.all())}.values())[::-1]
-    rows = [row for row in pool if isinstance(row, Demonstration)]
+    rows = list({canonical(row): row for row in reversed(run.demonstrations.all())}.values())[::-1]
     points = embeddings(run, rows, config.batch_size)
     seed = int(torch.randint(2**31, (), generator=run.rng(0, "regions"), device=run.device))
     regions = find_regions(points, config.regions, seed)

@@ -12,7 +12,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 from zoo_sft.loss import sft_loss
 
-from zoo_core.data import DataRow, Demonstration, Text
+from zoo_core.data import Demonstration, Text
 from zoo_core.errors import DataError
 from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run
@@ -55,9 +55,9 @@ def train(config: LIMAConfig, run: Run) -> Iterator[dict[str, float]]:
         }
 
 
-def select_curated(config: LIMAConfig, run: Run) -> list[DataRow]:
+def select_curated(config: LIMAConfig, run: Run) -> list[Demonstration]:
     """Return rows that break no rule, of many kinds; write down why each was selected and what was rejected."""
-    rows = [row for row in run.demonstrations.all() if isinstance(row, Demonstration)]
+    rows = run.demonstrations.all()
     kept, rejected = sift(
         [Pair(plain(row.prompt), plain(row.completion)) for row in rows], config.shortest, config.longest
     )

@@ -51,9 +51,7 @@ def train(config: RRHFConfig, run: Run) -> Iterator[dict[str, float]]:
         collecting = part.stage("collect", config.collect_share)
         groups.clear()
         for update in collecting.updates(collecting.preferences.epoch(config.batch_size)):
-            rows = [
-                row for row in collecting.preferences.take(update, config.batch_size) if isinstance(row, Preference)
-            ]
+            rows = collecting.preferences.take(update, config.batch_size)
             prompts = collecting.encode_prompts([row.prompt for row in rows])
             rollout = collecting.sample(prompts.repeat(config.samples), config.temperature)
             found = [

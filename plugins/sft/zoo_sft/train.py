@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 
-from zoo_core.data import Demonstration, Preference
+from zoo_core.data import Demonstration
 from zoo_core.feeds import DemonstrationFeed
 from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run
@@ -22,7 +22,7 @@ def train(config: SFTConfig, run: Run) -> Iterator[dict[str, float]]:
 
 def train_with_chosen(config: SFTConfig, run: Run) -> Iterator[dict[str, float]]:
     """Imitate demonstrations and chosen answers alike: the data of preference learning without its contrast."""
-    pairs = [row for row in run.preferences.all() if isinstance(row, Preference)]
+    pairs = run.preferences.all()
     chosen = [Demonstration(pair.prompt, pair.chosen, pair.where) for pair in pairs]
     yield from imitate(config, run, run.demonstrations.only([*run.demonstrations.rows, *chosen]))
 
