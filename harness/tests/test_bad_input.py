@@ -375,7 +375,7 @@ def test_a_bench_of_prompts_with_line_ends_of_unicode_is_planned(world, tmp_path
     rows = json_rows(world / "prompts.jsonl")
     for row in rows:
         row["prompt"][0]["content"] += "\u2028\u0085"
-    changes = {"prompts": str(write_rows(tmp_path / "p.jsonl", rows)), "algorithms": ["dpo"], "demonstrations": None}
+    changes = {"prompts": str(write_rows(tmp_path / "p.jsonl", rows)), "algorithms": ["dpo"]}
     check(world, preferences={"annotator": "judge:share_of_a", "pairs": 32}, **changes)
 
 

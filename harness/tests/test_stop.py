@@ -77,6 +77,8 @@ def test_a_stopped_bench_says_one_line_and_leaves_nothing_running(world, environ
         assert said.rstrip().splitlines()[-1] == STOPPED
         assert "Traceback" not in said
         assert "KeyboardInterrupt" not in said
+        # The helper of Python's that unlinks shared memory sees a moment later that the command has ended.
+        psutil.wait_procs(in_session(bench.pid), timeout=10)
         assert in_session(bench.pid) == []
 
 
