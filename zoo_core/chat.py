@@ -30,8 +30,9 @@ class Chat:
     tokenizer: PreTrainedTokenizerBase
     named: Sequence[int] = ()
     """Ids that the model's generation config ends a response with."""
+    _written: dict[str, str] = field(default_factory=dict, repr=False)
     _known: dict[str, list[int]] = field(default_factory=dict, repr=False)
-    """Token ids of conversations that were written before: rows come again in every pass."""
+    """What conversations were written as before, and its token ids: rows come again in every pass."""
 
     @cached_property
     def ends(self) -> frozenset[int]:
@@ -102,6 +103,14 @@ class Chat:
                 f"{where}: this is a conversation, but the model's tokenizer has no chat template to write it with. "
                 "Add a chat_template.jinja to the model directory, or give the rows as plain text."
             )
+        name = repr((messages, answer_follows))
+        if name not in self._written:
+            if len(self._written) == MOST_KNOWN:
+                self._written.clear()
+            self._written[name] = self._render(messages, answer_follows, where)
+        return self._written[name]
+
+    def _render(self, messages: Sequence[Message], answer_follows: bool, where: str) -> str:
         # As text: the return type of apply_chat_template(tokenize=True) has changed between releases.
         try:
             return str(
