@@ -157,3 +157,10 @@ def test_a_template_that_raises_is_a_fault_of_the_row_and_names_it(template, why
 def test_conversations_come_again_from_memory():
     chat = Chat(words())
     assert chat.prompt(USER, "row") is chat.prompt(USER, "row")
+
+
+def test_no_more_conversations_are_remembered_than_asked_for():
+    chat = Chat(words(), most_known=3)
+    for number in range(20):
+        chat.prompt([{"role": "user", "content": str(number)}], "row")
+        assert max(len(chat._written), len(chat._known)) <= 3

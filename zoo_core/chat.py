@@ -18,7 +18,7 @@ from zoo_core.data import Message
 from zoo_core.errors import DataError, ModelError
 
 MOST_KNOWN = 2**16
-"""Conversations whose token ids are remembered, at most."""
+"""Conversations of data sets that are remembered, at most."""
 _MARK = "Answer7Mark"
 """An answer that no template writes by itself: what is behind it closes a turn."""
 
@@ -30,9 +30,11 @@ class Chat:
     tokenizer: PreTrainedTokenizerBase
     named: Sequence[int] = ()
     """Ids that the model's generation config ends a response with."""
+    most_known: int = MOST_KNOWN
+    """Conversations that are remembered, at most: rows come again in every pass, what is sampled hardly ever does."""
     _written: dict[str, str] = field(default_factory=dict, repr=False)
     _known: dict[str, list[int]] = field(default_factory=dict, repr=False)
-    """What conversations were written as before, and its token ids: rows come again in every pass."""
+    """What conversations were written as before, and its token ids."""
 
     @cached_property
     def ends(self) -> frozenset[int]:
@@ -105,7 +107,7 @@ class Chat:
             )
         name = repr((messages, answer_follows))
         if name not in self._written:
-            if len(self._written) == MOST_KNOWN:
+            if len(self._written) == self.most_known:
                 self._written.clear()
             self._written[name] = self._render(messages, answer_follows, where)
         return self._written[name]
@@ -127,7 +129,7 @@ class Chat:
 
     def _ids(self, text: str) -> list[int]:
         if text not in self._known:
-            if len(self._known) == MOST_KNOWN:
+            if len(self._known) == self.most_known:
                 self._known.clear()
             self._known[text] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return self._known[text]

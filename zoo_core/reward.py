@@ -174,7 +174,7 @@ class Scorer:
         self.tokenizer = tokenizer
         self.model.config.pad_token_id = tokenizer.pad_token_id  # the score is read at the last token that is none
         self.tokenizer.truncation_side = "left"  # the answer stands at the end
-        self.chat = Chat(tokenizer)
+        self.chat = Chat(tokenizer, most_known=1024)  # what it reads are samples, which are rarely the same
         self.batch_size = batch_size
         positions = getattr(model.config, "max_position_embeddings", None) or 512
         self.longest = min(positions, tokenizer.model_max_length)
