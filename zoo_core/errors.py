@@ -56,3 +56,8 @@ def first_line(error: BaseException) -> str:
     """Return the first line of another library's error, or the name of its kind where it says nothing."""
     lines = str(error).strip().split("\n")
     return lines[0].strip() or type(error).__name__
+
+
+def in_one_line(error: BaseException, most: int = 300) -> str:
+    """Return kind and text of another library's error in one line of at most so many characters."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:most]

@@ -25,7 +25,7 @@ from transformers.utils import logging
 
 from zoo_core.adapters import adapted_layers, is_apart, load_apart, merged_weights, save_apart
 from zoo_core.attention import attention_for
-from zoo_core.errors import ModelError, first_line
+from zoo_core.errors import ModelError, first_line, in_one_line
 from zoo_core.files import HUB_ID
 from zoo_core.parallel import is_first, is_sharded, placed, wait, whole_state, whole_state_for_first
 from zoo_core.plugins import plugins
@@ -115,7 +115,7 @@ def context_of(path: Path) -> int | None:
     try:
         config = AutoConfig.from_pretrained(path, **SAFE)
     except Exception as error:  # as in `_load`
-        why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        why = in_one_line(error)
         raise ModelError(f"{path}: config.json cannot be read: {why}") from error
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
@@ -289,7 +289,7 @@ def _load(auto: Any, path: Path, other: tuple[Path, list[Path]] | None = None) -
     except ModelError:
         raise
     except Exception as error:  # transformers raises anything on files that it did not write
-        why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        why = in_one_line(error)
         raise ModelError(f"{where}: the model ({architecture}) cannot be loaded: {why}") from error
     return _without_dropout(placed(model))
 
@@ -299,7 +299,7 @@ def _load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, **SAFE)
         tokenizer("a")  # some faults of a configuration show only here
     except Exception as error:  # transformers and tokenizers raise anything on files that they did not write
-        why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        why = in_one_line(error)
         raise ModelError(f"{path}: the tokenizer cannot be loaded: {why}") from error
     return tokenizer
 

@@ -34,13 +34,7 @@ def check(world: Path, **changes: Any) -> dict[str, Any]:
     """Do what `zoo bench` does before it trains, in this process."""
     spec = spec_of(world, **changes)
     pipeline = Pipeline.of(spec)
-    payload = {
-        "spec": spec.model_dump(mode="json"),
-        "kinds": pipeline.kinds,
-        "rewards": pipeline.rewards,
-        "measure": pipeline.measurements(),
-    }
-    return probe.run(Job(kind="probe", title="probe", directory=world, identity="test", payload=payload))
+    return probe.run(Job(kind="probe", title="probe", directory=world, identity="test", payload=pipeline.to_probe()))
 
 
 def spec_of(world: Path, **changes: Any) -> Spec:

@@ -212,13 +212,7 @@ def plan(world: Path) -> None:
     """What `zoo plan` does, in this process."""
     spec = read(world / "spec.yaml", None, {})
     pipeline = Pipeline.of(spec)
-    payload = {
-        "spec": spec.model_dump(mode="json"),
-        "kinds": pipeline.kinds,
-        "rewards": pipeline.rewards,
-        "measure": pipeline.measurements(),
-    }
-    job = Job(kind="probe", title="probe", directory=world / "probe", identity="test", payload=payload)
+    job = Job(kind="probe", title="probe", directory=world / "probe", identity="test", payload=pipeline.to_probe())
     job.write()
     bench._stamps(spec)
     found = probe.run(job)

@@ -111,13 +111,7 @@ def measured(world: Path, base: Path, **changes: Any) -> Plan:
     common = {"base": str(base), "budget": 1e12, "tasks": [], "gold": None, "algorithms": ROWS}
     spec = read(world / "spec.yaml", None, {**common, **changes})
     pipeline = Pipeline.of(spec)
-    payload = {
-        "spec": spec.model_dump(mode="json"),
-        "kinds": pipeline.kinds,
-        "rewards": pipeline.rewards,
-        "measure": pipeline.measurements(),
-    }
-    found = probe.run(Job(kind="probe", title="probe", directory=base, identity="test", payload=payload))
+    found = probe.run(Job(kind="probe", title="probe", directory=base, identity="test", payload=pipeline.to_probe()))
     return Plan(pipeline, json.loads(json.dumps(found)), 1e12, base / "out", base / "cache")
 
 

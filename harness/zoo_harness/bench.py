@@ -205,12 +205,7 @@ def _probe(pipeline: Pipeline, folder: Path, announce: Callable[[str], None], ru
         title="probe",
         directory=directory.resolve(),
         identity=identify("probe", spec, pipeline.measurements(), code, _stamps(pipeline.spec)),
-        payload={
-            "spec": spec,
-            "kinds": pipeline.kinds,
-            "rewards": pipeline.rewards,
-            "measure": pipeline.measurements(),
-        },
+        payload=pipeline.to_probe(),
     )
     found = job.result()
     if found is None:

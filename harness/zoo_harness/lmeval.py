@@ -24,7 +24,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zoo_core.errors import SpecError
+from zoo_core.errors import SpecError, in_one_line
 from zoo_core.plugins import plugins
 from zoo_core.records import load_path
 from zoo_core.yaml_files import refuse_keys_twice
@@ -153,7 +153,7 @@ def _load_task(name: str) -> ConfigurableTask:
     except SpecError:
         raise
     except Exception as error:  # lm-eval raises whatever a task's YAML, functions and data do
-        why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        why = in_one_line(error)
         raise SpecError(
             f"tasks: {name!r} cannot be loaded here: {why}. A task of lm-eval needs its data set in the local cache "
             "(run it once while online), or give a YAML task over a local file."

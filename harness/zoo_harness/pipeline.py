@@ -88,6 +88,15 @@ class Pipeline:
         """Return the settings of a stage."""
         return {**(stage.stage or {}), **self.spec.stages.get(stage.name, {})}
 
+    def to_probe(self) -> dict[str, Any]:
+        """Return the payload of the job that checks and measures all of this."""
+        return {
+            "spec": self.spec.model_dump(mode="json"),
+            "kinds": self.kinds,
+            "rewards": self.rewards,
+            "measure": self.measurements(),
+        }
+
     def measurements(self) -> dict[str, dict[str, Any]]:
         """What the probe measures: rows with their settings, stages with their recipes."""
         wanted: dict[str, dict[str, Any]] = {

@@ -80,9 +80,10 @@ def run(job: Job) -> dict[str, Any]:
     base = materials.base
     encoder = materials.encoder
     materials.check_lengths()
-    data = _check_data(materials, job.payload["kinds"])
+    selected = {kind: [materials.selected(kind, seed) for seed in range(spec.seeds)] for kind in job.payload["kinds"]}
+    data = _check_data(materials, selected)
     rewards = job.payload["rewards"]
-    judges, cut_by_scorers = _check_judges(materials, rewards, job.payload["kinds"])
+    judges, cut_by_scorers = _check_judges(materials, rewards, _distinct_prompts(selected))
     policy = load_policy(base)
     _check_special_tokens(spec.base, encoder, policy)
     judges |= _check_tasks(materials, policy)
@@ -132,11 +133,11 @@ def _check_special_tokens(base: str, encoder: Encoder, policy: PreTrainedModel) 
             )
 
 
-def _check_data(materials: Materials, kinds: list[Kind]) -> dict[str, dict[str, Any]]:
-    """Read every data set for every seed; count rows, what is left out and what is cut, and hash them."""
+def _check_data(materials: Materials, selected: Mapping[Kind, Sequence[Selected]]) -> dict[str, dict[str, Any]]:
+    """Count the rows of every data set and seed, what is left out and what is cut, and hash them."""
     seeds = range(materials.spec.seeds)
     described: dict[str, dict[str, Any]] = {
-        kind: _described(materials, [materials.selected(kind, seed) for seed in seeds]) for kind in kinds
+        kind: _described(materials, per_seed) for kind, per_seed in selected.items()
     }
     if materials.half:
         judges = Materials(materials.spec, half=FOR_THE_JUDGE)
@@ -167,7 +168,7 @@ def _cut_answers(materials: Materials, rows: Sequence[DataRow]) -> int:
 
 
 def _check_judges(
-    materials: Materials, rewards: list[str], kinds: list[Kind]
+    materials: Materials, rewards: list[str], prompts: Sequence[Prompt]
 ) -> tuple[dict[str, str], dict[str, dict[str, int]]]:
     """Open rewards, gold, annotator and judge, and have each meet the texts it will be given.
 
@@ -177,7 +178,6 @@ def _check_judges(
     named = [("reward", reward) for reward in rewards] + [("gold", spec.gold)]
     if isinstance(spec.preferences, LabelPairs):
         named.append(("preferences.annotator", spec.preferences.annotator))
-    prompts = _distinct_prompts(materials, kinds)
     for key, ref in named:
         if ref and ref != FROM_PAIRS:
             try:
@@ -198,10 +198,9 @@ def _check_judges(
     return found, cut
 
 
-def _distinct_prompts(materials: Materials, kinds: list[Kind]) -> list[Prompt]:
+def _distinct_prompts(selected: Mapping[Kind, Sequence[Selected]]) -> list[Prompt]:
     """Every different prompt of all data sets and seeds."""
-    seeds = range(materials.spec.seeds)
-    rows = (row for kind in kinds for seed in seeds for row in materials.rows(kind, seed) if row.prompt)
+    rows = (row for per_seed in selected.values() for found in per_seed for row in found.rows if row.prompt)
     return list({repr(row.prompt): Prompt(row.prompt, row.where) for row in rows}.values())
 
 

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from filelock import Timeout
 
-from zoo_core.errors import ZooError
+from zoo_core.errors import ZooError, in_one_line
 from zoo_core.plugins import load_without
 from zoo_core.storage import write_json
 from zoo_harness.jobs import Job, of_file, read_json
@@ -167,7 +167,7 @@ def _say(error: BaseException) -> str:
         return " ".join(str(error).split())
     if _disk_is_full(error):
         return f"the disk is full ({error}). What is done stays; make room and run the same command again."
-    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    return in_one_line(error, 500)
 
 
 if __name__ == "__main__":
