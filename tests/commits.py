@@ -11,7 +11,10 @@ LONGEST = 60
 """Characters of a subject."""
 MOVES_NUMBERS = re.compile(
     r"plugins/[\w-]+/zoo_\w+/(loss|config)\.py"
-    r"|zoo_core/(functional|endings|meter|products|audit|budget|decoding|packing|rollout|encoding|chat)\.py"
+    r"|zoo_core/(functional|endings|rollout)\.py"
+    r"|zoo_core/accounting/(meter|attention|products|audit|budget)\.py"
+    r"|zoo_core/compute/(sampler|readers|packing)\.py"
+    r"|zoo_core/datasets/(encoding|chat)\.py"
 )
 """Files whose change can move a board: a loss, a default, the meter, the budget, the sampler, what is learnt from."""
 

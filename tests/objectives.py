@@ -35,12 +35,13 @@ from zoo_lima.train import plain
 from zoo_rlaif.constitution import Constitution
 from zoo_rlaif.labels import compare, drawn
 
-from zoo_core.data import DataRow, Demonstration, Preference, load_rows
+from zoo_core.accounting.ledger import Ledger
 from zoo_core.functional import masked_mean, masked_sum
-from zoo_core.judge import CountedJudge, load_judge
-from zoo_core.ledger import Ledger
-from zoo_core.models import load_policy
+from zoo_core.judge import CountedJudge
+from zoo_core.models.loading import load_policy
+from zoo_core.registry.references import load_judge, load_rows
 from zoo_core.rollout import Responses, response_logprobs
+from zoo_core.rows import DataRow, Demonstration, Preference
 
 ROWS = 256
 BETA = 0.1

@@ -15,14 +15,16 @@ import torch
 from torch import distributed as dist
 from torch.optim import AdamW
 
+from zoo_core.compute.processes import accelerator
+from zoo_core.compute.sharding import full_tensor, local_shard, prepare_model
 from zoo_core.errors import ModelError
-from zoo_core.judge import CausalJudge
-from zoo_core.parallel import accelerator, own, placed, whole
-from zoo_core.plugins import plugins
+from zoo_core.models.causal_judge import CausalJudge
+from zoo_core.registry.plugins import plugins
 from zoo_core.reward import Sample
 from zoo_core.rollout import response_logprobs
-from zoo_core.run import Run, Session
-from zoo_core.testing import tiny_policy, tiny_session, tiny_tokenizer
+from zoo_core.run import Run
+from zoo_core.session.session import Session
+from zoo_core.testing.tiny import tiny_policy, tiny_session, tiny_tokenizer
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "sft": {"batch_size": 5},
@@ -37,7 +39,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def session(name: str, **settings: Any) -> Session:
     """Return a session for an algorithm; its policy is placed as a loaded one would be."""
     signals = plugins().algorithm(name).learns_from
-    return tiny_session(signals, policy=placed(tiny_policy().train()), **settings)
+    return tiny_session(signals, policy=prepare_model(tiny_policy().train()), **settings)
 
 
 def training(name: str, at: Session, **settings: Any) -> Iterator[dict[str, float]]:
@@ -51,10 +53,12 @@ def told(name: str, at: Session, history: Sequence[dict[str, float]]) -> dict[st
     """Return what is compared: metrics, weights, the part of them that is here, ledger."""
     at.ledger.gather()
     made = at.kept[plugins().algorithm(name).makes]
-    here, everywhere = (sum(map(torch.numel, weights)) for weights in (map(own, made.parameters()), made.parameters()))
+    here, everywhere = (
+        sum(map(torch.numel, weights)) for weights in (map(local_shard, made.parameters()), made.parameters())
+    )
     return {
         "history": list(history),
-        "weights": {path: whole(weight.detach()).flatten().tolist() for path, weight in made.named_parameters()},
+        "weights": {path: full_tensor(weight.detach()).flatten().tolist() for path, weight in made.named_parameters()},
         "share": here / everywhere,
         "ledger": at.ledger.report(),
     }
@@ -111,7 +115,7 @@ def refused(name: str, **settings: Any) -> str:
 
 def judged() -> dict[str, Any]:
     """Ask a language model: for one word, for several, and for a text."""
-    judge = CausalJudge(placed(tiny_policy()), tiny_tokenizer())
+    judge = CausalJudge(prepare_model(tiny_policy()), tiny_tokenizer())
     questions = ["which", "which of the two", "who"]
     return {
         "word": judge.verdicts(questions, ["a", "b"]),

@@ -15,12 +15,14 @@ import torch
 from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
 
-from zoo_core import decoding
-from zoo_core.audit import ExactCounter
-from zoo_core.decoding import reader_for, sample_cached
+from zoo_core.accounting.audit import ExactCounter
+from zoo_core.accounting.meter import Meter
+from zoo_core.compute import sampler
+from zoo_core.compute.readers import reader_for
+from zoo_core.compute.sampler import sample_cached
 from zoo_core.errors import ModelError
-from zoo_core.meter import Meter
-from zoo_core.models import load_policy, scorer_from
+from zoo_core.models.copies import scorer_from
+from zoo_core.models.loading import load_policy
 from zoo_core.rollout import Prompts, Responses, response_logprobs, response_mask
 
 TABLE = Path(__file__).parents[1] / "docs" / "architectures.md"
@@ -175,10 +177,10 @@ def measured(kind: str) -> Measured:
         settings = {"response_tokens": TOKENS, "temperature": 1.0, "eos": eos, "pad": 0}
         return sample_cached(policy, prompts, **settings, generator=torch.Generator().manual_seed(1))
 
-    crowded, decoding.CROWDED = decoding.CROWDED, 1.0  # every row that has ended leaves the batch at once
+    crowded, sampler.CROWDED = sampler.CROWDED, 1.0  # every row that has ended leaves the batch at once
     often = int(sample(-1)[0][:, 1:4].flatten().mode().values)
     tokens, logprobs = sample(often)  # the same ones, but many rows end in the middle
-    decoding.CROWDED = crowded
+    sampler.CROWDED = crowded
     mask = response_mask(tokens, often)
     responses = Responses.join(prompts, tokens, mask)
     with torch.no_grad():

@@ -5,9 +5,9 @@ import torch
 from torch.nn import functional as F
 from transformers import MixtralConfig, MixtralForCausalLM
 
-from zoo_core import audit
-from zoo_core.audit import ATTENTION, FORMULAS, ExactCounter
-from zoo_core.meter import Meter
+from zoo_core.accounting import audit
+from zoo_core.accounting.audit import ATTENTION, FORMULAS, ExactCounter
+from zoo_core.accounting.meter import Meter
 
 ROWS, HEADS, KEY_HEADS, QUERIES, KEYS, WIDTH, DEPTH = 2, 6, 2, 5, 7, 4, 3
 

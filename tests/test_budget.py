@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoo_core.budget import Line
+from zoo_core.accounting.budget import BudgetWindow
 from zoo_core.errors import BudgetError
 from zoo_core.run import Run
-from zoo_core.testing import tiny_policy, tiny_session
+from zoo_core.testing.tiny import tiny_policy, tiny_session
 
 POLICY = tiny_policy(hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
 
@@ -67,24 +67,24 @@ def test_a_budget_too_small_for_one_update_says_what_one_costs(budget):
 
 
 def test_only_the_latest_eight_updates_predict_the_next():
-    line = Line(0, 100.0)
+    line = BudgetWindow(0, 100.0)
     line.costs.extend([50] + [1] * 8)
     assert line.allows(98)
     assert not line.allows(99)
 
 
 def test_nothing_starts_on_the_line_itself():
-    assert not Line(0, 100.0).allows(100)
+    assert not BudgetWindow(0, 100.0).allows(100)
 
 
 def test_progress_is_the_share_of_this_part_and_stays_at_one():
-    line = Line(100, 300.0)
+    line = BudgetWindow(100, 300.0)
     assert [line.progress(spent) for spent in (100, 150, 300, 900)] == [0.0, 0.25, 1.0, 1.0]
-    assert Line(0, math.inf).progress(10**20) == 0.0
+    assert BudgetWindow(0, math.inf).progress(10**20) == 0.0
 
 
 def test_a_line_remembers_its_costs_in_a_checkpoint():
-    line, again = Line(0, 1e3), Line(0, 1e3)
+    line, again = BudgetWindow(0, 1e3), BudgetWindow(0, 1e3)
     line.costs.extend(range(20))
     again.restore(line.state())
     assert (list(again.costs), again.costs.maxlen) == (list(range(12, 20)), 8)

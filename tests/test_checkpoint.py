@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from zoo_core import checkpoint, storage
 from zoo_core.errors import StorageError
+from zoo_core.session import checkpoint
+from zoo_core.storage import atomic as storage
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(codec="utf-8"))
 KEYS = st.integers() | st.text(st.characters(codec="utf-8"))

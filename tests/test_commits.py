@@ -18,8 +18,8 @@ spec.loader.exec_module(commits)
         ("x" * 61, "", [], ["the subject has 61 characters"]),
         ("Clip", "Because.", ["plugins/reward-model/zoo_reward_model/loss.py"], []),
         ("Clip", " \n", ["plugins/reward-model/zoo_reward_model/loss.py"], ["there is no body"]),
-        ("Count", "", ["zoo_core/meter.py"], ["there is no body"]),
-        ("Test", "", ["plugins/ppo/tests/test_ppo_loss.py", "zoo_core/meters.py"], []),
+        ("Count", "", ["zoo_core/accounting/meter.py"], ["there is no body"]),
+        ("Test", "", ["plugins/ppo/tests/test_ppo_loss.py", "zoo_core/accounting/meters.py"], []),
     ],
 )
 def test_a_long_subject_and_a_missing_reason_are_found(subject, body, files, expected):

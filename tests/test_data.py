@@ -5,20 +5,11 @@ import json
 import pytest
 from datasets import Dataset, DatasetDict
 
-from zoo_core.data import (
-    Demonstration,
-    Preference,
-    Prompt,
-    canonical,
-    demonstrations,
-    fingerprint,
-    load_all,
-    load_rows,
-    preference,
-    prompt_only,
-    split_of,
-)
+from zoo_core.datasets.parse import demonstrations, preference, prompt_only
+from zoo_core.datasets.splits import split_of
 from zoo_core.errors import DataError
+from zoo_core.registry.references import load_all, load_rows
+from zoo_core.rows import Demonstration, Preference, Prompt, canonical, fingerprint
 
 USER = {"role": "user", "content": "hi"}
 ASSISTANT = {"role": "assistant", "content": "yes"}

@@ -39,11 +39,11 @@ def test_every_link_leads_somewhere(page):
 def test_the_map_names_every_file_once_and_no_other():
     wing, named = "", []
     for line in ARCHITECTURE.read_text().partition("## The rooms")[2].partition("## Where to add")[0].splitlines():
-        if found := re.match(r"\| \*\*(\w+)\*\* \|", line):
-            wing = WINGS[found[1]]
+        if found := re.match(r"\| \*\*(\w+)(/\w+)?\*\* \|", line):
+            wing = WINGS[found[1]] + (found[2] or "")
         elif line.startswith("| `"):
             named += [f"{wing}/{name}" for name in re.findall(r"`([\w.]+/?)`", line.split("|")[1])]
-    files = [f"{wing}/{file.name}" for wing in WINGS.values() for file in (ROOT / wing).glob("*.py")]
+    files = [str(file.relative_to(ROOT)) for wing in WINGS.values() for file in (ROOT / wing).rglob("*.py")]
     assert sorted(name for name in named if name.endswith(".py")) == sorted(
         name for name in files if not name.endswith("__init__.py")
     )

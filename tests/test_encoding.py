@@ -8,17 +8,12 @@ from torch.testing import assert_close
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from zoo_core.errors import DataError, ModelError
-from zoo_core.models import (
-    check_directory,
-    load_policy,
-    load_scorer,
-    load_scorer_tokenizer,
-    load_tokenizer,
-    scorer_from,
-    weights_sha256,
-)
+from zoo_core.models.copies import scorer_from
+from zoo_core.models.directories import check_directory, weights_sha256
+from zoo_core.models.loading import load_policy, load_scorer
+from zoo_core.models.tokenizers import load_scorer_tokenizer, load_tokenizer
 from zoo_core.rollout import Responses, response_logits, response_logprobs
-from zoo_core.testing import tiny_encoder, tiny_policy, tiny_tokenizer
+from zoo_core.testing.tiny import tiny_encoder, tiny_policy, tiny_tokenizer
 
 USER = [{"role": "user", "content": "hi"}]
 PAD, BOS, EOS = 0, 1, 2

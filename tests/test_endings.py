@@ -26,10 +26,10 @@ from zoo_rloo.config import RLOOConfig
 from zoo_rrhf.config import RRHFConfig
 from zoo_rrhf.loss import fine_tune_loss
 
-from zoo_core.data import Preference
 from zoo_core.endings import ending_rule
+from zoo_core.rows import Preference
 from zoo_core.run import Run
-from zoo_core.testing import tiny_policy, tiny_rows, tiny_session
+from zoo_core.testing.tiny import tiny_policy, tiny_rows, tiny_session
 
 SIZE, GROUP = 8, 4
 ROUNDING = 1e-5

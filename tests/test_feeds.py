@@ -5,11 +5,11 @@ from collections import Counter
 import pytest
 import torch
 
+from zoo_core.accounting.ledger import Ledger
+from zoo_core.datasets.feeds import DemonstrationFeed, PreferenceFeed, PromptFeed
 from zoo_core.errors import PluginError
-from zoo_core.feeds import DemonstrationFeed, PreferenceFeed, PromptFeed
-from zoo_core.ledger import Ledger
 from zoo_core.run import Run
-from zoo_core.testing import tiny_encoder, tiny_rows, tiny_run, tiny_session
+from zoo_core.testing.tiny import tiny_encoder, tiny_rows, tiny_run, tiny_session
 
 ROWS = tiny_rows(count=10)
 ENCODER = tiny_encoder()

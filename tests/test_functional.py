@@ -17,7 +17,7 @@ from zoo_core.functional import (
     replaced_scores,
     token_logprobs,
 )
-from zoo_core.tensors import GARBAGE, noise, prefix, row
+from zoo_core.testing.tensors import GARBAGE, noise, prefix, row
 
 MASK = torch.tensor([[True, True, True, True], [True, True, False, False], [True, False, False, False]])
 

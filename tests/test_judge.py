@@ -3,12 +3,13 @@
 import pytest
 import torch
 
+from zoo_core.accounting.ledger import Ledger
 from zoo_core.errors import DataError, ModelError, PluginError, SpecError
-from zoo_core.judge import CausalJudge, CountedJudge, Judge, Written
-from zoo_core.ledger import Ledger
+from zoo_core.judge import CountedJudge, Judge, Written
+from zoo_core.models.causal_judge import CausalJudge
 from zoo_core.run import Run
-from zoo_core.testing import LikesA, tiny_policy, tiny_session, tiny_tokenizer
-from zoo_core.toys import five_letters
+from zoo_core.testing.tiny import LikesA, tiny_policy, tiny_session, tiny_tokenizer
+from zoo_core.testing.toys import five_letters
 
 QUESTIONS = [
     [{"role": "user", "content": "which?"}],

@@ -16,12 +16,12 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from zoo_core.audit import ExactCounter
-from zoo_core.decoding import sample_cached
-from zoo_core.meter import Meter, MeteredLinear
-from zoo_core.models import scorer_from
+from zoo_core.accounting.audit import ExactCounter
+from zoo_core.accounting.meter import Meter, MeteredLinear
+from zoo_core.compute.sampler import sample_cached
+from zoo_core.models.copies import scorer_from
 from zoo_core.rollout import response_logprobs
-from zoo_core.testing import tiny_encoder, tiny_policy
+from zoo_core.testing.tiny import tiny_encoder, tiny_policy
 
 TOKENS = torch.randint(6, 37, (3, 11), generator=torch.Generator().manual_seed(0))
 ATTENTION = torch.ones_like(TOKENS)

@@ -6,7 +6,7 @@ from torch.testing import assert_close
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
 
 from zoo_core import rollout
-from zoo_core.packing import Packing, packs
+from zoo_core.compute.packing import Packing, packs
 from zoo_core.rollout import Prompts, Responses, logprobs_and_states, response_logprobs, response_states
 
 PACKED = [

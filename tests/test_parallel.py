@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from zoo_core.parallel import placed, shares
-from zoo_core.testing import tiny_policy
+from zoo_core.compute.data_parallel import shares
+from zoo_core.compute.sharding import prepare_model
+from zoo_core.testing.tiny import tiny_policy
 
 TRAINED = {
     "sft": {"kind": "train", "name": "sft"},
@@ -233,7 +234,7 @@ def test_fewer_prompts_than_processes_are_divided_by_row() -> None:
 
 
 def test_a_model_that_nobody_uses_any_more_is_gone() -> None:
-    model = placed(tiny_policy())
+    model = prepare_model(tiny_policy())
     seen = weakref.ref(model)
     del model
     gc.collect()

@@ -10,7 +10,7 @@ import torch
 from torch.testing import assert_close
 from zoo_grpo.loss import clipped_surrogate, grpo, kl_penalty, unbiased_kl_penalty
 
-from zoo_core.tensors import noise, prefix
+from zoo_core.testing.tensors import noise, prefix
 
 ROOT = Path(__file__).parents[1]
 PYTHON = ROOT / ".parity" / "trl-1.16" / "bin" / "python"

@@ -7,9 +7,9 @@ import torch
 from torch.testing import assert_close
 from transformers import LlamaForCausalLM, LlamaForSequenceClassification, MistralForCausalLM, PreTrainedModel
 
-from zoo_core.decoding import sample_cached
-from zoo_core.precision import compute_in
-from zoo_core.reward import row_scores
+from zoo_core.compute.precision import compute_in
+from zoo_core.compute.sampler import sample_cached
+from zoo_core.models.scorer import row_scores
 from zoo_core.rollout import Prompts, Responses, logprobs_and_states, response_logprobs, response_states, text_states
 
 BF16 = 2.0**-8

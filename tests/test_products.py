@@ -7,12 +7,12 @@ import torch
 from torch import nn
 from transformers import Gemma2Config, Gemma2ForCausalLM, MambaConfig, MambaForCausalLM
 
-from zoo_core.adapters import add_adapter
-from zoo_core.audit import ExactCounter
+from zoo_core.accounting.audit import ExactCounter
+from zoo_core.accounting.meter import Meter
+from zoo_core.accounting.products import PRODUCTS
 from zoo_core.errors import ModelError
-from zoo_core.meter import Meter
-from zoo_core.products import PRODUCTS
-from zoo_core.testing import tiny_policy
+from zoo_core.models.lora import add_adapter
+from zoo_core.testing.tiny import tiny_policy
 
 TOKENS = torch.randint(6, 37, (3, 11), generator=torch.Generator().manual_seed(0))
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from zoo_core.plugins import plugins
+from zoo_core.registry.plugins import plugins
 from zoo_core.run import Run
-from zoo_core.testing import tiny_session
+from zoo_core.testing.tiny import tiny_session
 
 ROOT = Path(__file__).parents[1]
 UPDATES = 8

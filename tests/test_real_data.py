@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from zoo_core.data import load_all, load_rows
-from zoo_core.encoding import Encoder
-from zoo_core.models import load_policy, load_tokenizer
-from zoo_core.plugins import plugins
-from zoo_core.reward import Calibration, Sample, load_reward
-from zoo_core.run import Run, Session
+from zoo_core.datasets.encoding import Encoder
+from zoo_core.models.loading import load_policy
+from zoo_core.models.tokenizers import load_tokenizer
+from zoo_core.registry.plugins import plugins
+from zoo_core.registry.references import load_all, load_reward, load_rows
+from zoo_core.reward import Calibration, Sample
+from zoo_core.run import Run
+from zoo_core.session.session import Session
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "real"
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason="the real data are not beside this checkout")

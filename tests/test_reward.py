@@ -7,14 +7,16 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-from zoo_core import reward
 from zoo_core.calibration import standardised
-from zoo_core.data import Preference
 from zoo_core.errors import ModelError, SpecError
-from zoo_core.models import scorer_from
-from zoo_core.reward import Calibration, Sample, Scorer, as_sample, checked, load_reward, pair_accuracy
+from zoo_core.models import scorer as scorer_module
+from zoo_core.models.copies import scorer_from
+from zoo_core.models.scorer import Scorer
+from zoo_core.registry.references import load_reward
+from zoo_core.reward import Calibration, Sample, as_sample, checked, pair_accuracy
+from zoo_core.rows import Preference
 from zoo_core.run import Run
-from zoo_core.testing import share_of_a, tiny_policy, tiny_session, tiny_tokenizer
+from zoo_core.testing.tiny import share_of_a, tiny_policy, tiny_session, tiny_tokenizer
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "very"]
 SAMPLES = [
@@ -80,7 +82,7 @@ def test_where_padding_is_eos_the_token_before_it_is_read_as_transformers_do(pac
     samples = [Sample("ab", "cd", True), Sample("ab", "c", False), Sample("ab", "", True)]
     without = Scorer(scorer.model, scorer.tokenizer)([Sample("ab", "cd", False), samples[1]])
     if not packed:
-        monkeypatch.setattr(reward, "packs", lambda _: False)
+        monkeypatch.setattr(scorer_module, "packs", lambda _: False)
     scorer.tokenizer.pad_token = scorer.tokenizer.eos_token
     found = Scorer(scorer.model, scorer.tokenizer)(samples)
     assert found[:2] == pytest.approx(without, abs=1e-5)
@@ -117,7 +119,7 @@ def test_a_scorer_on_disk_is_a_reward_by_its_path(tmp_path):
 
 
 def test_a_function_is_a_reward_by_its_name():
-    assert load_reward("zoo_core.testing:share_of_a") is share_of_a
+    assert load_reward("zoo_core.testing.tiny:share_of_a") is share_of_a
     assert share_of_a(SAMPLES) == [0, 0, 0, 0]
 
 
@@ -125,8 +127,8 @@ def test_a_function_is_a_reward_by_its_name():
     ("ref", "message"),
     [
         ("no_such_module:score", "cannot be imported"),
-        ("zoo_core.testing:nothing", "cannot be imported"),
-        ("zoo_core.testing:LETTERS", "is str, not a function"),
+        ("zoo_core.testing.tiny:nothing", "cannot be imported"),
+        ("zoo_core.testing.tiny:LETTERS", "is str, not a function"),
     ],
 )
 def test_a_function_that_is_none_is_refused(ref, message):
@@ -171,7 +173,7 @@ def test_a_stage_that_climbs_a_reward_has_it_in_units_of_the_samples_drawn_where
 
 
 def test_a_reward_that_says_the_same_of_everything_leaves_training_finite():
-    from zoo_core.plugins import plugins
+    from zoo_core.registry.plugins import plugins
 
     record = plugins().algorithm("ppo")
     session = tiny_session(("prompts", "reward"), reward=lambda samples: [0.0 for _ in samples])

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from zoo_core import decoding
-from zoo_core.decoding import choose, sample_cached
+from zoo_core.compute import readers
+from zoo_core.compute.sampler import choose, sample_cached
 from zoo_core.functional import token_logprobs
 from zoo_core.rollout import Responses, response_logprobs, response_mask
 from zoo_core.run import Run
-from zoo_core.testing import tiny_encoder, tiny_policy, tiny_session
+from zoo_core.testing.tiny import tiny_encoder, tiny_policy, tiny_session
 
 PAD, EOS = 0, 2
 TEXTS = ["a", "abcdefgh", "ab c", "zz!"]
@@ -61,9 +61,9 @@ def sample_plainly(policy, prompts, length, temperature, uniform):
 def test_neither_cache_nor_neighbours_change_a_sampled_token(policy, temperature, packed, monkeypatch):
     # Thirty rows, each prompt several times, most of them ended before the last: rows leave, and the cache is copied.
     # It grows twice.
-    monkeypatch.setattr(decoding, "BLOCK", 5)
+    monkeypatch.setattr(readers, "BLOCK", 5)
     if not packed:
-        monkeypatch.setattr(decoding, "packs", lambda _: False)
+        monkeypatch.setattr(readers, "packs", lambda _: False)
     prompts = tiny_encoder().prompts([*TEXTS, *TEXTS * 5, "b", "abcdefgh", "cc cc c", "b", "a", "zz!"])
     tokens, _ = sample(policy, prompts, length=12, temperature=temperature)
     ended = (tokens == EOS).any(1).float().mean()

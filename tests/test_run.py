@@ -15,12 +15,15 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from zoo_core import checkpoint
 from zoo_core.errors import BudgetError, PluginError, StorageError
 from zoo_core.reward import Sample
 from zoo_core.rollout import response_logprobs
-from zoo_core.run import Run, Session, derive
-from zoo_core.testing import repeatable, same_weights, tiny_policy, tiny_run, tiny_session, weights
+from zoo_core.run import Run
+from zoo_core.session import checkpoint
+from zoo_core.session.seeds import derive
+from zoo_core.session.session import Session
+from zoo_core.testing.suite import repeatable, same_weights, weights
+from zoo_core.testing.tiny import tiny_policy, tiny_run, tiny_session
 
 
 def step(stage, optimizer, parameters, update, noise):

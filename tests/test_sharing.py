@@ -6,12 +6,14 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, GPT2Config, GPT2LMHeadModel
 
-from zoo_core.adapters import adapter, add_adapter, merged_weights, share_storage
+from zoo_core.accounting.ledger import Ledger, bytes_of
 from zoo_core.errors import ModelError
-from zoo_core.ledger import Ledger, bytes_of
-from zoo_core.models import load_policy, load_scorer, save_model, scorer_from
+from zoo_core.models.copies import scorer_from
+from zoo_core.models.loading import load_policy, load_scorer, save_model
+from zoo_core.models.lora import adapter, add_adapter, merged_weights, share_storage
 from zoo_core.run import Run
-from zoo_core.testing import same_weights, tiny_encoder, tiny_policy, tiny_session, weights
+from zoo_core.testing.suite import same_weights, weights
+from zoo_core.testing.tiny import tiny_encoder, tiny_policy, tiny_session
 
 TOKENS = torch.randint(6, 37, (3, 11), generator=torch.Generator().manual_seed(0))
 

@@ -5,8 +5,8 @@ import json
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from zoo_core.files import read_rows
-from zoo_core.storage import write_json, write_rows, write_text
+from zoo_core.datasets.files import read_rows
+from zoo_core.storage.atomic import write_json, write_rows, write_text
 
 # Line ends of Unicode, half a surrogate pair, NUL, right to left, Windows' and old Macs' line ends, a byte order mark.
 STRANGE = "a\u2028b\u2029c\u0085d\ud83de\x00f\u202eg\r\nh\ri\x0b\x0cj\x1c\ufeffk"

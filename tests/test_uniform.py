@@ -186,8 +186,8 @@ def test_every_import_is_a_dependency_of_its_own_or_of_what_it_builds_on(folder)
     owners = [folder, *declared_distributions(folder)]
     always = {canonicalize_name(needed.name) for owner in owners for needed in requirements_of(owner)}
     distributions = packages_distributions()
-    for path, tree in sources_of(folder):  # x/testing.py is for those who installed the extra `testing`
-        extra = {canonicalize_name(needed.name) for needed in extras_of(folder).get(path.stem, [])}
+    for path, tree in sources_of(folder):  # x/testing/ is for those who installed the extra `testing`
+        extra = {canonicalize_name(needed.name) for needed in extras_of(folder).get(path.parent.name, [])}
         for name in sorted(imports_of(tree) - sys.stdlib_module_names):
             if not name.startswith("zoo_"):
                 known = set(map(canonicalize_name, distributions[name]))

@@ -16,21 +16,15 @@ from transformers import (
     MixtralForCausalLM,
 )
 
-from zoo_core.adapters import add_adapter
-from zoo_core.encoding import Encoder
+from zoo_core.datasets.encoding import Encoder
 from zoo_core.errors import ModelError
-from zoo_core.models import (
-    load_policy,
-    load_policy_with,
-    load_scorer,
-    load_scorer_tokenizer,
-    load_tokenizer,
-    resolve,
-    save_model,
-    scorer_from,
-)
-from zoo_core.testing import tiny_policy, tiny_tokenizer
-from zoo_core.weights import check_fit, put
+from zoo_core.models.copies import scorer_from
+from zoo_core.models.loading import load_policy, load_policy_with, load_scorer, save_model
+from zoo_core.models.lora import add_adapter
+from zoo_core.models.tokenizers import load_scorer_tokenizer, load_tokenizer
+from zoo_core.models.weights import check_fit, put
+from zoo_core.registry.references import resolve
+from zoo_core.testing.tiny import tiny_policy, tiny_tokenizer
 
 
 @pytest.fixture

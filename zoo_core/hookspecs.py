@@ -7,24 +7,20 @@ list* (`zoo_algorithms`, `zoo_tasks`, `zoo_commands`, `zoo_executors`): records 
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pluggy import HookimplMarker, HookspecMarker
 
 from zoo_core.records import Algorithm, Command, Executor, Task
+from zoo_core.rows import Kind
 
 if TYPE_CHECKING:
     from zoo_core.judge import Judge
     from zoo_core.reward import Reward
     from zoo_core.rollout import RolloutEngine
 
-__all__ = ["Kind", "hookimpl"]
-
 hookspec = HookspecMarker("zoo")
 hookimpl = HookimplMarker("zoo")
-
-Kind = Literal["demonstrations", "preferences", "prompts", "dev_prompts", "test_prompts"]
-"""What a data set is wanted for. `dev_prompts` and `test_prompts` are asked for by the scorer only."""
 
 
 @hookspec

@@ -7,20 +7,11 @@ from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zoo_core.chat import as_ids
-from zoo_core.data import Text
-from zoo_core.decoding import reader_of, sample_cached
-from zoo_core.encoding import Encoder
-from zoo_core.errors import ModelError, SpecError
-from zoo_core.functional import masked_sum
-from zoo_core.ledger import Ledger
-from zoo_core.parallel import divided, from_first
-from zoo_core.plugins import plugins
-from zoo_core.rollout import Prompts, response_logprobs
+from zoo_core.accounting.ledger import Ledger
+from zoo_core.compute.processes import broadcast
+from zoo_core.errors import SpecError
+from zoo_core.rows import Text
 
 Answers = TypeVar("Answers")
 Verdict = list[float] | None
@@ -52,96 +43,6 @@ class Judge(Protocol):
     def write(self, questions: Sequence[Text], longest: int, temperature: float, seed: int) -> list[Written]:
         """Write an answer of at most `longest` tokens to each question; temperature 0 is greedy."""
         ...
-
-
-def load_judge(ref: str) -> Judge:
-    """Return the judge that `ref` names: one of a plugin, or a causal language model's directory or hub id."""
-    judge: Judge | None = plugins().first("zoo_judge", ref=ref)
-    if judge is None:
-        raise SpecError(f"{ref!r} is no judge: not a model's directory, a hub id or a judge of an installed plugin.")
-    return judge
-
-
-class CausalJudge:
-    """A causal language model in this process, reading with its own tokenizer and chat template."""
-
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        constitution: Path | None = None,
-        batch_size: int = 64,
-    ) -> None:
-        self.model = model.eval().requires_grad_(False)
-        self.tokenizer = tokenizer
-        self.constitution = constitution
-        self.batch_size = batch_size
-        self.longest: int = getattr(model.config, "max_position_embeddings", None) or 1024
-
-    @classmethod
-    def load(cls, ref: str, constitution: Path | None = None) -> "CausalJudge":
-        """Load it from a directory, hub id or model of a plugin."""
-        from zoo_core.models import load_policy, load_tokenizer, resolve
-
-        path = resolve(ref)
-        return cls(load_policy(path), load_tokenizer(path), constitution)
-
-    @torch.no_grad()
-    def verdicts(self, questions: Sequence[Text], answers: Sequence[str]) -> list[Verdict]:
-        """log P(answer | question), summed over the answer's tokens; what ends the answer is not counted."""
-        ids = [self.tokenizer(answer, add_special_tokens=False)["input_ids"] for answer in answers]
-        if all(len(one) == 1 for one in ids):
-            return self._next_token(questions, [one[0] for one in ids])
-        encoder = self._encoder(max(map(len, ids)))
-        rows = [(question, answer) for question in questions for answer in answers]
-        found: list[float] = []
-        for start in range(0, len(rows), self.batch_size):
-            some = rows[start : start + self.batch_size]
-            batch = encoder.responses(some, [False] * len(some))
-            found += masked_sum(response_logprobs(self.model, batch), batch.mask).tolist()
-        return [list(found[start : start + len(answers)]) for start in range(0, len(found), len(answers))]
-
-    def _next_token(self, questions: Sequence[Text], answers: Sequence[int]) -> list[Verdict]:
-        """Read all answers of one token each from one look at the question."""
-        encoder = self._encoder(1)
-        found: list[Verdict] = []
-
-        def logprobs(some: Prompts) -> Float[Tensor, "B answers"]:
-            return reader_of(self.model, some).prompts().float().log_softmax(-1)[:, list(answers)]
-
-        for start in range(0, len(questions), self.batch_size):
-            prompts = encoder.prompts(questions[start : start + self.batch_size])
-            found += divided(logprobs, prompts, self.model).tolist()
-        return found
-
-    def write(self, questions: Sequence[Text], longest: int, temperature: float, seed: int) -> list[Written]:
-        """Sample, or decode greedily, up to the end or `longest` tokens."""
-        encoder = self._encoder(longest)
-        generator = torch.Generator(encoder.device).manual_seed(seed)
-        written: list[Written] = []
-        for start in range(0, len(questions), self.batch_size):
-            tokens, _ = sample_cached(
-                self.model,
-                encoder.prompts(questions[start : start + self.batch_size]),
-                response_tokens=longest,
-                temperature=temperature,
-                eos=encoder.ends,
-                pad=self.tokenizer.pad_token_id,
-                generator=generator,
-            )
-            written += [
-                Written(encoder.decode(row).strip(), not encoder.ends.isdisjoint(row)) for row in tokens.tolist()
-            ]
-        return written
-
-    def _encoder(self, answer_tokens: int) -> Encoder:
-        room = self.longest - answer_tokens
-        if room < 1:
-            raise ModelError(f"the judge's context of {self.longest} tokens leaves no room before {answer_tokens}.")
-        named = as_ids(self.model.generation_config.eos_token_id if self.model.generation_config else None)
-        limit = f"the {{}} that the judge's context of {self.longest} tokens leaves before its answer"
-        more = "give a judge with a longer context (judge: ...)"
-        return Encoder(self.tokenizer, room, answer_tokens, self.model.device, named, limit, more)
 
 
 class CountedJudge:
@@ -185,7 +86,7 @@ class CountedJudge:
         with ledger.meter.during(phase):
             # A judge elsewhere is asked once, not by every process, which it might answer differently.
             here = isinstance(getattr(self._judge, "model", None), torch.nn.Module)
-            answer = ask() if here else from_first(ask)
+            answer = ask() if here else broadcast(ask)
             self._declare(getattr(self._judge, "tokens", 0) - before)
         ledger.judge_calls += calls
         return answer

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
-from zoo_core.data import Text
+from zoo_core.compute.data_parallel import across_ranks
+from zoo_core.compute.packing import Packing, TokenRow, packs
 from zoo_core.functional import token_logprobs
-from zoo_core.packing import Packing, Row, packs
-from zoo_core.parallel import divided
 from zoo_core.reward import Sample
+from zoo_core.rows import Text
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Prompts:
         return Prompts(self.tokens[rows], self.attention[rows], [self.texts[row] for row in rows.tolist()])
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[TokenRow]:
         """The tokens of each prompt, without padding."""
         lengths = self.attention.sum(1).tolist()
         return [(row[len(row) - length :], ()) for row, length in zip(self.tokens.tolist(), lengths, strict=True)]
@@ -70,7 +70,7 @@ class Responses:
         )
 
     @classmethod
-    def of(cls, rows: Sequence[Row], pad: int, device: torch.device) -> "Responses":
+    def of(cls, rows: Sequence[TokenRow], pad: int, device: torch.device) -> "Responses":
         """Pad prompts on the left and responses on the right."""
         before, after = (max(len(row[part]) for row in rows) for part in (0, 1))
         tokens = torch.full((len(rows), before + after), pad)
@@ -102,7 +102,7 @@ class Responses:
         return {"input_ids": self.tokens, "attention_mask": self.attention.long(), "position_ids": self.positions}
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[TokenRow]:
         """The tokens of each prompt and of its response, without padding."""
         prompts, lengths = self.attention[:, : self.prompt_length].sum(1).tolist(), self.mask.sum(1).tolist()
         return [
@@ -159,10 +159,10 @@ class RolloutEngine(Protocol):
 
         1 <= T <= response_tokens.
 
-        `eos` are ids any of which ends a response: EOS, and what else ends a turn (`zoo_core.chat`).
+        `eos` are ids any of which ends a response: EOS, and what else ends a turn (`zoo_core.datasets.chat`).
         Temperature 0 is greedy decoding; its log-probabilities are those at temperature 1. All randomness comes from
-        `generator`. Of several processes each is asked for all rows, and must come to the same; an engine may divide
-        them (`zoo_core.parallel.divided`).
+        `generator`. Every rank is asked for all rows and must return the same; an engine may divide them among ranks
+        (`zoo_core.compute.data_parallel.across_ranks`).
         """
         ...
 
@@ -184,7 +184,7 @@ def response_mask(tokens: Int[Tensor, "B T"], eos: int | Collection[int]) -> Boo
 
 def response_logprobs(policy: PreTrainedModel, responses: Responses, temperature: float = 1.0) -> Float[Tensor, "B T"]:
     """log π(yₜ | x, y₍<t₎) of every response token, 0 where the mask is false."""
-    return divided(lambda some: _response_logprobs(policy, some, temperature), responses, policy)
+    return across_ranks(lambda some: _response_logprobs(policy, some, temperature), responses, policy)
 
 
 def _response_logprobs(policy: PreTrainedModel, responses: Responses, temperature: float) -> Float[Tensor, "B T"]:
@@ -210,7 +210,7 @@ def response_states(body: nn.Module, responses: Responses, head: nn.Module = AS_
 
     With a `head`, what it makes of them.
     """
-    return divided(lambda some: _response_states(body, some, head), responses, body, head)
+    return across_ranks(lambda some: _response_states(body, some, head), responses, body, head)
 
 
 def _response_states(body: nn.Module, responses: Responses, head: nn.Module) -> Float[Tensor, "B slots D"]:
@@ -224,7 +224,7 @@ def _response_states(body: nn.Module, responses: Responses, head: nn.Module) -> 
 
 def text_states(body: nn.Module, responses: Responses) -> tuple[Float[Tensor, "B S D"], Bool[Tensor, "B S"]]:
     """Last hidden states of every token, prompts included, 0 on padding; and where the real ones are."""
-    return divided(lambda some: _text_states(body, some), responses, body), responses.attention
+    return across_ranks(lambda some: _text_states(body, some), responses, body), responses.attention
 
 
 def _text_states(body: nn.Module, responses: Responses) -> Float[Tensor, "B S D"]:
@@ -245,7 +245,7 @@ def logprobs_and_states(
     def compute(some: Responses) -> tuple[Tensor, Tensor]:
         return _logprobs_and_states(policy, some, temperature, head)
 
-    logprobs, states = divided(compute, responses, policy, head)
+    logprobs, states = across_ranks(compute, responses, policy, head)
     return logprobs, states
 
 

@@ -13,111 +13,41 @@ initial policy, a reference copied from it), loop bodies are skipped. A resumed 
 undisturbed one.
 """
 
-import copy
-import hashlib
-import random
 import re
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
-from typing import Any, TypeVar, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar, cast
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zoo_core import checkpoint
-from zoo_core.audit import ExactCounter
-from zoo_core.budget import Line
-from zoo_core.data import DataRow, Demonstration, Preference, Prompt, Text
-from zoo_core.decoding import sample_cached
-from zoo_core.encoding import Encoder
-from zoo_core.errors import BudgetError, PluginError, StorageError
-from zoo_core.feeds import DemonstrationFeed, PreferenceFeed, PromptFeed, check_rows
+from zoo_core.accounting.budget import BudgetWindow
+from zoo_core.accounting.ledger import Ledger
+from zoo_core.accounting.meter import module_of
+from zoo_core.compute.gradients import average_gradients
+from zoo_core.compute.processes import broadcast, is_main_process
+from zoo_core.compute.sampler import roll_out
+from zoo_core.compute.sharding import prepare_model
+from zoo_core.datasets.encoding import Encoder
+from zoo_core.datasets.feeds import DemonstrationFeed, PreferenceFeed, PromptFeed
+from zoo_core.errors import PluginError
 from zoo_core.functional import minibatches
-from zoo_core.judge import CountedJudge, Judge
-from zoo_core.ledger import Ledger, bytes_of
-from zoo_core.models import copied
-from zoo_core.parallel import from_first, is_first, join_gradients, load_whole, placed
-from zoo_core.reward import Calibration, Reward, Sample, Scorer, checked
-from zoo_core.rollout import Prompts, Responses, Rollout, RolloutEngine, is_any_of, response_mask
-from zoo_core.storage import write_rows
+from zoo_core.judge import CountedJudge
+from zoo_core.models.copies import copied
+from zoo_core.models.scorer import Scorer
+from zoo_core.reward import Calibration, Reward, Sample, checked
+from zoo_core.rollout import Prompts, Responses, Rollout
+from zoo_core.rows import DataRow, Demonstration, Preference, Prompt, Text
+from zoo_core.session.kept import restore
+from zoo_core.session.loop import Loop
+from zoo_core.session.seeds import derive, seed_everything
+from zoo_core.session.session import Session
+from zoo_core.storage.atomic import write_rows
 
 Kept = TypeVar("Kept")
 Row = TypeVar("Row")
 RAW = Calibration(mean=0.0, deviation=1.0)
-
-AUDITED = 1 / 64
-"""Share of updates that are audited beside the first of every stage; which ones is drawn, and not announced."""
-
-
-@dataclass
-class Session:
-    """What all stages of one run share. Made by the harness; a training loop has no need of it."""
-
-    policy: PreTrainedModel
-    encoder: Encoder
-    seed: int
-    budget: float
-    """FLOPs this run may spend itself; infinite for a stage recipe of fixed length."""
-    rows: Mapping[str, Sequence[DataRow]] = field(default_factory=dict)
-    """The data sets that the algorithm's record lists, by name."""
-    reward: Reward | None = None
-    calibration: Calibration | None = None
-    judge: Judge | None = None
-    engine: RolloutEngine = sample_cached
-    directory: Path | None = None
-    """Where checkpoints go; None keeps none."""
-    checkpoint_seconds: float = 20.0
-    at_boundary: Callable[["Session"], None] | None = None
-    """Called between updates, when policy and ledger agree."""
-    ledger: Ledger = field(default_factory=Ledger)
-    kept: dict[str, Any] = field(default_factory=dict)
-    unclaimed: dict[str, Any] = field(default_factory=dict)
-    """State of a checkpoint whose object has not been kept again yet."""
-    clock: float = field(default_factory=time.monotonic)
-
-    @cached_property
-    def counted_judge(self) -> CountedJudge:
-        """The judge with its calls in the ledger; made, and metered, when it is asked for first."""
-        if self.judge is None:
-            raise PluginError("run.judge: this algorithm's record does not list 'judge' under learns_from.")
-        return CountedJudge(self.judge, self.ledger)
-
-    def tick(self) -> None:
-        """Bring wall-clock and peak memory of the ledger up to date."""
-        now = time.monotonic()
-        self.ledger.wall_seconds += now - self.clock
-        self.clock = now
-        self.ledger.note_memory()
-
-    def snapshot(self, stage: str, update: int, line: Line) -> dict[str, Any]:
-        """Return the state of everything kept, and the ledger, at one moment."""
-        self.tick()
-        return {
-            "stage": stage,
-            "update": update,
-            "line": line.state(),
-            "kept": {**self.unclaimed, **{name: _state(thing) for name, thing in self.kept.items()}},
-            "ledger": self.ledger.state_dict(),
-        }
-
-    def adopt(self, snapshot: Mapping[str, Any]) -> None:
-        """Go back, or forward, to that moment."""
-        self.unclaimed = dict(snapshot["kept"])
-        for name, thing in self.kept.items():
-            if name in self.unclaimed:
-                _restored(name, thing, self.unclaimed.pop(name))
-        self.ledger.load_state_dict(snapshot["ledger"])
-        self.clock = time.monotonic()
-
-    def path(self, name: str) -> Path | None:
-        """Where a checkpoint of that name stands."""
-        return self.directory / f"{name}.safetensors" if self.directory else None
 
 
 class Run:
@@ -127,31 +57,17 @@ class Run:
         self,
         session: Session,
         name: str = "",
-        line: Line | None = None,
+        window: BudgetWindow | None = None,
         reward: Reward | None = None,
         calibration: Calibration | None = None,
     ) -> None:
         self._session = session
         self._name = name
-        self._line = line or Line(0, session.budget)
         self._reward = reward or session.reward
         self._calibration = calibration if reward else session.calibration
-        self._update = -1
-        self._most: int | None = None
-        self._draws = 0
-        self._entered = False
-        self._saved = 0.0
+        self._loop = Loop(session, name, window or BudgetWindow(0, session.budget))
         if not name:
-            check_rows(session.rows)
-            # A scorer made from the policy finds the last token by this; hub models often have none, or another.
-            session.policy.config.pad_token_id = session.encoder.tokenizer.pad_token_id
-            if session.policy.generation_config is not None:  # what is trained ends elsewhere as it was sampled here
-                session.policy.generation_config.eos_token_id = sorted(session.encoder.ends)
-            session.ledger.meter.attach(session.policy, "policy")
-            session.ledger.policy_bytes = bytes_of(session.policy.parameters())
-            session.kept["policy"] = session.policy
-            if isinstance(getattr(session.reward, "model", None), nn.Module):
-                session.ledger.meter.attach(session.reward.model, "reward")  # type: ignore[union-attr]
+            session.begin()
         seed_everything(session.seed, name, "start")
 
     @property
@@ -167,13 +83,12 @@ class Run:
     @property
     def progress(self) -> float:
         """How far this stage is, 0 to 1, by its share of the budget or by its count of updates. Schedules use it."""
-        by_count = max(self._update, 0) / self._most if self._most else 0.0
-        return max(by_count, self._line.progress(self._spent))
+        return self._loop.progress
 
     @property
     def update(self) -> int:
         """The update that this stage's loop is in, or was in last; -1 before the first."""
-        return self._update
+        return self._loop.update
 
     @property
     def device(self) -> torch.device:
@@ -247,21 +162,21 @@ class Run:
 
         Several processes all compute it; it is charged once.
         """
-        if is_first():
+        if is_main_process():
             self._session.ledger.declare(role, flops)
 
     def write_rows(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
         """Leave rows for people to read, as `<name>.jsonl` beside the trained model."""
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,40}", name):
             raise PluginError(f"run.write_rows: {name!r} must be lower case letters, digits and hyphens.")
-        if self._session.directory and is_first():
+        if self._session.directory and is_main_process():
             write_rows(self._session.directory / f"{name}.jsonl", rows)
 
     def sample(self, prompts: Prompts, temperature: float = 1.0) -> Rollout:
         """Sample one response per prompt from the policy; temperature 0 is greedy."""
         session = self._session
-        self._draws += 1
-        generator = self.rng(self._update, f"sample {self._draws}")
+        self._loop.draws += 1
+        generator = self.rng(self.update, f"sample {self._loop.draws}")
         with session.ledger.meter.during("sample"):
             rollout = roll_out(session.engine, self.policy, prompts, session.encoder, temperature, generator)
         session.ledger.generated_tokens += int(rollout.mask.sum())
@@ -285,10 +200,10 @@ class Run:
 
         Weights that are frozen in the policy by then, and so stay what they are, are shared with it and not copied.
         """
-        if self._entered:
+        if self._loop.entered:
             raise PluginError("run.reference() must be called before the loop: inside it the policy has already moved.")
         shared = {id(weight): weight for weight in self.policy.parameters() if not weight.requires_grad}
-        frozen = placed(copied(self.policy, shared))
+        frozen = prepare_model(copied(self.policy, shared))
         frozen.eval().requires_grad_(False)
         self._session.ledger.meter.attach(frozen, "reference")
         return frozen
@@ -305,14 +220,14 @@ class Run:
         if qualified in self._session.kept:
             raise PluginError(f"run.keep: something is already kept under {qualified!r}; choose another name.")
         if isinstance(thing, nn.Module):
-            self._session.ledger.meter.attach(placed(thing), name)
-            if self._entered:
-                join_gradients(thing)
+            self._session.ledger.meter.attach(prepare_model(thing), name)
+            if self._loop.entered:
+                average_gradients(thing)
         if isinstance(thing, torch.optim.Optimizer):
             thing.register_step_post_hook(self._count_step)
         self._session.kept[qualified] = thing
         if qualified in self._session.unclaimed:
-            _restored(qualified, thing, self._session.unclaimed.pop(qualified))
+            restore(qualified, thing, self._session.unclaimed.pop(qualified))
         return thing
 
     def stage(
@@ -329,140 +244,28 @@ class Run:
         begins, behind the loop of the one before. `reward` takes the place of the bench's; `calibrate` (of
         zoo_core.calibration) measures what brings it to mean 0 and deviation 1.
         """
-        spent = self._spent
-        whole = self._line.end - self._line.start
-        end = self._line.end if share is None else min(self._line.end, spent + share * whole)
+        spent, window = self._loop.spent, self._loop.window
+        end = window.end if share is None else min(window.end, spent + share * (window.end - window.start))
         qualified = f"{self._name}/{name}" if self._name else name
         if reward is None:
             reward, calibration = self._reward, self._calibration or RAW
-        return type(self)(self._session, qualified, Line(spent, end), reward, calibration)
+        return type(self)(self._session, qualified, BudgetWindow(spent, end), reward, calibration)
 
     def updates(self, most: int | None = None) -> Iterator[int]:
         """Count updates, from 0 or from where a checkpoint left off, until the budget (or `most`) is reached.
 
-        Checkpoints are taken here, when the next update is asked for. A stage that is finished yields nothing: its
-        end is loaded.
+        Checkpoints are taken when the next update is asked for. A stage that is finished yields nothing: its end is
+        loaded. The engine is zoo_core/session/loop.py.
         """
-        session, line = self._session, self._line
-        if self._entered:
-            raise PluginError("run.updates() can be entered once; use run.stage(name) for a second loop.")
-        if most is None and line.end == float("inf"):
-            raise PluginError("a stage recipe must bound its updates: run.updates(most=...).")
-        self._entered, self._most = True, most
-        end = session.path(f"end-{self._name or 'run'}")
-        if end and from_first(end.exists):
-            session.adopt(checkpoint.load(end))
-            seed_everything(self.seed, self._name, "end")
-            return
-        first = self._resume()
-        session.ledger.meter.attach_again()
-        for thing in session.kept.values():
-            if isinstance(thing, nn.Module):
-                join_gradients(thing)
-        self._saved = time.monotonic()
-        yield from self._count(first)
-        if end:
-            checkpoint.save(end, session.snapshot(self._name, self._update + 1, line))
-        session.tick()
-        seed_everything(self.seed, self._name, "end")
-
-    def _resume(self) -> int:
-        """Adopt the latest checkpoint if it is of this stage; return the update to go on with."""
-        now = self._session.path("now")
-        if not now or not from_first(now.exists):
-            return 0
-        state = checkpoint.load(now)
-        if state["stage"] != self._name:
-            return 0
-        self._session.adopt(state)
-        self._line.restore(state["line"])
-        return int(state["update"])
-
-    def _count(self, first: int) -> Iterator[int]:
-        """Yield the updates that fit; undo one that passes the line all the same."""
-        ledger, line = self._session.ledger, self._line
-        update = first
-        while (self._most is None or update < self._most) and line.allows(self._spent):
-            undo = None  # gone before the next is made: a copy of all weights and moments at a time is enough
-            if line.is_near(ledger.flops):
-                undo = copy.deepcopy(self._session.snapshot(self._name, update, line))
-            before = ledger.flops
-            self._update, self._draws = update, 0
-            seed_everything(self.seed, self._name, update)
-            ledger.meter.in_loop = True
-            try:
-                yield from self._audited(update)
-            finally:
-                ledger.meter.in_loop = False
-            ledger.updates += 1
-            if self._spent > line.end:
-                self._discard(undo, ledger.flops - before, update)
-                return
-            line.costs.append(ledger.flops - before)
-            update += 1
-            self._boundary(update)
-        if not line.costs and not update:
-            raise BudgetError(self._too_small(max(line.costs, default=0)))
-
-    def _boundary(self, update: int) -> None:
-        """Take a checkpoint if it is time, once an update is audited, paid for and known to stand."""
-        session, now = self._session, self._session.path("now")
-        optimizers = (thing for thing in session.kept.values() if isinstance(thing, torch.optim.Optimizer))
-        session.ledger.note_models(session.ledger.meter.modules, optimizers)
-        if session.at_boundary:
-            session.at_boundary(session)
-        if now and from_first(lambda: time.monotonic() - self._saved >= session.checkpoint_seconds):
-            checkpoint.save(now, session.snapshot(self._name, update, self._line))
-            self._saved = time.monotonic()
-
-    def _discard(self, undo: dict[str, Any] | None, cost: int, update: int) -> None:
-        if undo is None:
-            self._session.ledger.flag(
-                "overspent: an update cost more than four times the dearest of the eight before it"
-            )
-            return
-        self._session.adopt(undo)
-        self._update = update - 1
-        if update == 0:
-            raise BudgetError(self._too_small(cost))
-        self._session.ledger.flag("the last update was discarded: it would have passed the budget")
-
-    def _too_small(self, cost: int) -> str:
-        left = self._line.end - self._line.start
-        stage = f" of stage {self._name!r}" if self._name else ""
-        return (
-            f"the budget is too small for one update{stage}: {left:.3g} FLOPs are left for it and one update costs "
-            f"{cost:.3g}. Raise the budget, or lower batch_size or response_tokens."
-        )
-
-    def _audited(self, update: int) -> Iterator[int]:
-        drawn = random.Random(derive(self.seed, self._name, update, "audit")).random() < AUDITED
-        if not (drawn or update == 0):
-            yield update
-            return
-        ledger = self._session.ledger
-        before = ledger.metered_here
-        with ExactCounter() as counter:
-            yield update
-        if counter.failed:
-            ledger.flag(f"an update could not be audited: {counter.failed}")
-            return
-        ledger.audit_charged += ledger.metered_here - before
-        ledger.audit_counted += counter.total
-
-    @property
-    def _spent(self) -> int:
-        """FLOPs so far, of all processes; the same number on each, or they would not stop together."""
-        self._session.ledger.gather()
-        return self._session.ledger.flops
+        return self._loop.updates(most)
 
     def _asked(self, reward: Reward, samples: Sequence[Sample]) -> list[float]:
         """Ask a reward. A rule of the user's is asked by one process: it might not answer twice alike.
 
         A model is asked by all, who divide the samples; so is what a stage brings, which may ask models.
         """
-        if reward is self._session.reward and not isinstance(getattr(reward, "model", None), nn.Module):
-            return from_first(lambda: checked(reward, samples))
+        if reward is self._session.reward and module_of(reward) is None:
+            return broadcast(lambda: checked(reward, samples))
         return checked(reward, samples)
 
     def _count_step(self, *_: object) -> None:
@@ -475,80 +278,3 @@ class Run:
 
     def _feeding(self, kind: str) -> tuple[Encoder, Ledger, str, int]:
         return self._session.encoder, self._session.ledger, kind, derive(self.seed, self._name, kind)
-
-
-def roll_out(
-    engine: RolloutEngine,
-    policy: PreTrainedModel,
-    prompts: Prompts,
-    encoder: Encoder,
-    temperature: float,
-    generator: torch.Generator,
-) -> Rollout:
-    """Sample one response per prompt: tokens, mask, texts, and whether each ended."""
-    tokens, logprobs = engine(
-        policy,
-        prompts,
-        response_tokens=encoder.response_tokens,
-        temperature=temperature,
-        eos=encoder.ends,
-        pad=encoder.tokenizer.pad_token_id,
-        generator=generator,
-    )
-    mask = response_mask(tokens, encoder.ends)
-    joined = Responses.join(prompts, tokens, mask)
-    ended = (is_any_of(tokens, encoder.ends) & mask).any(1)
-    texts = [encoder.decode(row[kept].tolist()) for row, kept in zip(tokens, mask, strict=True)]
-    samples = [
-        Sample(prompt, text, bool(stop))
-        for prompt, text, stop in zip(prompts.texts, texts, ended.tolist(), strict=True)
-    ]
-    return Rollout(joined.tokens, joined.attention, joined.prompt_length, mask, logprobs, ended, samples)
-
-
-def derive(*words: object) -> int:
-    """Return a 63-bit seed that depends on the words and on nothing else."""
-    return int.from_bytes(hashlib.sha256(repr(words).encode()).digest()[:8]) >> 1
-
-
-def seed_everything(seed: int, stage: str, moment: int | str) -> None:
-    """Seed the global generators, so that dropout, initialisation and `generate` resume too."""
-    value = derive(seed, stage, moment)
-    random.seed(value)
-    np.random.seed(value % 2**32)
-    torch.manual_seed(value)
-
-
-def _state(thing: Any) -> Any:
-    return thing.state_dict() if hasattr(thing, "state_dict") else thing
-
-
-def _restored(name: str, thing: Any, state: Any) -> None:
-    """Restore a thing exactly; `StorageError` names the weights that a checkpoint lacks, has too many, or otherwise."""
-    try:
-        _restore(thing, state)
-    except (RuntimeError, ValueError, KeyError, IndexError) as error:
-        why = " ".join(str(error).split())
-        raise StorageError(
-            f"the checkpoint does not fit what this run keeps under {name!r}: {why}. It is of another version of the "
-            "plugin, or damaged: delete the cell's folder, and the same command trains it again."
-        ) from error
-
-
-def _restore(thing: Any, state: Any) -> None:
-    if isinstance(thing, (nn.Module, torch.optim.Optimizer)):
-        load_whole(thing, state)
-    elif hasattr(thing, "load_state_dict"):
-        thing.load_state_dict(state)
-    elif isinstance(thing, dict):
-        thing.clear()
-        thing.update(state)
-    elif isinstance(thing, list):
-        thing[:] = state
-    elif isinstance(thing, Tensor):
-        with torch.no_grad():
-            thing.copy_(state)
-    else:
-        raise PluginError(
-            f"run.keep cannot restore a {type(thing).__name__}; keep modules, optimizers, tensors, dicts or lists."
-        )

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from transformers import logging
 
-from zoo_core.testing import tiny_policy, tiny_tokenizer
+from zoo_core.testing.tiny import tiny_policy, tiny_tokenizer
 
 logging.disable_progress_bar()
 

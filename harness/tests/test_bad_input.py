@@ -18,11 +18,11 @@ from zoo_harness.plan import Plan
 from zoo_harness.spec import Spec, read
 from zoo_harness.work import Materials
 
-from zoo_core import storage
-from zoo_core.data import load_rows
 from zoo_core.errors import BudgetError, DataError, ModelError, SpecError, StorageError, ZooError
-from zoo_core.models import scorer_from
-from zoo_core.testing import tiny_policy, tiny_tokenizer
+from zoo_core.models.copies import scorer_from
+from zoo_core.registry.references import load_rows
+from zoo_core.storage import atomic as storage
+from zoo_core.testing.tiny import tiny_policy, tiny_tokenizer
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:

@@ -35,15 +35,15 @@ from zoo_harness.sizes import read_config, sizes_of
 from zoo_harness.spec import LabelPairs, read
 from zoo_harness.trace import Held, Tracer
 
+from zoo_core.accounting.ledger import Ledger
+from zoo_core.accounting.meter import Meter
 from zoo_core.calibration import calibrate
 from zoo_core.errors import BudgetError, ModelError, SpecError
-from zoo_core.ledger import Ledger
-from zoo_core.meter import Meter
-from zoo_core.models import scorer_from
-from zoo_core.plugins import plugins
-from zoo_core.reward import load_reward
+from zoo_core.models.copies import scorer_from
+from zoo_core.registry.plugins import plugins
+from zoo_core.registry.references import load_reward
 from zoo_core.run import Run
-from zoo_core.testing import tiny_policy, tiny_session, tiny_tokenizer
+from zoo_core.testing.tiny import tiny_policy, tiny_session, tiny_tokenizer
 
 LLAMA_3_70B = LlamaConfig(
     vocab_size=128256,

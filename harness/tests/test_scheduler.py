@@ -12,7 +12,7 @@ from zoo_harness.jobs import Job, Outcome
 from zoo_harness.scheduler import BUSY, Exit
 
 from zoo_core.errors import StorageError
-from zoo_core.storage import write_json
+from zoo_core.storage.atomic import write_json
 
 
 @pytest.fixture(autouse=True)

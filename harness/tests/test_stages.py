@@ -12,10 +12,10 @@ from zoo_harness.pipeline import Pipeline
 from zoo_harness.spec import FOR_ALGORITHMS, FOR_THE_JUDGE, LabelPairs, Spec, read
 from zoo_harness.work import Materials
 
-from zoo_core.data import split_of
+from zoo_core.datasets.splits import split_of
 from zoo_core.errors import DataError, SpecError
 from zoo_core.run import Run
-from zoo_core.testing import share_of_a, tiny_session
+from zoo_core.testing.tiny import share_of_a, tiny_session
 
 GOLD = "judge:share_of_a"
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from zoo_core.testing import tiny_policy, tiny_tokenizer
+from zoo_core.testing.tiny import tiny_policy, tiny_tokenizer
 
 ROOT = Path(__file__).parents[2]
 HELLO = ROOT / "examples" / "hello-plugin"

@@ -15,7 +15,7 @@ from zoo_harness.scheduler import BUSY
 from zoo_harness.worker import _begin, _disk_is_full, _do
 
 from zoo_core.errors import SpecError, StorageError
-from zoo_core.storage import write_json
+from zoo_core.storage.atomic import write_json
 
 
 def job(folder: Path, identity: str) -> Job:
@@ -139,10 +139,7 @@ for module in [one for one in sys.modules if one.partition(".")[0] in packages]:
     del sys.modules[module]
 _prepare(Job(kind="score", title="score", directory=".", identity="x", payload={{"algorithm_plugins": names}}))
 
-from zoo_core.data import load_rows
-from zoo_core.judge import load_judge
-from zoo_core.models import resolve
-from zoo_core.reward import load_reward
+from zoo_core.registry.references import load_judge, load_reward, load_rows, resolve
 from zoo_harness.lmeval import load_tasks
 
 resolve("tinytown:base"), load_judge("tinytown:judge"), load_reward("tinytown:gold")
@@ -154,6 +151,6 @@ print(*sorted(code & set(sys.modules)), len(code) > 20)
 
 
 def test_a_process_that_scores_holds_no_algorithm_whoever_asks_for_plugins(tmp_path):
-    code = "from zoo_core.plugins import plugins\n" + ISOLATED.format()
+    code = "from zoo_core.registry.plugins import plugins\n" + ISOLATED.format()
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.returncode) == ("True", 0), done.stderr

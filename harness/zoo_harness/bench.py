@@ -16,7 +16,7 @@ from zoo_leaderboard.schema import SCHEMA_VERSION
 from zoo_leaderboard.write import write
 
 from zoo_core.errors import SpecError, StorageError, ZooError
-from zoo_core.storage import write_json
+from zoo_core.storage.atomic import write_json
 from zoo_harness import local, scheduler, slurm
 from zoo_harness.code import code_of_job
 from zoo_harness.figures import budget_of, figures

@@ -26,14 +26,14 @@ class _WithPluginCommands(TyperGroup):
         own = super().get_command(ctx, cmd_name)
         if own is not None:
             return own
-        from zoo_core.plugins import plugins
         from zoo_core.records import load_path
+        from zoo_core.registry.plugins import plugins
 
         record = plugins().commands.get(cmd_name)
         return typer.main.get_command(load_path(record.app)) if record else None
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
-        from zoo_core.plugins import plugins
+        from zoo_core.registry.plugins import plugins
 
         return [*super().list_commands(ctx), *plugins().commands]
 
@@ -310,7 +310,7 @@ def plugins_default(context: typer.Context, as_json: AsJson = False) -> None:
 @plugins_app.command("list")
 def plugins_list(as_json: AsJson = False) -> None:
     """Show every installed plugin, what it provides, and why a broken one is not loaded."""
-    from zoo_core.plugins import plugins
+    from zoo_core.registry.plugins import plugins
 
     found = plugins().plugins
     if as_json:
@@ -372,7 +372,7 @@ def _spec(context: typer.Context, **fixed: object) -> "Spec":
 
 
 def _pairs(settings: Sequence[str]) -> dict[str, Any]:
-    from zoo_core.yaml_files import parse_yaml
+    from zoo_core.storage.yaml_files import parse_yaml
 
     found: dict[str, Any] = {}
     for key, value in (_pair("--set", setting) for setting in settings):

@@ -14,12 +14,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from zoo_core.errors import SpecError
-from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm
+from zoo_core.registry.plugins import plugins
 
 OWN = ("zoo_core", "zoo_harness", "zoo_leaderboard")
-EVERY_JOB = "zoo_harness.worker"
-"""What runs around the work of every job."""
+EVERY_JOB = ("zoo_harness.worker", "zoo_core.registry.builtin")
+"""What runs around the work of every job, and the core's own answers to the hooks."""
 
 
 def code_of_job(kind: str, algorithm: Algorithm | None = None, engine: str = "cached") -> str:
@@ -29,7 +29,7 @@ def code_of_job(kind: str, algorithm: Algorithm | None = None, engine: str = "ca
 
 @cache
 def _code_of_job(kind: str, algorithm: str | None, engine: str) -> str:
-    roots = [EVERY_JOB, f"zoo_harness.{kind}"]
+    roots = [*EVERY_JOB, f"zoo_harness.{kind}"]
     if algorithm is not None:
         roots += package_modules(_root(plugins().owner("zoo_algorithms", algorithm).module))
     if engine != "cached":  # of a plugin, and it cannot be told which before it is asked

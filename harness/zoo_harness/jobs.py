@@ -10,7 +10,7 @@ from filelock import FileLock
 from pydantic import BaseModel, ConfigDict
 
 from zoo_core.errors import StorageError
-from zoo_core.storage import write_json
+from zoo_core.storage.atomic import write_json
 
 Kind = Literal["probe", "train", "label_pairs", "calibrate", "score"]
 

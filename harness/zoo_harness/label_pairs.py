@@ -10,9 +10,11 @@ from random import Random
 from typing import Any
 
 from zoo_core.errors import DataError
-from zoo_core.reward import Reward, Sample, checked, load_reward
-from zoo_core.run import Run, derive
-from zoo_core.storage import write_rows
+from zoo_core.registry.references import load_reward
+from zoo_core.reward import Reward, Sample, checked
+from zoo_core.run import Run
+from zoo_core.session.seeds import derive
+from zoo_core.storage.atomic import write_rows
 from zoo_harness.jobs import Job
 from zoo_harness.spec import LabelPairs
 from zoo_harness.work import HELD_OUT_PAIRS, PAIRS, sampling

@@ -1,7 +1,7 @@
 """Trainings in several processes each, started by the user's own launcher: `accelerate launch ...` or torchrun.
 
 The launcher starts `-m zoo_harness.worker JOB` in every process; how the processes share the work is in
-zoo_core/parallel.py. Other jobs, such as calibrating a reward, run in one process of this machine.
+zoo_core/compute/data_parallel.py. Other jobs, such as calibrating a reward, run in one process of this machine.
 """
 
 import os

@@ -25,9 +25,9 @@ from lm_eval.tasks import TaskManager
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zoo_core.errors import SpecError, in_one_line
-from zoo_core.plugins import plugins
 from zoo_core.records import load_path
-from zoo_core.yaml_files import refuse_keys_twice
+from zoo_core.registry.plugins import plugins
+from zoo_core.storage.yaml_files import refuse_keys_twice
 from zoo_harness.jobs import identify
 
 BATCH = 32

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoo_core.errors import PluginError, SpecError, did_you_mean
-from zoo_core.hookspecs import Kind
-from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm
+from zoo_core.registry.plugins import plugins
+from zoo_core.rows import Kind
 from zoo_harness.settings import configure
 from zoo_harness.spec import Entry, LabelPairs, Spec
 

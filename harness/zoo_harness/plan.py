@@ -9,8 +9,8 @@ from typing import Any
 
 from zoo_leaderboard.schema import BEST_OF
 
-from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm
+from zoo_core.registry.plugins import plugins
 from zoo_harness.code import code_of_job
 from zoo_harness.jobs import Job, identify
 from zoo_harness.jobs import Kind as JobKind

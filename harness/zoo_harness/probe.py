@@ -20,18 +20,24 @@ import psutil
 import torch
 from transformers import PreTrainedModel
 
+from zoo_core.accounting.ledger import Ledger
 from zoo_core.calibration import BATCH, SAMPLES
-from zoo_core.data import DataRow, Prompt, Text, answers_of, fingerprint, preference
-from zoo_core.encoding import Encoder
+from zoo_core.datasets.encoding import Encoder
+from zoo_core.datasets.parse import preference
 from zoo_core.errors import ModelError, SpecError, ZooError
-from zoo_core.hookspecs import Kind
-from zoo_core.judge import CausalJudge, load_judge
-from zoo_core.ledger import Ledger
-from zoo_core.models import files_sha256, how_to_add, load_policy, resolve, scorer_from, weights_sha256
-from zoo_core.plugins import plugins
+from zoo_core.models.causal_judge import CausalJudge
+from zoo_core.models.copies import scorer_from
+from zoo_core.models.directories import files_sha256, weights_sha256
+from zoo_core.models.loading import load_policy
+from zoo_core.models.scorer import Scorer
+from zoo_core.models.tokenizers import how_to_add
 from zoo_core.records import Algorithm
-from zoo_core.reward import Calibration, Reward, Sample, Scorer, asked, checked, load_reward, name_of
-from zoo_core.run import Run, Session
+from zoo_core.registry.plugins import plugins
+from zoo_core.registry.references import load_judge, load_reward, resolve
+from zoo_core.reward import Calibration, Reward, Sample, asked, checked, name_of
+from zoo_core.rows import DataRow, Kind, Prompt, Text, answers_of, fingerprint
+from zoo_core.run import Run
+from zoo_core.session.session import Session
 from zoo_harness.code import package_hash
 from zoo_harness.jobs import Job
 from zoo_harness.label_pairs import labelled
@@ -274,8 +280,8 @@ def _measure(
         """Ends every loop after a few updates, and notes what they cost."""
 
         def updates(self, most: int | None = None) -> Iterator[int]:
-            line = self._line
-            loops.append(Loop(most, min(1.0, (line.end - line.start) / UNBOUNDED), []))
+            window = self._loop.window
+            loops.append(Loop(most, min(1.0, (window.end - window.start) / UNBOUNDED), []))
             before, steps, began = tracer.parts, engine.steps, time.perf_counter()
             for update in super().updates(min(most or LOOK, LOOK)):
                 with tracer.held if update == 0 else nullcontext():

@@ -6,8 +6,8 @@ from typing import Any
 
 from zoo_leaderboard.schema import SCHEMA_VERSION
 
-from zoo_core.plugins import plugins
 from zoo_core.records import Algorithm
+from zoo_core.registry.plugins import plugins
 from zoo_harness.jobs import Job, Outcome, read_json
 from zoo_harness.pipeline import Row
 

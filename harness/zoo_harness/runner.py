@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from zoo_core.errors import SpecError, did_you_mean
-from zoo_core.plugins import plugins
 from zoo_core.records import Executor, load_path
+from zoo_core.registry.plugins import plugins
 from zoo_harness.jobs import Job
 from zoo_harness.scheduler import Finished, Watch
 

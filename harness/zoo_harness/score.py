@@ -18,13 +18,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from zoo_core.data import Preference, Prompt, Text
-from zoo_core.meter import Meter
-from zoo_core.models import load_policy_with, weights_sha256
+from zoo_core.accounting.meter import Meter
+from zoo_core.compute.sampler import roll_out
+from zoo_core.models.directories import weights_sha256
+from zoo_core.models.loading import load_policy_with
 from zoo_core.reward import Calibration, Reward, Sample, asked, checked, pair_accuracy
 from zoo_core.rollout import Responses, Rollout, response_logits
-from zoo_core.run import derive, roll_out
-from zoo_core.storage import write_json
+from zoo_core.rows import Preference, Prompt, Text
+from zoo_core.session.seeds import derive
+from zoo_core.storage.atomic import write_json
 from zoo_harness.best_of import expected_value, kl_bound
 from zoo_harness.jobs import Job, read_json
 from zoo_harness.spec import Spec

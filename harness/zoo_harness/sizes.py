@@ -10,8 +10,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from zoo_core.adapters import plain
 from zoo_core.errors import ModelError, first_line
+from zoo_core.models.lora import plain
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from zoo_core.storage import write_text
+from zoo_core.storage.atomic import write_text
 from zoo_harness.jobs import Job
 
 MOST_TASKS = 1000

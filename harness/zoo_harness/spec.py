@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from zoo_leaderboard.schema import BEST_OF
 
 from zoo_core.errors import SpecError, did_you_mean
-from zoo_core.yaml_files import read_yaml
+from zoo_core.storage.yaml_files import read_yaml
 from zoo_harness.settings import refuse_truth_for_a_number
 
 REFERENCES = ("base", "demonstrations", "preferences", "prompts", "reward", "judge", "gold")
@@ -352,7 +352,7 @@ def _with_world_defaults(spec: Spec) -> Spec:
 
 def _tasks_of(world: str) -> list[str]:
     """Tasks that belong to a world."""
-    from zoo_core.plugins import plugins
+    from zoo_core.registry.plugins import plugins
 
     return [name for name, task in plugins().tasks.items() if task.world == world]
 

@@ -20,8 +20,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from zoo_core.ledger import bytes_of
-from zoo_core.meter import Meter
+from zoo_core.accounting.ledger import bytes_of
+from zoo_core.accounting.meter import Meter
 from zoo_core.rollout import Prompts, RolloutEngine
 from zoo_harness.sizes import Sizes, linear_layers, stack, widths
 

@@ -11,14 +11,18 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from zoo_core.compute.processes import broadcast, is_main_process
+from zoo_core.compute.sharding import local_shard
 from zoo_core.errors import BudgetError, StorageError
-from zoo_core.models import load_policy, load_tokenizer, save_model, weights_sha256
-from zoo_core.parallel import from_first, is_first, own
-from zoo_core.plugins import plugins
+from zoo_core.models.directories import weights_sha256
+from zoo_core.models.loading import load_policy, save_model
+from zoo_core.models.tokenizers import load_tokenizer
 from zoo_core.records import Algorithm
+from zoo_core.registry.plugins import plugins
 from zoo_core.reward import Calibration
-from zoo_core.run import Run, Session
-from zoo_core.storage import write_json
+from zoo_core.run import Run
+from zoo_core.session.session import Session
+from zoo_core.storage.atomic import write_json
 from zoo_harness.figures import MOST_FOR_STAGES
 from zoo_harness.jobs import Job, read_json
 from zoo_harness.settings import configure
@@ -51,7 +55,7 @@ def run(job: Job) -> dict[str, Any]:
         "seed": job.seed,
         "ledger": session.ledger.report(),
         "points": _points(job) if payload["budget"] else [],
-        "weights_sha256": from_first(lambda: weights_sha256(final)),
+        "weights_sha256": broadcast(lambda: weights_sha256(final)),
         "environment": environment(),
         "observer_failures": sorted(set(failures)),
     }
@@ -61,7 +65,7 @@ def run(job: Job) -> dict[str, Any]:
 
 def _observe(hook: str, **seen: object) -> list[str]:
     """Tell the plugins that watch: once, of several processes."""
-    return plugins().observe(hook, **seen) if is_first() else []
+    return plugins().observe(hook, **seen) if is_main_process() else []
 
 
 def stage_flops(directory: Path) -> int:
@@ -113,7 +117,7 @@ class _Points:
         for share in POINTS:
             path = _point(self.job, share)
             # Points that lie inside the stages have no weights of their own: there the curve is at the start.
-            if self.before < share * self.budget <= spent and not from_first(path.exists):
+            if self.before < share * self.budget <= spent and not broadcast(path.exists):
                 point = {"fraction": share, "flops": spent, "weights": path.name}
                 _save(session.policy, path, partial(_write_point, point))
 
@@ -134,7 +138,7 @@ def _point(job: Job, share: float) -> Path:
 def _hand_over(session: Session, algorithm: Algorithm, job: Job, final: Path) -> None:
     """Save the trained model as an ordinary Hugging Face directory."""
     model: PreTrainedModel = session.kept[algorithm.makes]
-    if not all(bool(torch.isfinite(own(parameter)).all()) for parameter in model.parameters()):
+    if not all(bool(torch.isfinite(local_shard(parameter)).all()) for parameter in model.parameters()):
         raise FloatingPointError("the trained weights hold NaN or infinity")
     tokenizer = load_tokenizer(Materials.of(job.payload).base)
     _save(model, final, tokenizer.save_pretrained, apart=algorithm.makes != "policy")
@@ -152,9 +156,9 @@ def _save(model: PreTrainedModel, path: Path, complete: Callable[[Path], object]
         temporary.rename(path)
 
     temporary = path.with_suffix(".tmp")
-    from_first(begin)
+    broadcast(begin)
     save_model(model, temporary, apart=apart)
-    from_first(end)
+    broadcast(end)
 
 
 def _check_finite(metrics: dict[str, float], update: int) -> None:
@@ -170,7 +174,7 @@ class _Progress:
         self.job, self.before, self.written = job, before, 0.0
 
     def write(self, session: Session, metrics: dict[str, float]) -> None:
-        if not is_first() or time.monotonic() - self.written < 1.0:
+        if not is_main_process() or time.monotonic() - self.written < 1.0:
             return
         self.written = time.monotonic()
         write_json(

@@ -12,20 +12,25 @@ from typing import Any
 
 import torch
 
-from zoo_core.chat import named_ends
-from zoo_core.data import DataRow, Preference, Prompt, in_first_half, load_rows, load_unseen, preference
-from zoo_core.encoding import Encoder
+from zoo_core.accounting.meter import METER_VERSION
+from zoo_core.compute.processes import accelerator
+from zoo_core.datasets.chat import named_ends
+from zoo_core.datasets.encoding import Encoder
+from zoo_core.datasets.files import read_rows
+from zoo_core.datasets.parse import preference
+from zoo_core.datasets.splits import in_first_half
 from zoo_core.errors import ModelError, SpecError
-from zoo_core.files import read_rows
-from zoo_core.hookspecs import Kind
-from zoo_core.judge import Judge, load_judge
-from zoo_core.meter import METER_VERSION
-from zoo_core.models import context_of, load_policy, load_scorer, load_scorer_tokenizer, load_tokenizer, resolve
-from zoo_core.parallel import accelerator
-from zoo_core.plugins import plugins
-from zoo_core.reward import Reward, Scorer, load_reward
+from zoo_core.judge import Judge
+from zoo_core.models.directories import context_of
+from zoo_core.models.loading import load_policy, load_scorer
+from zoo_core.models.scorer import Scorer
+from zoo_core.models.tokenizers import load_scorer_tokenizer, load_tokenizer
+from zoo_core.registry.plugins import plugins
+from zoo_core.registry.references import load_judge, load_reward, load_rows, load_unseen, resolve
+from zoo_core.reward import Reward
 from zoo_core.rollout import RolloutEngine
-from zoo_core.run import Session
+from zoo_core.rows import DataRow, Kind, Preference, Prompt
+from zoo_core.session.session import Session
 from zoo_harness.jobs import Job
 from zoo_harness.spec import FOR_THE_JUDGE, Spec
 

@@ -17,8 +17,8 @@ from typing import NoReturn
 from filelock import Timeout
 
 from zoo_core.errors import ZooError, in_one_line
-from zoo_core.plugins import load_without
-from zoo_core.storage import write_json
+from zoo_core.registry.plugins import load_without
+from zoo_core.storage.atomic import write_json
 from zoo_harness.jobs import Job, of_file, read_json
 from zoo_harness.scheduler import BUSY
 
@@ -57,7 +57,7 @@ def do(job: Job, wait: bool = False) -> int:
     return `BUSY`. All that is printed goes to the job's log. Of several processes that do it together the first holds
     the lock and writes; each of the others has a log of its own.
     """
-    from zoo_core.parallel import is_launched  # not above: those who start jobs need no torch
+    from zoo_core.compute.processes import is_launched
 
     number = int(os.environ["RANK"]) if is_launched() else 0
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a log takes whatever is printed
@@ -73,18 +73,18 @@ def do(job: Job, wait: bool = False) -> int:
 
 
 def _do(job: Job) -> int:
-    from zoo_core.parallel import accelerator, from_first, is_first, is_launched
+    from zoo_core.compute.processes import accelerator, broadcast, is_launched, is_main_process
 
     try:
         if is_launched():
             accelerator()  # the processes meet here
-        known = from_first(lambda: _known(job))
+        known = broadcast(lambda: _known(job))
         if known is not None:
             return known
-        from_first(lambda: _begin(job))
+        broadcast(lambda: _begin(job))
         _prepare(job)
         result = import_module(f"zoo_harness.{job.kind}").run(job)
-        if is_first():
+        if is_main_process():
             write_json(job.result_file, result)
     except BaseException as error:  # a plugin may raise anything; the bench goes on and shows it
         traceback.print_exc()
@@ -142,7 +142,7 @@ def _prepare(job: Job) -> None:
     import torch
     from tqdm import tqdm
 
-    from zoo_core.precision import compute_in
+    from zoo_core.compute.precision import compute_in
 
     # tqdm's own lock is a semaphore between processes, which os._exit would leave behind.
     tqdm.set_lock(threading.RLock())

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zoo_core.storage import write_text
+from zoo_core.storage.atomic import write_text
 from zoo_leaderboard.page import dumps, page
 from zoo_leaderboard.render import csv, markdown
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from zoo_sft.config import SFTConfig
 from zoo_sft.train import train
 
-from zoo_core.precision import compute_in
+from zoo_core.compute.precision import compute_in
 from zoo_core.run import Run
 
 SIZE = "25M"

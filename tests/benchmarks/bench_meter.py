@@ -10,8 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from zoo_core.meter import Meter, MeteredLinear
-from zoo_core.testing import tiny_policy
+from zoo_core.accounting.meter import Meter, MeteredLinear
+from zoo_core.testing.tiny import tiny_policy
 
 CALLS = 3_000
 ALLOWED = 0.01

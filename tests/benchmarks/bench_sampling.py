@@ -21,7 +21,7 @@ from materials import (
 )
 from measure import spread
 
-from zoo_core.models import load_policy
+from zoo_core.models.loading import load_policy
 from zoo_core.rollout import response_mask
 from zoo_core.run import Run
 

@@ -16,13 +16,16 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from zoo_harness.spec import Spec
 
-from zoo_core.data import DataRow, Demonstration, Preference, Prompt, load_all
-from zoo_core.encoding import Encoder
-from zoo_core.models import load_tokenizer, scorer_from
-from zoo_core.plugins import plugins
-from zoo_core.reward import Calibration, Sample, Scorer
+from zoo_core.datasets.encoding import Encoder
+from zoo_core.models.copies import scorer_from
+from zoo_core.models.scorer import Scorer
+from zoo_core.models.tokenizers import load_tokenizer
+from zoo_core.registry.plugins import plugins
+from zoo_core.registry.references import load_all
+from zoo_core.reward import Calibration, Sample
 from zoo_core.rollout import RolloutEngine
-from zoo_core.run import Session
+from zoo_core.rows import DataRow, Demonstration, Preference, Prompt
+from zoo_core.session.session import Session
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "real"
 BASE = REAL / "base"

@@ -18,11 +18,11 @@ from measure import apart, peak_bytes
 from zoo_ppo.config import PPOConfig
 from zoo_ppo.train import train
 
-from zoo_core.adapters import add_adapter
-from zoo_core.models import scorer_from
-from zoo_core.reward import Scorer
+from zoo_core.models.copies import scorer_from
+from zoo_core.models.lora import add_adapter
+from zoo_core.models.scorer import Scorer
 from zoo_core.run import Run
-from zoo_core.testing import tiny_encoder, tiny_policy, tiny_session, tiny_tokenizer
+from zoo_core.testing.tiny import tiny_encoder, tiny_policy, tiny_session, tiny_tokenizer
 
 SHAPE = {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 8, "num_attention_heads": 8}
 UPDATES = 3

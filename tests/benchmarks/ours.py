@@ -15,8 +15,8 @@ from materials import BASE, SHAPES, length, llama, read_pairs, scorer_of, sessio
 from measure import Clock
 from zoo_harness.worker import repeat_bits
 
-from zoo_core.models import load_policy
-from zoo_core.plugins import plugins
+from zoo_core.models.loading import load_policy
+from zoo_core.registry.plugins import plugins
 from zoo_core.run import Run
 
 STEADY = {"learning_rate": 1e-6}

@@ -20,8 +20,8 @@ from materials import write_pairs as write
 from ours import ALGORITHMS, DRAWN, STEADY
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from zoo_core.models import load_policy
-from zoo_core.plugins import plugins
+from zoo_core.models.loading import load_policy
+from zoo_core.registry.plugins import plugins
 from zoo_core.run import Run
 
 UPDATES = 3

@@ -3,7 +3,7 @@
 import torch
 from zoo_hello.loss import margin_loss
 
-from zoo_core.testing import AlgorithmSuite
+from zoo_core.testing.suite import AlgorithmSuite
 
 
 class TestHello(AlgorithmSuite):

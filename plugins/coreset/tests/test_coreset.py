@@ -8,12 +8,13 @@ from zoo_coreset.config import CoresetConfig
 from zoo_coreset.selection import covering_radius
 from zoo_coreset.train import embeddings, select_coreset, train
 
-from zoo_core.data import Demonstration
 from zoo_core.functional import masked_mean
-from zoo_core.plugins import plugins
+from zoo_core.registry.plugins import plugins
 from zoo_core.rollout import response_logprobs
+from zoo_core.rows import Demonstration
 from zoo_core.run import Run
-from zoo_core.testing import AlgorithmSuite, tiny_rows, tiny_run, tiny_session
+from zoo_core.testing.suite import AlgorithmSuite
+from zoo_core.testing.tiny import tiny_rows, tiny_run, tiny_session
 
 SMALL = CoresetConfig(at_least=8, regions=3, batch_size=4)
 

@@ -9,7 +9,7 @@ import torch
 from torch.testing import assert_close
 from zoo_coreset.selection import Pick, core_set, covering_radius, embed, find_regions, k_center_greedy, shares
 
-from zoo_core.tensors import noise
+from zoo_core.testing.tensors import noise
 
 LINE = torch.tensor([[0.0], [1.0], [2.0], [9.0], [10.0], [4.5]])
 CORNERS = torch.tensor([[0.0, 0.0], [0.0, 8.0], [8.0, 0.0], [8.0, 8.0]])

@@ -13,8 +13,8 @@ from torch import Tensor
 from zoo_sft.config import SFTConfig
 from zoo_sft.train import imitate
 
-from zoo_core.data import Demonstration, canonical
 from zoo_core.rollout import text_states
+from zoo_core.rows import Demonstration, canonical
 from zoo_core.run import Run
 from zoo_coreset.config import CoresetConfig
 from zoo_coreset.selection import core_set, embed, find_regions

@@ -8,12 +8,13 @@ import torch
 from zoo_dpo.config import DPOConfig
 from zoo_dpo.train import train
 
-from zoo_core.data import Preference
 from zoo_core.functional import masked_sum
 from zoo_core.rollout import response_logprobs
+from zoo_core.rows import Preference
 from zoo_core.run import Run
-from zoo_core.testing import AlgorithmSuite, tiny_policy, tiny_session
-from zoo_core.toys import ARMS, PROMPT
+from zoo_core.testing.suite import AlgorithmSuite
+from zoo_core.testing.tiny import tiny_policy, tiny_session
+from zoo_core.testing.toys import ARMS, PROMPT
 
 
 class TestDPO(AlgorithmSuite):

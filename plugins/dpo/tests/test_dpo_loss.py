@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from zoo_dpo.loss import dpo_loss
 
 from zoo_core.functional import masked_sum
-from zoo_core.tensors import noise
+from zoo_core.testing.tensors import noise
 
 
 def value_and_gradients(chosen, rejected, beta):

@@ -10,7 +10,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 
 from zoo_core.functional import masked_sum
-from zoo_core.remembered import Remembered
+from zoo_core.models.cached_logprobs import CachedLogprobs
 from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run
 from zoo_core.schedule import set_learning_rate
@@ -20,7 +20,7 @@ from zoo_dpo.loss import dpo_loss
 
 def train(config: DPOConfig, run: Run) -> Iterator[dict[str, float]]:
     """Train `run.policy` in place; yield metrics once per update."""
-    reference = Remembered(run.reference(), run.keep("reference", {}))
+    reference = CachedLogprobs(run.reference(), run.keep("reference", {}))
     optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0, fused=True))
 
     for update in run.updates():

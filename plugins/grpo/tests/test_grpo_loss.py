@@ -18,7 +18,7 @@ from zoo_grpo.loss import (
     zero_spread_fraction,
 )
 
-from zoo_core.tensors import GARBAGE, noise, prefix, row
+from zoo_core.testing.tensors import GARBAGE, noise, prefix, row
 
 AGGREGATIONS = [grpo, dapo, dr_grpo]
 WORKED = torch.tensor([2.0, 0.5, 1.5, -0.5])

@@ -11,13 +11,14 @@ from zoo_lima.config import LIMAConfig
 from zoo_lima.dropout import dropout_rates, residual_dropout
 from zoo_lima.train import plain, select_curated, train
 
-from zoo_core.data import Demonstration
 from zoo_core.errors import DataError, ModelError
 from zoo_core.functional import masked_mean
-from zoo_core.plugins import plugins
+from zoo_core.registry.plugins import plugins
 from zoo_core.rollout import response_logprobs
+from zoo_core.rows import Demonstration
 from zoo_core.run import Run
-from zoo_core.testing import AlgorithmSuite, tiny_encoder, tiny_policy, tiny_run, tiny_session
+from zoo_core.testing.suite import AlgorithmSuite
+from zoo_core.testing.tiny import tiny_encoder, tiny_policy, tiny_run, tiny_session
 
 SMALL = LIMAConfig(rows=8, kinds=3, batch_size=4)
 TOKENS = torch.arange(12).view(2, 6) + 7
@@ -248,7 +249,7 @@ def test_rules_leave_part_of_ordinary_english_data(name):
         pytest.skip("needs real rows, which are not part of the repository")
     from zoo_lima.selection import Pair, find_kinds, sift
 
-    from zoo_core.data import demonstrations
+    from zoo_core.datasets.parse import demonstrations
 
     with file.open() as lines:
         rows = [one for line in islice(lines, 600) for one in demonstrations(json.loads(line), "row")]

@@ -12,9 +12,9 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 from zoo_sft.loss import sft_loss
 
-from zoo_core.data import Demonstration, Text
 from zoo_core.errors import DataError
 from zoo_core.rollout import response_logprobs
+from zoo_core.rows import Demonstration, Text
 from zoo_core.run import Run
 from zoo_lima.config import LIMAConfig
 from zoo_lima.dropout import residual_dropout

@@ -7,8 +7,9 @@ import torch
 from zoo_ppo.config import PPOConfig
 from zoo_ppo.train import explained_variance, train
 
-from zoo_core.testing import AlgorithmSuite, tiny_encoder
-from zoo_core.toys import ARMS, BANDIT, arm_probabilities, bandit, trained
+from zoo_core.testing.suite import AlgorithmSuite
+from zoo_core.testing.tiny import tiny_encoder
+from zoo_core.testing.toys import ARMS, BANDIT, arm_probabilities, bandit, trained
 
 
 class TestPPO(AlgorithmSuite):

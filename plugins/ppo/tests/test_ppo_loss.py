@@ -15,7 +15,7 @@ from zoo_ppo.loss import (
 )
 
 from zoo_core.functional import approximate_kl, clip_fraction, masked_whiten
-from zoo_core.tensors import GARBAGE, noise, prefix, row
+from zoo_core.testing.tensors import GARBAGE, noise, prefix, row
 
 # Rewards
 

@@ -12,14 +12,17 @@ from zoo_ppo.config import PPOConfig
 from zoo_ppo.models import ARRANGEMENTS, freeze_trunk
 from zoo_ppo.train import train
 
-from zoo_core.adapters import add_adapter
-from zoo_core.data import Prompt
 from zoo_core.errors import ModelError, SpecError
-from zoo_core.models import load_policy, load_scorer, save_model, scorer_from
-from zoo_core.reward import Calibration, Sample, Scorer
+from zoo_core.models.copies import scorer_from
+from zoo_core.models.loading import load_policy, load_scorer, save_model
+from zoo_core.models.lora import add_adapter
+from zoo_core.models.scorer import Scorer
+from zoo_core.reward import Calibration, Sample
 from zoo_core.rollout import response_logprobs
+from zoo_core.rows import Prompt
 from zoo_core.run import Run
-from zoo_core.testing import AlgorithmSuite, same_weights, tiny_encoder, tiny_policy, tiny_session, tiny_tokenizer
+from zoo_core.testing.suite import AlgorithmSuite, same_weights
+from zoo_core.testing.tiny import tiny_encoder, tiny_policy, tiny_session, tiny_tokenizer
 
 SMALL = {"batch_size": 8, "minibatch_size": 4}
 TEXTS = [("ab", "cab"), ("a", "b"), ("abcdef", "aaaa")]

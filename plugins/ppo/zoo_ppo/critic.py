@@ -5,10 +5,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from zoo_core.adapters import merged_weights
+from zoo_core.compute.sharding import full_tensor
 from zoo_core.errors import ModelError
-from zoo_core.models import copied
-from zoo_core.parallel import whole
+from zoo_core.models.copies import copied
+from zoo_core.models.lora import merged_weights
 from zoo_core.rollout import Responses, response_states
 from zoo_core.run import Run
 
@@ -53,7 +53,7 @@ def critic_from_reward(run: Run) -> Critic:
     if bodies[0] != bodies[1]:
         raise _unfit(f"its body is a {bodies[0]}, the policy's a {bodies[1]}")
     critic.body.load_state_dict(body)
-    critic.head.weight.copy_(whole(scorer.model.get_parameter("score.weight")) / calibration.deviation)
+    critic.head.weight.copy_(full_tensor(scorer.model.get_parameter("score.weight")) / calibration.deviation)
     critic.head.bias.fill_(-calibration.mean / calibration.deviation)
     return critic
 

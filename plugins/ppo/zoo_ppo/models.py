@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from zoo_core.adapters import adapter, add_adapter, share_storage
 from zoo_core.errors import ModelError, SpecError
+from zoo_core.models.lora import adapter, add_adapter, share_storage
 from zoo_core.rollout import Responses, logprobs_and_states, response_logprobs, response_states
 from zoo_core.run import Run
 from zoo_ppo.config import PPOConfig

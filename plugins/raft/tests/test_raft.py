@@ -8,8 +8,9 @@ from zoo_raft.config import RAFTConfig
 from zoo_raft.train import train
 
 from zoo_core.run import Run
-from zoo_core.testing import AlgorithmSuite, same_weights, tiny_encoder, tiny_session, weights
-from zoo_core.toys import ARMS, BANDIT, arm_probabilities, bandit, trained
+from zoo_core.testing.suite import AlgorithmSuite, same_weights, weights
+from zoo_core.testing.tiny import tiny_encoder, tiny_session
+from zoo_core.testing.toys import ARMS, BANDIT, arm_probabilities, bandit, trained
 
 
 class TestRAFT(AlgorithmSuite):

@@ -16,7 +16,7 @@ from zoo_raft.loss import (
 )
 from zoo_sft.loss import sft_loss
 
-from zoo_core.tensors import GARBAGE, noise, prefix, row
+from zoo_core.testing.tensors import GARBAGE, noise, prefix, row
 
 PROBABILITIES = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.double)
 REWARDS = torch.tensor([0.0, 1.0, 2.0, 3.0], dtype=torch.double)

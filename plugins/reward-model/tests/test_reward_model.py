@@ -7,12 +7,16 @@ import torch
 from zoo_reward_model.config import RewardModelConfig
 from zoo_reward_model.train import train
 
-from zoo_core.data import Preference
-from zoo_core.models import save_model, scorer_from
-from zoo_core.reward import Sample, Scorer, load_reward, row_scores
+from zoo_core.models.copies import scorer_from
+from zoo_core.models.loading import save_model
+from zoo_core.models.scorer import Scorer, row_scores
+from zoo_core.registry.references import load_reward
+from zoo_core.reward import Sample
+from zoo_core.rows import Preference
 from zoo_core.run import Run
-from zoo_core.testing import AlgorithmSuite, same_weights, tiny_policy, tiny_session, tiny_tokenizer, weights
-from zoo_core.toys import PROMPT
+from zoo_core.testing.suite import AlgorithmSuite, same_weights, weights
+from zoo_core.testing.tiny import tiny_policy, tiny_session, tiny_tokenizer
+from zoo_core.testing.toys import PROMPT
 
 
 class TestRewardModel(AlgorithmSuite):

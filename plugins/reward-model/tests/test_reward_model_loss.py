@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 from zoo_reward_model.loss import bradley_terry_loss, centering_penalty, soft_label_loss
 
-from zoo_core.tensors import noise
+from zoo_core.testing.tensors import noise
 
 LOSSES = {
     "Bradley-Terry": bradley_terry_loss,

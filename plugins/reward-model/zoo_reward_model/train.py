@@ -11,9 +11,9 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 
-from zoo_core.adapters import add_adapter, share_storage
-from zoo_core.models import scorer_from
-from zoo_core.reward import row_scores
+from zoo_core.models.copies import scorer_from
+from zoo_core.models.lora import add_adapter, share_storage
+from zoo_core.models.scorer import row_scores
 from zoo_core.run import Run
 from zoo_core.schedule import set_learning_rate
 from zoo_reward_model.config import RewardModelConfig

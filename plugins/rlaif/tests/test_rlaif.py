@@ -13,8 +13,9 @@ from zoo_rlaif.rlaif import train as train_rlaif
 
 from zoo_core.reward import Calibration
 from zoo_core.run import Run
-from zoo_core.testing import AlgorithmSuite, share_of_a, tiny_encoder, tiny_session
-from zoo_core.toys import ARMS, BANDIT, PROMPTS, arm_probabilities, bandit, five_letters, reward_of_arms
+from zoo_core.testing.suite import AlgorithmSuite
+from zoo_core.testing.tiny import share_of_a, tiny_encoder, tiny_session
+from zoo_core.testing.toys import ARMS, BANDIT, PROMPTS, arm_probabilities, bandit, five_letters, reward_of_arms
 
 WHOLE = {"revise_share": 1.0, "tuning_share": 1.0, "label_share": 1.0, "reward_share": 1.0}
 

@@ -9,7 +9,7 @@ from zoo_rlaif.constitution import SHIPPED, Constitution, continued, plain
 from zoo_rlaif.labels import drawn
 
 from zoo_core.errors import SpecError
-from zoo_core.judge import load_judge
+from zoo_core.registry.references import load_judge
 
 FORMS = ("comparison", "rating", "critique", "revision")
 

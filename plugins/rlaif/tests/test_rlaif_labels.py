@@ -16,8 +16,8 @@ from zoo_core.errors import SpecError
 from zoo_core.judge import Written
 from zoo_core.reward import Sample
 from zoo_core.run import Run
-from zoo_core.testing import LikesA, tiny_session
-from zoo_core.toys import PROMPT
+from zoo_core.testing.tiny import LikesA, tiny_session
+from zoo_core.testing.toys import PROMPT
 
 SHIPPED = Constitution.load(None)
 CERTAIN = 1e3

@@ -15,7 +15,7 @@ from zoo_rlaif.loss import (
     value_loss,
 )
 
-from zoo_core.tensors import noise
+from zoo_core.testing.tensors import noise
 
 MASK = torch.tensor([[True, True, True], [True, False, False]])
 

@@ -17,10 +17,10 @@ import pytest
 from zoo_rlaif.server import Reply, ServerJudge, cache, read
 
 from zoo_core.errors import SpecError
-from zoo_core.judge import Judge, Written, load_judge
-from zoo_core.models import resolve
+from zoo_core.judge import Judge, Written
+from zoo_core.registry.references import load_judge, resolve
 from zoo_core.run import Run
-from zoo_core.testing import tiny_session
+from zoo_core.testing.tiny import tiny_session
 
 QUESTIONS = ["is it one?", [{"role": "user", "content": "is it two?"}]]
 

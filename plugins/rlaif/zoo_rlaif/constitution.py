@@ -12,9 +12,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from zoo_core.data import Message, Text
 from zoo_core.errors import SpecError
-from zoo_core.yaml_files import read_yaml
+from zoo_core.rows import Message, Text
+from zoo_core.storage.yaml_files import read_yaml
 
 SHIPPED = Path(__file__).parent / "constitution.yaml"
 FormName = Literal["comparison", "rating", "critique", "revision"]

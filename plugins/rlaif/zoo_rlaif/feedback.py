@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 from zoo_reward_model.loss import soft_label_loss
 
 from zoo_core.errors import SpecError
-from zoo_core.models import scorer_from
-from zoo_core.reward import row_scores
+from zoo_core.models.copies import scorer_from
+from zoo_core.models.scorer import row_scores
 from zoo_core.run import Run
 from zoo_core.schedule import set_learning_rate
 from zoo_rlaif.cai_config import CAIConfig

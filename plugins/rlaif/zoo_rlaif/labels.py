@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
-from zoo_core.data import Text
 from zoo_core.errors import SpecError
 from zoo_core.judge import CountedJudge, Verdict
 from zoo_core.reward import Sample
-from zoo_core.run import derive
+from zoo_core.rows import Text
+from zoo_core.session.seeds import derive
 from zoo_rlaif.constitution import Constitution, Principle, continued, plain
 from zoo_rlaif.loss import clamped_preference, debiased_preference, expected_rating
 

@@ -9,10 +9,10 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 from zoo_sft.loss import sft_loss
 
-from zoo_core.data import Text
 from zoo_core.errors import SpecError
 from zoo_core.judge import CountedJudge
 from zoo_core.rollout import response_logprobs
+from zoo_core.rows import Text
 from zoo_core.run import Run
 from zoo_core.schedule import set_learning_rate
 from zoo_rlaif.cai_config import CAIConfig

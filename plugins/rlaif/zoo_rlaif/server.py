@@ -19,10 +19,10 @@ from urllib.parse import parse_qs, urlsplit
 import openai
 from openai.types.chat import ChatCompletion
 
-from zoo_core.data import Text
 from zoo_core.errors import SpecError
 from zoo_core.judge import Verdict, Written
-from zoo_core.storage import write_text
+from zoo_core.rows import Text
+from zoo_core.storage.atomic import write_text
 
 FORM = "openai:http://localhost:8000/v1?parameters=7e9#model-name"
 VERDICT_TOKENS = 16

@@ -7,8 +7,9 @@ import torch
 from zoo_rloo.config import RLOOConfig
 from zoo_rloo.train import train
 
-from zoo_core.testing import AlgorithmSuite, tiny_encoder
-from zoo_core.toys import ARMS, BANDIT, arm_probabilities, bandit, trained
+from zoo_core.testing.suite import AlgorithmSuite
+from zoo_core.testing.tiny import tiny_encoder
+from zoo_core.testing.toys import ARMS, BANDIT, arm_probabilities, bandit, trained
 
 
 class TestRLOO(AlgorithmSuite):

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 from zoo_rloo.loss import leave_one_out_advantages, regularised_rewards, rloo_loss
 
-from zoo_core.tensors import GARBAGE, noise, prefix
+from zoo_core.testing.tensors import GARBAGE, noise, prefix
 
 LOGITS, ARMS = torch.tensor([0.2, -0.1, 0.4], dtype=torch.double), torch.tensor([1.0, 0.0, 3.0], dtype=torch.double)
 """A softmax policy over three responses of one token, and their rewards."""

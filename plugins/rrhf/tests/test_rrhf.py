@@ -7,11 +7,12 @@ from zoo_rrhf.config import RRHFConfig
 from zoo_rrhf.likelihood import Likelihood
 from zoo_rrhf.train import train
 
-from zoo_core.data import Preference
 from zoo_core.reward import pair_accuracy
+from zoo_core.rows import Preference
 from zoo_core.run import Run
-from zoo_core.testing import AlgorithmSuite, tiny_session
-from zoo_core.toys import ARMS, BANDIT, arm_probabilities, bandit, five_letters
+from zoo_core.testing.suite import AlgorithmSuite
+from zoo_core.testing.tiny import tiny_session
+from zoo_core.testing.toys import ARMS, BANDIT, arm_probabilities, bandit, five_letters
 
 
 class TestRRHF(AlgorithmSuite):

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from zoo_rrhf.loss import fine_tune_loss, mean_logprobs, rank_loss
 from zoo_sft.loss import sft_loss
 
-from zoo_core.tensors import GARBAGE, noise
+from zoo_core.testing.tensors import GARBAGE, noise
 
 
 def all_present(values):

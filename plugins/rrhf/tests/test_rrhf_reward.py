@@ -9,10 +9,12 @@ from zoo_rrhf.likelihood import Likelihood
 from zoo_rrhf.train import train
 
 from zoo_core.errors import ModelError, SpecError
-from zoo_core.models import files_sha256, scorer_from
-from zoo_core.reward import Calibration, Sample, load_reward
+from zoo_core.models.copies import scorer_from
+from zoo_core.models.directories import files_sha256
+from zoo_core.registry.references import load_reward
+from zoo_core.reward import Calibration, Sample
 from zoo_core.run import Run
-from zoo_core.testing import LETTERS, tiny_policy, tiny_session, tiny_tokenizer
+from zoo_core.testing.tiny import LETTERS, tiny_policy, tiny_session, tiny_tokenizer
 
 SAMPLES = [
     Sample("ab", "cd", True),
@@ -124,7 +126,7 @@ def test_what_is_no_policy_is_refused(tmp_path):
 
 
 def test_other_references_are_left_to_others():
-    assert load_reward("zoo_core.testing:share_of_a").__name__ == "share_of_a"
+    assert load_reward("zoo_core.testing.tiny:share_of_a").__name__ == "share_of_a"
     with pytest.raises(ModelError, match="neither a local directory"):
         load_reward("nothing")
 

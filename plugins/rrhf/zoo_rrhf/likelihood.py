@@ -7,9 +7,12 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zoo_core.encoding import Encoder
+from zoo_core.datasets.encoding import Encoder
 from zoo_core.errors import ModelError, SpecError
-from zoo_core.models import files_sha256, load_policy, load_tokenizer, resolve
+from zoo_core.models.directories import files_sha256
+from zoo_core.models.loading import load_policy
+from zoo_core.models.tokenizers import load_tokenizer
+from zoo_core.registry.references import resolve
 from zoo_core.reward import Sample
 from zoo_core.rollout import Responses, response_logprobs
 from zoo_rrhf.loss import mean_logprobs

@@ -17,11 +17,11 @@ from torch.nn.utils import clip_grad_norm_
 from torch.nn.utils.rnn import pad_sequence
 from torch.optim import AdamW
 
-from zoo_core.data import Preference, Text
 from zoo_core.endings import ending_rule
 from zoo_core.functional import masked_sum
 from zoo_core.reward import Sample, as_sample
 from zoo_core.rollout import response_logprobs
+from zoo_core.rows import Preference, Text
 from zoo_core.run import Run
 from zoo_core.schedule import set_learning_rate
 from zoo_rrhf.config import RRHFConfig

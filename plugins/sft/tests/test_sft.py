@@ -4,9 +4,10 @@ import pytest
 from zoo_sft.config import SFTConfig
 from zoo_sft.train import train
 
-from zoo_core.data import Demonstration
+from zoo_core.rows import Demonstration
 from zoo_core.run import Run
-from zoo_core.testing import AlgorithmSuite, tiny_run, tiny_session
+from zoo_core.testing.suite import AlgorithmSuite
+from zoo_core.testing.tiny import tiny_run, tiny_session
 
 
 class TestSFT(AlgorithmSuite):

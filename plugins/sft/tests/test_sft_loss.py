@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from zoo_sft.loss import sft_loss
 
 from zoo_core.functional import token_logprobs
-from zoo_core.tensors import noise
+from zoo_core.testing.tensors import noise
 
 MASK = torch.tensor([[True, True, True, True], [True, True, False, False], [True, False, False, False]])
 TOKENS = torch.tensor([[3, 1, 4, 0], [2, 0, 0, 0], [0, 0, 0, 0]])

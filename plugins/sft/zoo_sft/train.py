@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 
-from zoo_core.data import Demonstration
-from zoo_core.feeds import DemonstrationFeed
+from zoo_core.datasets.feeds import DemonstrationFeed
 from zoo_core.rollout import response_logprobs
+from zoo_core.rows import Demonstration
 from zoo_core.run import Run
 from zoo_core.schedule import set_learning_rate
 from zoo_sft.config import SFTConfig

@@ -13,7 +13,7 @@ from zoo_harness.jobs import Job, Outcome, read_json
 from zoo_submitit.executor import run
 
 from zoo_core.errors import SpecError
-from zoo_core.plugins import plugins
+from zoo_core.registry.plugins import plugins
 
 PRETENDED = """
 import os, signal, sys, time, types

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo_core.errors import DataError, ModelError, SpecError
-from zoo_core.hookspecs import Kind, hookimpl
+from zoo_core.hookspecs import hookimpl
 from zoo_core.records import Command, Task
+from zoo_core.rows import Kind
 from zoo_tinytown.references import LAST_WRITTEN, SHIPPED, base_directory, built_worlds, parse_reference
 
 if TYPE_CHECKING:
-    from zoo_core.judge import CausalJudge
+    from zoo_core.models.causal_judge import CausalJudge
     from zoo_tinytown.gold import Gold
 
 CONSTITUTION = Path(__file__).parent / "constitution.yaml"
@@ -78,9 +79,10 @@ def zoo_judge(ref: str) -> "CausalJudge | None":
     found = parse_reference(ref, ("judge",), SpecError)
     if found is None:
         return None
-    from zoo_core.judge import CausalJudge
+    from zoo_core.models.causal_judge import CausalJudge
+    from zoo_core.registry.references import resolve
 
-    return CausalJudge.load(f"{ref.rpartition(':')[0]}:base", CONSTITUTION)
+    return CausalJudge.load(resolve(f"{ref.rpartition(':')[0]}:base"), CONSTITUTION)
 
 
 @hookimpl

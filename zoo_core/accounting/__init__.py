@@ -1,0 +1,1 @@
+"""What a run costs: FLOPs by role and phase, their audit, the ledger and the budget."""

@@ -1,0 +1,46 @@
+"""The attention that charges the meter and takes packed rows apart, in the place of transformers' "sdpa".
+
+A model is loaded, copied or metered with it in place, so `zoo_core.models.loading` and `Meter.attach` put it there.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from zoo_core.accounting.products import PRODUCTS, is_fused
+
+
+def _metered(attention: Callable[..., Any]) -> Callable[..., Any]:
+    def count(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **settings: Any
+    ) -> Any:
+        rows = getattr(attention_mask, "rows", None)
+        with PRODUCTS.counted:
+            if rows is None:
+                result = attention(module, query, key, value, attention_mask, **settings)
+                pairs = query.shape[0] * query.shape[2] * key.shape[2]
+            else:
+                result = rows.attend(attention, module, query, key, value, **settings)
+                pairs = rows.pairs
+        attached = getattr(module, "_zoo", None)
+        if attached is not None:
+            meter, role = attached
+            products, wide, deep = 2 * query.shape[1] * pairs, query.shape[3], value.shape[3]
+            meter.charge(role, products * (wide + deep))
+            if result[0].grad_fn is not None:
+                backward = products * (3 * wide + 2 * deep if is_fused(result[0].grad_fn) else 2 * (wide + deep))
+                result[0].grad_fn.register_prehook(meter.charge_backward(role, backward))
+        return result
+
+    count.takes_packed_rows = True  # type: ignore[attr-defined]  # `packs` asks for it
+    return count
+
+
+def use_metered_attention() -> None:
+    """Have every model of this process whose attention is "sdpa" compute it here; without effect the second time."""
+    attention = ALL_ATTENTION_FUNCTIONS["sdpa"]
+    if not getattr(attention, "takes_packed_rows", False):
+        AttentionInterface.register("sdpa", _metered(attention))

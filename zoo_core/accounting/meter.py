@@ -1,0 +1,138 @@
+"""The meter: model FLOPs, counted where they are computed, by role and phase.
+
+Every multiplication and addition of a Linear layer, of attention and of any other product (products.py: experts,
+convolutions, attention of a model's own) counts, padding included, forward when it runs and
+backward when *that* runs. So shared trunks, response-only logits, value heads, frozen layers, gradient checkpointing
+and LoRA come out right without the meter knowing of them. Cheap operations (norms, softmax, embeddings, optimizers)
+are left out, as PyTorch's own FLOP counter does.
+
+    Linear     forward 2·tokens·in·out; backward the same once for the input and once for the weight, if they need it
+    attention  forward 4·B·H·Tq·Tk·D; backward 2.5 times that (flash attention computes the scores again) or twice;
+               of packed rows (packing.py) 4·H·D·Σ T² over the rows, of sampled tokens with the cache's columns for Tk
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.pytorch_utils import Conv1D
+
+from zoo_core.accounting.attention import use_metered_attention
+from zoo_core.accounting.products import PRODUCTS, watch
+
+METER_VERSION = 3
+"""Raised when what is counted changes; boards of different versions are not merged."""
+
+Cells = dict[tuple[str, str], int]
+
+
+class Meter:
+    """Adds up FLOPs by (role, phase). A role is what a model is for; a phase is what it is being used for."""
+
+    def __init__(self) -> None:
+        self.cells: Cells = {}
+        self.in_loop = False
+        """Whether a training loop is inside an update; outside, compute is the phase "prepare"."""
+        self._phase: str | None = None
+        self._modules: dict[str, nn.Module] = {}
+
+    @property
+    def total(self) -> int:
+        """FLOPs so far."""
+        return sum(self.cells.values())
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """The models of all roles."""
+        return list(self._modules.values())
+
+    def attach(self, module: nn.Module, role: str) -> None:
+        """Count what a model computes, under this role; attaching it again renames it."""
+        use_metered_attention()
+        self._modules[role] = module
+        for part in module.modules():
+            if type(part) in METERED:
+                part.__class__ = METERED[type(part)]
+            if not isinstance(part, (nn.ModuleList, nn.ModuleDict, nn.Sequential)):
+                part._zoo = (self, role)  # type: ignore[assignment]  # read by the metered layers and by attention
+        watch(module, METERED.values())
+
+    def attach_again(self) -> None:
+        """Find layers added to attached models since (LoRA)."""
+        for role, module in self._modules.items():
+            self.attach(module, role)
+
+    def charge(self, role: str, flops: int) -> None:
+        """Add FLOPs in the current phase."""
+        cell = role, self._phase or self._usual_phase()
+        self.cells[cell] = self.cells.get(cell, 0) + flops
+
+    @contextlib.contextmanager
+    def during(self, phase: str) -> Iterator[None]:
+        """Book everything computed inside under a phase: "sample", "score"."""
+        before, self._phase = self._phase, phase
+        try:
+            yield
+        finally:
+            self._phase = before
+
+    def _usual_phase(self) -> str:
+        if not self.in_loop:
+            return "prepare"
+        return "train" if torch.is_grad_enabled() else "score"
+
+    def charge_backward(self, role: str, flops: int) -> Callable[[Any], None]:
+        """Return the hook that charges FLOPs, in the phase of now, when a backward pass comes by."""
+        phase = self._phase or ("train" if self.in_loop else "prepare")
+
+        def on_backward(_: Any) -> None:
+            self.cells[role, phase] = self.cells.get((role, phase), 0) + flops
+
+        return on_backward
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Meter":
+        # A copied model goes on charging the meter of the original.
+        return self
+
+
+def _count_linear(layer: nn.Module, x: Tensor, weight: Tensor, out: Tensor, width: int) -> None:
+    meter, role = layer._zoo  # type: ignore[misc]
+    flops = 2 * x.numel() * width
+    meter.charge(role, flops)
+    if out.grad_fn is not None:
+        times = int(x.requires_grad) + int(weight.requires_grad)
+        out.grad_fn.register_prehook(meter.charge_backward(role, times * flops))
+
+
+class MeteredLinear(nn.Linear):
+    """A Linear layer that charges the meter it is attached to."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Multiply, add and charge."""
+        with PRODUCTS.counted:
+            out = F.linear(input, self.weight, self.bias)
+        _count_linear(self, input, self.weight, out, self.out_features)
+        return out
+
+
+class MeteredConv1D(Conv1D):
+    """GPT-2's name for a Linear layer with a transposed weight."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply, add and charge."""
+        with PRODUCTS.counted:
+            out: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        _count_linear(self, x, self.weight, out, self.nf)
+        return out
+
+
+METERED: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: MeteredLinear, Conv1D: MeteredConv1D}
+
+
+def module_of(thing: object) -> nn.Module | None:
+    """Return the model behind a reward or judge, its attribute `model`; None for a rule, or a model elsewhere."""
+    model = getattr(thing, "model", None)
+    return model if isinstance(model, nn.Module) else None

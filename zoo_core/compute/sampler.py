@@ -1,0 +1,144 @@
+"""The built-in sampler: token by token, on keys and values that are kept.
+
+Prompts are read packed, each different one once. Every row then has a place of its own in the cache, so none is padded
+on the left; a row that has ended leaves the batch. Random numbers are drawn for every row beforehand: what a row
+becomes does not depend on when its neighbours end.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from zoo_core.compute.data_parallel import across_ranks
+from zoo_core.compute.packing import TokenRow
+from zoo_core.compute.processes import all_reduce_max, world_size
+from zoo_core.compute.readers import reader_of
+from zoo_core.compute.sharding import is_sharded
+from zoo_core.datasets.chat import as_ids
+from zoo_core.datasets.encoding import Encoder
+from zoo_core.reward import Sample
+from zoo_core.rollout import Prompts, Responses, Rollout, RolloutEngine, is_any_of, response_mask
+
+CROWDED = 0.75
+"""Rows that have ended leave once at most this share of the batch is still running: leaving copies the cache."""
+
+
+@torch.no_grad()
+def sample_cached(
+    policy: PreTrainedModel,
+    prompts: Prompts,
+    *,
+    response_tokens: int,
+    temperature: float,
+    eos: int | Collection[int],
+    pad: int,
+    generator: torch.Generator,
+) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T"]]:
+    """Sample until every row has ended; the contract is that of `RolloutEngine`.
+
+    What the policy's generation config names ends a response, too, as in transformers' `generate`.
+    """
+    if response_tokens < 1:
+        raise ValueError(f"response_tokens={response_tokens} must be 1 or more.")
+    # By step and row, so that a longer limit changes no token before it.
+    uniform = torch.rand(response_tokens, len(prompts), generator=generator, device=prompts.tokens.device)
+    drawn = SeededPrompts(prompts, uniform.T)
+    named = getattr(policy.generation_config, "eos_token_id", None)  # not every model has such a config
+    ends = torch.tensor(sorted({*as_ids(eos), *as_ids(named)}), device=prompts.tokens.device)
+    tokens, logprobs, steps = across_ranks(lambda some: _sample(policy, some, temperature, ends, pad), drawn, policy)
+    return tokens[:, : int(steps.max())], logprobs[:, : int(steps.max())]
+
+
+@dataclass(frozen=True)
+class SeededPrompts:
+    """Prompts, and the random numbers that decide what is said to each."""
+
+    prompts: Prompts
+    uniform: Float[Tensor, "B T"]
+
+    @property
+    def rows(self) -> Sequence[TokenRow]:
+        """Those of the prompts."""
+        return self.prompts.rows
+
+    def __getitem__(self, rows: Int[Tensor, " M"]) -> "SeededPrompts":
+        return SeededPrompts(self.prompts[rows], self.uniform[rows])
+
+
+def _sample(
+    policy: PreTrainedModel, drawn: SeededPrompts, temperature: float, ends: Int[Tensor, " E"], pad: int
+) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T"], Int[Tensor, " B"]]:
+    """Return tokens, log-probabilities, and how many steps were made, once per row."""
+    uniform, response_tokens = drawn.uniform, drawn.uniform.shape[1]
+    tokens = torch.full(uniform.shape, pad, device=uniform.device)
+    logprobs = torch.zeros(uniform.shape, device=uniform.device)
+    reader = reader_of(policy, drawn.prompts)
+    logits, rows = reader.prompts(), torch.arange(len(tokens), device=tokens.device)
+    in_step = world_size() > 1 and is_sharded(policy)
+    running = torch.ones_like(rows, dtype=torch.bool)
+    for step in range(response_tokens):
+        token, logprob = choose(logits.float(), uniform[rows, step], temperature)
+        tokens[rows, step] = token.masked_fill(~running, pad)
+        logprobs[rows, step] = logprob.masked_fill(~running, 0.0)
+        running = running & ~torch.isin(token, ends)
+        left = int(running.sum())
+        # A model whose weights are on all processes is called by all of them, or by none.
+        if not (all_reduce_max(left) if in_step else left) or step + 1 == response_tokens:
+            break
+        if 0 < left <= CROWDED * len(rows):
+            reader.keep(running)
+            rows, token, running = rows[running], token[running], running[running]
+        logits = reader.next(token)
+    return tokens, logprobs, torch.full_like(tokens[:, 0], step + 1)
+
+
+def choose(
+    logits: Float[Tensor, "B V"], uniform: Float[Tensor, " B"], temperature: float
+) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
+    """Return the token at which the cumulative probability passes a number in [0, 1), and its log-probability.
+
+    At temperature 0 the likeliest token, with its log-probability at temperature 1.
+    """
+    logprobs = (logits / temperature if temperature not in (0.0, 1.0) else logits).log_softmax(-1)
+    if temperature:
+        cumulative = logprobs.exp().cumsum(-1)
+        total = cumulative[:, -1:]
+        # Strictly below the total, whatever the rounding: behind it there is no token.
+        passed = torch.minimum(uniform.unsqueeze(1) * total, total.nextafter(torch.zeros_like(total)))
+        token = torch.searchsorted(cumulative, passed, right=True)
+    else:
+        token = logprobs.argmax(-1, keepdim=True)
+    return token.squeeze(1), logprobs.gather(1, token).squeeze(1)
+
+
+def roll_out(
+    engine: RolloutEngine,
+    policy: PreTrainedModel,
+    prompts: Prompts,
+    encoder: Encoder,
+    temperature: float,
+    generator: torch.Generator,
+) -> Rollout:
+    """Sample one response per prompt: tokens, mask, texts, and whether each ended."""
+    tokens, logprobs = engine(
+        policy,
+        prompts,
+        response_tokens=encoder.response_tokens,
+        temperature=temperature,
+        eos=encoder.ends,
+        pad=encoder.tokenizer.pad_token_id,
+        generator=generator,
+    )
+    mask = response_mask(tokens, encoder.ends)
+    joined = Responses.join(prompts, tokens, mask)
+    ended = (is_any_of(tokens, encoder.ends) & mask).any(1)
+    texts = [encoder.decode(row[kept].tolist()) for row, kept in zip(tokens, mask, strict=True)]
+    samples = [
+        Sample(prompt, text, bool(stop))
+        for prompt, text, stop in zip(prompts.texts, texts, ended.tolist(), strict=True)
+    ]
+    return Rollout(joined.tokens, joined.attention, joined.prompt_length, mask, logprobs, ended, samples)

@@ -1,0 +1,1 @@
+"""From files to checked rows, splits, tokens and batches."""

@@ -1,0 +1,242 @@
+"""Reading rows in TRL's data set types, checked one by one; an error names the row and says what to do."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from zoo_core.errors import DataError
+from zoo_core.rows import DataRow, Demonstration, Kind, Message, Preference, Prompt, Text, answers_of
+
+_HALF = re.compile("[\ud800-\udfff]")
+MANY = 8
+"""Rows from which on a habit of a data set is told from chance."""
+ROLES = ("system", "user", "assistant", "tool")
+
+
+def parse_rows(ref: str, kind: Kind, rows: Iterable[Mapping[str, object]]) -> list[DataRow]:
+    """Read the rows of a data set; `DataError` names the row that is wrong, by its file and line where it has them."""
+    located = [(row, getattr(row, "where", f"{ref} row {number}")) for number, row in enumerate(rows)]
+    if kind == "demonstrations":
+        parsed: list[DataRow] = [one for row, where in located for one in demonstrations(row, where)]
+    else:
+        parse: Callable[[Mapping[str, object], str], DataRow] = preference if kind == "preferences" else prompt_only
+        parsed = [parse(row, where) for row, where in located]
+    _prompts_are_apart(ref, parsed)
+    return parsed
+
+
+def demonstrations(row: Mapping[str, object], where: str) -> list[Demonstration]:
+    """Read TRL's prompt-completion, language-modelling ("text") or conversational ("messages") type.
+
+    Of a conversation each of the assistant's turns is one demonstration: an answer to all that stands before it.
+    """
+    if not _has(row, "prompt") and _has(row, "text"):
+        return [Demonstration("", _text(row, "text", where), where)]
+    if not _has(row, "prompt") and _has(row, "messages"):
+        messages = _text(row, "messages", where)
+        if isinstance(messages, str):
+            raise DataError(f"{where}: 'messages' must be a list of messages, it is a string ({_short(messages)}).")
+        return _turns([], messages, "messages", where)
+    _need(row, ("prompt", "completion"), "a demonstration", where)
+    prompt, completion = _apart(_text(row, "prompt", where), _text(row, "completion", where))
+    _same_form(prompt, completion, "prompt", "completion", where)
+    if isinstance(prompt, str) or isinstance(completion, str):
+        return [Demonstration(prompt, completion, where)]
+    _begins_with_an_answer(completion, "completion", where)
+    return _turns(prompt, completion, "completion", where)
+
+
+def preference(row: Mapping[str, object], where: str) -> Preference:
+    """Read TRL's preference type, with an explicit prompt or one implied by the common beginning.
+
+    What two conversations begin with alike belongs to the prompt; what is left of each must be one answer.
+    """
+    _need(row, ("chosen", "rejected"), "a preference", where)
+    chosen, rejected = _text(row, "chosen", where), _text(row, "rejected", where)
+    _same_form(chosen, rejected, "chosen", "rejected", where)
+    if _has(row, "prompt"):
+        given = _text(row, "prompt", where)
+        (prompt, chosen), (_, rejected) = _apart(given, chosen), _apart(given, rejected)
+        _same_form(prompt, chosen, "prompt", "chosen", where)
+        for name, answer in (("chosen", chosen), ("rejected", rejected)):
+            if not isinstance(answer, str):
+                _begins_with_an_answer(answer, name, where)
+    else:
+        prompt = "" if isinstance(chosen, str) else []
+    if not prompt or not isinstance(prompt, str):
+        shared = _shared_beginning(chosen, rejected)
+        prompt, chosen, rejected = _joined(prompt, chosen[:shared]), chosen[shared:], rejected[shared:]
+    if not prompt or not chosen or not rejected:
+        raise DataError(
+            f"{where}: there is no 'prompt', and chosen and rejected do not share a beginning that could be it; "
+            "add a 'prompt'."
+        )
+    for name, answer in (("chosen", chosen), ("rejected", rejected)):
+        if not isinstance(answer, str):
+            _one_answer(answer, name, where)
+    return Preference(prompt, chosen, rejected, where)
+
+
+def prompt_only(row: Mapping[str, object], where: str) -> Prompt:
+    """Read TRL's prompt-only type; preference rows and prompt-completion rows serve too, by their prompt."""
+    if not _has(row, "prompt") and _has(row, "chosen"):
+        return Prompt(preference(row, where).prompt, where)
+    if not _has(row, "prompt") and _has(row, "messages"):
+        return Prompt(demonstrations(row, where)[-1].prompt, where)
+    _need(row, ("prompt",), "a prompt", where)
+    return Prompt(_text(row, "prompt", where), where)
+
+
+def _has(row: Mapping[str, object], name: str) -> bool:
+    return row.get(name) is not None  # where a table has a column that this row does not use, it is null
+
+
+def _need(row: Mapping[str, object], names: Sequence[str], what: str, where: str) -> None:
+    for name in names:
+        if row.get(name) is None:
+            has = ", ".join(map(str, row)) or "nothing"
+            wrong = f"{name!r} is null" if name in row else f"the row has no {name!r}"
+            raise DataError(f"{where}: {wrong}; {what} needs {', '.join(names)}. It has: {has}.")
+
+
+def _text(row: Mapping[str, object], name: str, where: str) -> Text:
+    value = row[name]
+    if isinstance(value, str):
+        if not value.strip():
+            raise DataError(f"{where}: {name!r} is empty; remove the row or fill it in.")
+        return _whole(value, name, where)
+    if not isinstance(value, list) or not value:
+        raise DataError(
+            f"{where}: {name!r} must be a string or a list of messages, it is {type(value).__name__} ({_short(value)})."
+        )
+    return [_message(message, name, where) for message in value]
+
+
+def _message(message: object, name: str, where: str) -> Message:
+    if not isinstance(message, Mapping) or "role" not in message or "content" not in message:
+        raise DataError(f"{where}: {name!r} holds {_short(message)}; a message needs a 'role' and a 'content'.")
+    role, content = message["role"], message["content"]
+    if role not in ROLES:
+        raise DataError(f"{where}: {name!r} holds a message of the role {role!r}; known roles are {', '.join(ROLES)}.")
+    if isinstance(content, list):
+        content = "".join(_part(part, name, where) for part in content)
+    if not isinstance(content, str):
+        raise DataError(
+            f"{where}: {name!r} holds a message whose 'content' is {_short(content)}; it must be text, or a list of "
+            "text parts."
+        )
+    return {"role": role, "content": _whole(content, name, where)}
+
+
+def _part(part: object, name: str, where: str) -> str:
+    """Text of a part of a message, as OpenAI and TRL write it: {"type": "text", "text": ...}."""
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if isinstance(part, Mapping) and kind in ("text", None) and isinstance(part.get("text"), str):
+        return str(part["text"])
+    raise DataError(
+        f"{where}: {name!r} holds a message with a part that is no text ({_short(part)}); models here read text only."
+    )
+
+
+def _whole(text: str, name: str, where: str) -> str:
+    """Return the text; `DataError` if it holds half of a surrogate pair, which no tokenizer and no file can."""
+    half = _HALF.search(text)
+    if half:
+        raise DataError(
+            f"{where}: {name!r} has half of a surrogate pair (\\u{ord(half[0]):04x}) at character {half.start()}, as "
+            "cutting escaped text leaves it; remove it, or put \\ufffd in its place."
+        )
+    return text
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _same_form(one: Text, other: Text, name: str, other_name: str, where: str) -> None:
+    if isinstance(one, str) != isinstance(other, str):
+        raise DataError(
+            f"{where}: {name!r} is {'text' if isinstance(one, str) else 'a conversation'} but {other_name!r} is not; "
+            "a row must be all text or all messages."
+        )
+
+
+def _apart(prompt: Text, answer: Text) -> tuple[Text, Text]:
+    """Take the prompt off an answer that begins with all of it, as whole conversations beside their prompt do."""
+    if isinstance(answer, str):
+        return prompt, answer
+    if isinstance(prompt, str):
+        asked = [message["content"].strip() for message in answer if message["role"] != "system"][:1]
+        end = next((n for n, message in enumerate(answer) if message["role"] == "user"), 0) + 1
+        if answer[end - 1]["role"] == "user" and asked == [prompt.strip()]:
+            return answer[:end], answer[end:]
+        return prompt, answer
+    again = len(answer) > len(prompt) and list(answer[: len(prompt)]) == list(prompt)
+    return prompt, answer[len(prompt) :] if again else answer
+
+
+def _turns(prompt: Sequence[Message], messages: Sequence[Message], name: str, where: str) -> list[Demonstration]:
+    """Each of the assistant's turns as an answer to all before it; a greeting that answers nothing is no answer."""
+    whole = [*prompt, *messages]
+    if whole[-1]["role"] != "assistant":
+        raise DataError(f"{where}: {name!r} must be a list that ends with an assistant's message to imitate.")
+    answers = [n for n in range(len(prompt), len(whole)) if whole[n]["role"] == "assistant" and n > 0]
+    if not answers:
+        raise DataError(f"{where}: {name!r} has nothing before the assistant's message that it could be an answer to.")
+    for place in answers:
+        _one_answer(whole[place : place + 1], name, where)
+    return [
+        Demonstration(
+            whole[:place],
+            whole[place : place + 1],
+            where if len(answers) == 1 else f"{where} (answer {number} of {len(answers)})",
+        )
+        for number, place in enumerate(answers, start=1)
+    ]
+
+
+def _begins_with_an_answer(answer: Sequence[Message], name: str, where: str) -> None:
+    first = answer[0]["role"]
+    if first != "assistant":
+        raise DataError(
+            f"{where}: {name!r} begins with a message of the role {first!r} that is not the prompt's; an answer begins "
+            "with the assistant's message. Put what comes before it into 'prompt'."
+        )
+
+
+def _one_answer(answer: Sequence[Message], name: str, where: str) -> None:
+    """Raise `DataError` unless this is one message of the assistant, and says something."""
+    _begins_with_an_answer(answer, name, where)
+    if len(answer) > 1:
+        raise DataError(
+            f"{where}: {name!r} has {len(answer)} messages of its own ({', '.join(m['role'] for m in answer)}); an "
+            "answer is one message of the assistant. Cut both behind the first in which they differ."
+        )
+    if not answer[0]["content"].strip():
+        raise DataError(f"{where}: {name!r} is empty; remove the row or fill it in.")
+
+
+def _prompts_are_apart(ref: str, rows: Sequence[DataRow]) -> None:
+    """Raise `DataError` if the answers of a data set of plain text hold their prompts again, as a rule."""
+    plain = [row for row in rows if isinstance(row.prompt, str) and row.prompt and not isinstance(row, Prompt)]
+    again = [row for row in plain if all(str(answer).startswith(str(row.prompt)) for answer in answers_of(row))]
+    if len(again) > len(plain) / 2 and len(again) >= MANY:
+        raise DataError(
+            f"{again[0].where}: the answer begins with the whole prompt, as those of {len(again)} of the {len(plain)} "
+            f"rows of {ref} do, so the prompt would be learnt and asked twice. Take it off the answers."
+        )
+
+
+def _joined(prompt: Text, more: Text) -> Text:
+    return prompt + more if isinstance(prompt, str) and isinstance(more, str) else [*prompt, *more]
+
+
+def _shared_beginning(one: Text, other: Text) -> int:
+    """How much of two answers belongs to the prompt: characters or messages; of equal conversations all but one."""
+    shared = 0
+    while shared < min(len(one), len(other)) and one[shared] == other[shared]:
+        shared += 1
+    if not isinstance(one, str):
+        return min(shared, len(one) - 1, len(other) - 1)
+    # A space belongs to the answer that follows it (TRL's rule for implicit prompts).
+    return shared - 1 if shared and one[shared - 1] == " " else shared

@@ -1,0 +1,1 @@
+"""Loading, copying and saving models; scorers, judges and adapters made of them."""

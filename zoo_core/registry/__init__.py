@@ -1,0 +1,1 @@
+"""Which plugin answers: loading plugins, and resolving what users name."""

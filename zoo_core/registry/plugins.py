@@ -1,0 +1,219 @@
+"""Finding the installed plugins, each on its own, so that a broken one never takes the others down."""
+
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from pluggy import PluginManager
+
+from zoo_core import hookspecs
+from zoo_core.errors import PluginError, SpecError, ZooError, did_you_mean
+from zoo_core.records import API_VERSION, Algorithm, Command, Executor, Task
+
+GROUP = "zoo"
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+@dataclass
+class Plugin:
+    """One entry point of the group `zoo`, and what became of it."""
+
+    name: str
+    distribution: str
+    version: str
+    module: str
+    status: str = "ok"
+    """"ok", "broken", "conflict", "incompatible" or "blocked"."""
+    reason: str = ""
+    """Why it is not "ok", in one line."""
+    hooks: list[str] = field(default_factory=list)
+    provides: list[str] = field(default_factory=list)
+    """Names of its algorithms, tasks, commands and executors."""
+
+
+class Plugins:
+    """The loaded plugins and what they provide, by name in alphabetical order."""
+
+    def __init__(self, found: Collection[EntryPoint], block: Collection[str] = ()) -> None:
+        self.manager = PluginManager("zoo")
+        self.manager.add_hookspecs(hookspecs)
+        self.plugins: list[Plugin] = []
+        self.algorithms: dict[str, Algorithm] = {}
+        self.tasks: dict[str, Task] = {}
+        self.commands: dict[str, Command] = {}
+        self.executors: dict[str, Executor] = {}
+        self._owner: dict[tuple[str, str], Plugin] = {}
+        described = [(_describe(entry), entry) for entry in found]
+        # A distribution may be seen twice on sys.path: the first is the one that is imported.
+        unique = {(plugin.name, plugin.distribution): (plugin, entry) for plugin, entry in reversed(described)}
+        for _, (plugin, entry) in sorted(unique.items()):
+            self._load(plugin, entry, block)
+        for table in ("algorithms", "tasks", "commands", "executors"):
+            setattr(self, table, dict(sorted(getattr(self, table).items())))
+
+    def _load(self, plugin: Plugin, entry: EntryPoint, block: Collection[str]) -> None:
+        self.plugins.append(plugin)
+        if entry.name in block:
+            plugin.status, plugin.reason = "blocked", "not wanted in this process"
+            return
+        other = self.manager.get_plugin(entry.name)
+        if other is not None:
+            plugin.status = "conflict"
+            plugin.reason = f"another distribution also provides a plugin named {entry.name!r}; uninstall one of them"
+            return
+        try:
+            module = entry.load()
+            self.manager.register(module, name=entry.name)
+            self._check_hooks(plugin)
+            plugin.hooks = sorted(caller.name for caller in self.manager.get_hookcallers(module) or ())
+            self._collect(plugin)
+        except (Exception, SystemExit) as error:  # quarantine is what this loader is for
+            status = error.status if isinstance(error, _Rejected) else "broken"
+            reason = str(error) if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
+            self._quarantine(plugin, status, " ".join(reason.split()))
+
+    def _check_hooks(self, plugin: Plugin) -> None:
+        """Raise `PluginError` for functions that are marked as hooks and would not be called as their author means."""
+        hooks = [name for name in vars(hookspecs) if name.startswith("zoo_")]
+        for caller in self.manager.get_hookcallers(self.manager.get_plugin(plugin.name)) or ():
+            mine = [one for one in caller.get_hookimpls() if one.plugin_name == plugin.name]
+            if caller.name not in hooks and not all(one.optionalhook for one in mine):
+                raise PluginError(f"unknown hook {caller.name!r}. {did_you_mean(caller.name, hooks)}")
+            if any(one.wrapper or one.hookwrapper for one in mine):
+                # Plugins are asked one by one, so that one that fails harms no other: there is no call to wrap.
+                raise PluginError(f"{caller.name} is marked as a wrapper, and hooks here have none; implement the hook")
+        self.manager.check_pending()
+
+    def _quarantine(self, plugin: Plugin, status: str, reason: str) -> None:
+        plugin.status, plugin.reason = status, reason
+        if self.manager.has_plugin(plugin.name):
+            self.manager.unregister(name=plugin.name)
+        self._forget(plugin)
+
+    def _collect(self, plugin: Plugin) -> None:
+        for hook, table, kind in (
+            ("zoo_algorithms", self.algorithms, Algorithm),
+            ("zoo_tasks", self.tasks, Task),
+            ("zoo_commands", self.commands, Command),
+            ("zoo_executors", self.executors, Executor),
+        ):
+            for implementation in getattr(self.manager.hook, hook).get_hookimpls():
+                if implementation.plugin_name == plugin.name:
+                    for record in implementation.function():
+                        self._add(plugin, hook, table, kind, record)
+
+    def _add(self, plugin: Plugin, hook: str, table: dict[str, Any], kind: type, record: Any) -> None:
+        if not isinstance(record, kind):
+            raise PluginError(f"{hook} must return {kind.__name__} records, it returned {record!r}")
+        if not NAME.fullmatch(record.name):  # type: ignore[attr-defined]
+            raise PluginError(f"{hook}: the name {record.name!r} must be lower case, digits, '-' or '_'")  # type: ignore[attr-defined]
+        name: str = record.name  # type: ignore[attr-defined]
+        if name in table:
+            owner = self._owner[hook, name]
+            if plugin.name != name:
+                raise _Rejected("conflict", f"{name!r} is also provided by {owner.distribution}; uninstall one of them")
+            # The entry point that is called like the record is its home; nobody else can take the name from it.
+            self._quarantine(owner, "conflict", f"{name!r} belongs to {plugin.distribution}; uninstall one of them")
+        for path in (getattr(record, name, None) for name in ("config", "train", "app", "run")):
+            if path is not None and not PATH.fullmatch(path):
+                raise PluginError(f"{hook}: {name!r} names code by {path!r}; write module:attribute")
+        if isinstance(record, Algorithm) and record.api_version != API_VERSION:
+            raise _Rejected(
+                "incompatible",
+                f"{name!r} was written for plugin API {record.api_version}, this core speaks {API_VERSION}; "
+                f"install a release of {plugin.distribution} for it",
+            )
+        table[name] = record
+        self._owner[hook, name] = plugin
+        plugin.provides.append(name)
+
+    def _forget(self, plugin: Plugin) -> None:
+        for key in [key for key, owner in self._owner.items() if owner is plugin]:
+            del self._owner[key]
+            table: dict[str, Any] = getattr(self, key[0].removeprefix("zoo_"))
+            table.pop(key[1], None)
+        plugin.provides.clear()
+
+    def owner(self, hook: str, name: str) -> Plugin:
+        """The plugin that provides a record, for example `owner("zoo_algorithms", "ppo")`."""
+        return self._owner[hook, name]
+
+    def algorithm(self, name: str) -> Algorithm:
+        """The installed algorithm of that name; `SpecError` if there is none."""
+        if name not in self.algorithms:
+            raise SpecError(
+                f"no installed plugin provides the algorithm {name!r}. {did_you_mean(name, self.algorithms)} "
+                "To add one, pip install its plugin; `zoo plugins` shows those that could not be loaded."
+            )
+        return self.algorithms[name]
+
+    def first(self, hook: str, **arguments: object) -> Any:
+        """The first answer that is not None of the plugins implementing a hook, the core's own last."""
+        failures: list[str] = []
+        for plugin, function in self._implementations(hook, arguments):
+            try:
+                answer = function()
+            except ZooError as error:
+                if failures:
+                    raise PluginError("; ".join([*failures, str(error)])) from error
+                raise
+            except Exception as error:  # a plugin that trips over another's reference must not stand in its way
+                failures.append(f"plugin {plugin!r} failed in {hook}({arguments}): {error!r}")
+                continue
+            if answer is not None:
+                return answer
+        if failures:
+            raise PluginError("; ".join(failures))
+        return None
+
+    def observe(self, hook: str, **arguments: object) -> list[str]:
+        """Call every observer; return one line for each that failed, so that none can stop a run."""
+        failures = []
+        for plugin, function in self._implementations(hook, arguments):
+            try:
+                function()
+            except Exception as error:
+                failures.append(f"observer {plugin!r} failed in {hook}: {error!r}")
+        return failures
+
+    def _implementations(self, hook: str, arguments: dict[str, object]) -> Iterator[tuple[str, Callable[[], Any]]]:
+        implementations = getattr(self.manager.hook, hook).get_hookimpls()
+        for one in reversed(implementations):  # pluggy keeps them in reverse order of calling
+            given = {name: arguments[name] for name in one.argnames}
+            yield one.plugin_name, lambda one=one, given=given: one.function(**given)  # type: ignore[misc]
+
+
+class _Rejected(PluginError):
+    def __init__(self, status: str, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def load(block: Collection[str] = ()) -> Plugins:
+    """Load the installed plugins, but for the entry points named in `block`."""
+    return Plugins(entry_points(group=GROUP), block)
+
+
+_in_use: Plugins | None = None
+
+
+def plugins() -> Plugins:
+    """Return the installed plugins, loaded once per process; all that asks for a plugin asks here."""
+    global _in_use
+    if _in_use is None:
+        _in_use = load()
+    return _in_use
+
+
+def load_without(block: Collection[str]) -> None:
+    """Have this process use the installed plugins but for the entry points named in `block`, whoever asks for them."""
+    global _in_use
+    _in_use = load(block)
+
+
+def _describe(entry: EntryPoint) -> Plugin:
+    metadata = entry.dist.metadata if entry.dist else {"Name": "?", "Version": "?"}  # parsed anew at each access
+    return Plugin(entry.name, metadata["Name"], metadata["Version"], entry.value)

@@ -1,0 +1,102 @@
+"""What all stages of one run share: models, data, reward, ledger, and the state that checkpoints hold."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from zoo_core.accounting.budget import BudgetWindow
+from zoo_core.accounting.ledger import Ledger, bytes_of
+from zoo_core.accounting.meter import module_of
+from zoo_core.compute.sampler import sample_cached
+from zoo_core.datasets.encoding import Encoder
+from zoo_core.datasets.feeds import check_rows
+from zoo_core.errors import PluginError
+from zoo_core.judge import CountedJudge, Judge
+from zoo_core.reward import Calibration, Reward
+from zoo_core.rollout import RolloutEngine
+from zoo_core.rows import DataRow
+from zoo_core.session.kept import restore, state_of
+
+
+@dataclass
+class Session:
+    """What all stages of one run share. The harness makes it; a training loop sees it through `Run` only."""
+
+    policy: PreTrainedModel
+    encoder: Encoder
+    seed: int
+    budget: float
+    """FLOPs this run may spend itself; infinite for a stage recipe of fixed length."""
+    rows: Mapping[str, Sequence[DataRow]] = field(default_factory=dict)
+    """The data sets that the algorithm's record lists, by name."""
+    reward: Reward | None = None
+    calibration: Calibration | None = None
+    judge: Judge | None = None
+    engine: RolloutEngine = sample_cached
+    directory: Path | None = None
+    """The folder of checkpoints; None keeps none."""
+    checkpoint_seconds: float = 20.0
+    at_boundary: Callable[["Session"], None] | None = None
+    """Called between updates, when policy and ledger agree."""
+    ledger: Ledger = field(default_factory=Ledger)
+    kept: dict[str, Any] = field(default_factory=dict)
+    unclaimed: dict[str, Any] = field(default_factory=dict)
+    """State of a checkpoint whose object has not been kept again yet."""
+    clock: float = field(default_factory=time.monotonic)
+
+    def begin(self) -> None:
+        """Check the rows, meter policy and reward model, and have the policy's configs name its pad and end tokens."""
+        check_rows(self.rows)
+        # A scorer made from the policy finds the last token by this; hub models often have none, or another.
+        self.policy.config.pad_token_id = self.encoder.tokenizer.pad_token_id
+        if self.policy.generation_config is not None:  # the trained model ends elsewhere as it was sampled here
+            self.policy.generation_config.eos_token_id = sorted(self.encoder.ends)
+        self.ledger.meter.attach(self.policy, "policy")
+        self.ledger.policy_bytes = bytes_of(self.policy.parameters())
+        self.kept["policy"] = self.policy
+        scorer = module_of(self.reward)
+        if scorer is not None:
+            self.ledger.meter.attach(scorer, "reward")
+
+    @cached_property
+    def counted_judge(self) -> CountedJudge:
+        """The judge with its calls in the ledger; made, and metered, at the first use."""
+        if self.judge is None:
+            raise PluginError("run.judge: this algorithm's record does not list 'judge' under learns_from.")
+        return CountedJudge(self.judge, self.ledger)
+
+    def tick(self) -> None:
+        """Bring wall-clock and peak memory of the ledger up to date."""
+        now = time.monotonic()
+        self.ledger.wall_seconds += now - self.clock
+        self.clock = now
+        self.ledger.note_memory()
+
+    def snapshot(self, stage: str, update: int, window: BudgetWindow) -> dict[str, Any]:
+        """Return the state of everything kept, and the ledger, at one moment."""
+        self.tick()
+        return {
+            "stage": stage,
+            "update": update,
+            "window": window.state(),
+            "kept": {**self.unclaimed, **{name: state_of(thing) for name, thing in self.kept.items()}},
+            "ledger": self.ledger.state_dict(),
+        }
+
+    def adopt(self, snapshot: Mapping[str, Any]) -> None:
+        """Go back, or forward, to that moment."""
+        self.unclaimed = dict(snapshot["kept"])
+        for name, thing in self.kept.items():
+            if name in self.unclaimed:
+                restore(name, thing, self.unclaimed.pop(name))
+        self.ledger.load_state_dict(snapshot["ledger"])
+        self.clock = time.monotonic()
+
+    def path(self, name: str) -> Path | None:
+        """Return the file of the checkpoint of that name; None if this session keeps none."""
+        return self.directory / f"{name}.safetensors" if self.directory else None

@@ -1,0 +1,1 @@
+"""Atomic files, and YAML that people write."""

@@ -1,0 +1,238 @@
+"""The checks every algorithm plugin must pass, on a model that takes milliseconds.
+
+    class TestMine(AlgorithmSuite):
+        name = "mine"
+        settings = {"batch_size": 8}
+
+`tiny_session` and its parts serve the plugin's own tests, too.
+"""
+# ruff: noqa: D102  # the name of a test is the sentence
+
+import ast
+import dataclasses
+import inspect
+import math
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from zoo_core.datasets.encoding import Encoder
+from zoo_core.errors import PluginError
+from zoo_core.records import Algorithm
+from zoo_core.registry.plugins import plugins
+from zoo_core.rollout import Prompts
+from zoo_core.rows import Text
+from zoo_core.run import Run
+from zoo_core.session.session import Session
+from zoo_core.testing.tiny import SIGNALS, tiny_encoder, tiny_session
+
+NOT_REPEATED = ("wall_seconds", "peak_memory_bytes", "parameter_bytes", "training_bytes")
+"""What a ledger holds of the process and not of the run: one that resumes in a later stage has no old gradients."""
+
+
+def same_weights(one: nn.Module, other: Mapping[str, Tensor]) -> bool:
+    """Whether a model holds bitwise these weights."""
+    state = one.state_dict()
+    return state.keys() == other.keys() and all(torch.equal(state[name], other[name]) for name in state)
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of a model's weights."""
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def repeatable(session: Session) -> dict[str, Any]:
+    """Return the part of a session's ledger that every repetition of the run must repeat."""
+    return {name: value for name, value in session.ledger.report().items() if name not in NOT_REPEATED}
+
+
+@dataclass
+class Finished:
+    """A run that went to its end, and what was seen of it on the way."""
+
+    session: Session
+    references: list[tuple[PreTrainedModel, dict[str, Tensor]]]
+    """Each with the weights it had when it was made."""
+    start: dict[str, Tensor] = field(default_factory=dict)
+    """Weights of what is made, after the first update."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    spent: list[int] = field(default_factory=list)
+    """FLOPs in the ledger at each yield."""
+    gradients: list[bool] = field(default_factory=list)
+    """Whether gradients were on at each yield."""
+
+
+class AlgorithmSuite:
+    """Subclass with `name`, and with `settings` if the defaults are too slow for a test."""
+
+    name: ClassVar[str]
+    settings: ClassVar[dict[str, Any]] = {}
+    updates: ClassVar[float] = 4.7
+    """Budget of a run, in first updates."""
+    loops: ClassVar[int] = 1
+    """Loops that follow each other in a run, each with metrics of its own."""
+    most_updates: ClassVar[int] = 12
+    """A run that has not ended after so many updates is stopped, and the test fails."""
+
+    @property
+    def record(self) -> Algorithm:
+        """What the plugin says of the algorithm."""
+        return plugins().algorithm(self.name)
+
+    def session(self, **settings: Any) -> Session:
+        """Return a session with the signals that the record lists, and no others."""
+        return tiny_session(self.record.learns_from, **settings)
+
+    def training(self, session: Session, run: Run | None = None) -> Iterator[dict[str, float]]:
+        """Start the training loop."""
+        config = self.record.load_config()(**self.settings)
+        training: Iterator[dict[str, float]] = self.record.load_train()(config, run or Run(session))
+        return training
+
+    def made(self, session: Session) -> nn.Module:
+        """Return the model that a run hands over."""
+        model: nn.Module = session.kept[self.record.makes]
+        return model
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def finished(cls) -> Finished:
+        """One undisturbed run with everything that was seen of it; tests compare others with it."""
+        references: list[tuple[PreTrainedModel, dict[str, Tensor]]] = []
+
+        class Witness(Run):
+            def reference(self) -> PreTrainedModel:
+                model = super().reference()
+                references.append((model, weights(model)))
+                return model
+
+        suite = cls()
+        trial = suite.session()
+        next(suite.training(trial))
+        session = suite.session(budget=cls.updates * trial.ledger.flops)
+        seen = Finished(session, references)
+        for metrics in islice(suite.training(session, Witness(session)), cls.most_updates + 1):
+            seen.history.append(metrics)
+            seen.spent.append(session.ledger.flops)
+            seen.gradients.append(torch.is_grad_enabled() and not torch.is_inference_mode_enabled())
+            seen.start = seen.start or weights(suite.made(session))
+        assert len(seen.history) <= cls.most_updates, f"not at the end after {cls.most_updates} updates"
+        return seen
+
+    def test_every_update_yields_finite_numbers_once(self, finished: Finished) -> None:
+        history, ledger = finished.history, finished.session.ledger
+        undone = sum("discarded" in flag for flag in ledger.flags)
+        assert len(history) == ledger.updates + undone
+        assert ledger.updates >= 2
+        assert all(history)
+        assert len({tuple(metrics) for metrics in history}) <= self.loops
+        values = [(key, value) for metrics in history for key, value in metrics.items()]
+        assert [(key, value) for key, value in values if type(value) is not float or not math.isfinite(value)] == []
+
+    def test_training_changes_what_is_made_and_leaves_references_alone(self, finished: Finished) -> None:
+        assert not same_weights(self.made(finished.session), finished.start)
+        assert all(same_weights(model, start) for model, start in finished.references)
+
+    def test_gradients_are_on_at_every_yield(self, finished: Finished) -> None:
+        assert all(finished.gradients)
+
+    def test_the_budget_is_kept_to_and_the_meter_tells_the_truth(self, finished: Finished) -> None:
+        report, budget = finished.session.ledger.report(), finished.session.budget
+        dearest = max(after - before for before, after in pairwise([0, *finished.spent]))
+        assert report["flops"] <= budget
+        assert budget - report["flops"] <= 1.1 * dearest, "one more update would have fitted"
+        assert report["flops"] == sum(report["flops_by_role_phase"].values())
+        assert "reference/train" not in report["flops_by_role_phase"], "score with references under torch.no_grad()"
+        assert report["audit_ratio"] == pytest.approx(1.0, abs=0.02), "compute bypasses the meter"
+
+    def test_the_same_seed_gives_the_same_numbers_and_weights(self, finished: Finished) -> None:
+        again = self.session(budget=finished.session.budget)
+        assert list(self.training(again)) == finished.history
+        assert same_weights(self.made(again), weights(self.made(finished.session)))
+        assert repeatable(again) == repeatable(finished.session)
+
+    def test_another_seed_gives_other_numbers_and_weights(self, finished: Finished) -> None:
+        other = self.session(budget=finished.session.budget, seed=1)
+        assert list(self.training(other)) != finished.history
+        assert not same_weights(self.made(other), weights(self.made(finished.session)))
+
+    def test_a_killed_run_resumes_to_the_same_bits(self, finished: Finished, tmp_path: Path) -> None:
+        history, budget = finished.history, finished.session.budget
+        for seen in range(1, len(history) + 2):
+            directory = tmp_path / str(seen)
+            killed = self.training(self.session(budget=budget, directory=directory))
+            assert list(islice(killed, seen)) == history[:seen]
+            del killed
+            resumed = self.session(budget=budget, directory=directory)
+            # The update seen last is lost: a checkpoint is taken when the next one is asked for. After the end none is.
+            left = history[seen - 1 :] if seen <= len(history) else []
+            assert list(self.training(resumed)) == left, f"killed after {seen} updates"
+            assert same_weights(self.made(resumed), weights(self.made(finished.session))), (
+                f"killed after {seen} updates"
+            )
+            assert repeatable(resumed) == repeatable(finished.session), f"killed after {seen} updates"
+
+    def test_padding_before_prompts_changes_nothing_and_costs_nothing(self) -> None:
+        plain, padded = self.session(), self.session(encoder=_wide(tiny_encoder()))
+        first, same = next(self.training(plain)), next(self.training(padded))
+        assert padded.ledger.flops == plain.ledger.flops
+        assert same == pytest.approx(first, rel=1e-4, abs=1e-5)
+
+    def test_it_learns_from_what_its_record_lists_and_from_nothing_else(self) -> None:
+        session = self.session()
+        run = Run(session)
+        next(self.training(session, run))
+        listed = set(self.record.learns_from)
+        used = set(session.ledger.rows) | ({"judge"} if session.ledger.judge_calls else set())
+        assert used <= listed
+        if session.ledger.reward_queries:  # of the bench, or of a model made from a judge's verdicts
+            assert listed & {"reward", "judge"}
+        for signal in set(SIGNALS) - listed:
+            with pytest.raises(PluginError, match=signal):
+                run.reward([]) if signal == "reward" else getattr(run, signal)
+
+    def test_every_setting_is_documented(self) -> None:
+        config = self.record.load_config()
+        (owner,) = ast.parse(textwrap.dedent(inspect.getsource(config))).body
+        assert isinstance(owner, ast.ClassDef)
+        documented = {
+            field.target.id
+            for field, text in pairwise(owner.body)
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+            if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and text.value.value
+        }
+        assert {field.name for field in dataclasses.fields(config)} == documented
+        assert config.__dataclass_params__.frozen  # type: ignore[attr-defined]
+
+    def test_it_is_listed_without_importing_anything_heavy(self) -> None:
+        code = (
+            "import sys; from zoo_core.registry.plugins import plugins; "
+            f"assert {self.name!r} in plugins().algorithms; "
+            "print(*{'torch', 'transformers', 'numpy', 'pydantic', 'jaxtyping'} & set(sys.modules))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert (done.stdout.strip(), done.stderr) == ("", "")
+
+
+class _WideEncoder(Encoder):
+    """Pads every prompt by three more columns than it needs."""
+
+    def prompts(self, texts: Sequence[Text]) -> Prompts:
+        narrow = super().prompts(texts)
+        pad = narrow.tokens.new_full((len(texts), 3), self.tokenizer.pad_token_id)
+        attention = narrow.attention.new_zeros((len(texts), 3))
+        return Prompts(torch.cat([pad, narrow.tokens], 1), torch.cat([attention, narrow.attention], 1), tuple(texts))
+
+
+def _wide(encoder: Encoder) -> Encoder:
+    return _WideEncoder(**{field.name: getattr(encoder, field.name) for field in dataclasses.fields(encoder)})
