@@ -1,4 +1,4 @@
-"""The READMEs say of speed what the benchmarks found."""
+"""docs/speed.md and the benchmarks' README say of speed what the benchmarks found."""
 
 import json
 import runpy

@@ -11,8 +11,11 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     *sorted(ROOT.glob("docs/*.md")),
     *sorted(ROOT.glob("plugins/*/README.md")),
+    *sorted(ROOT.glob("examples/*/README.md")),
+    *sorted(ROOT.glob("*/README.md")),
+    ROOT / "tests/benchmarks/README.md",
 ]
-PAGES += [ROOT / "tests/benchmarks/README.md"]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 WINGS = {"core": "zoo_core", "harness": "harness/zoo_harness", "leaderboard": "leaderboard/zoo_leaderboard"}
 
@@ -25,15 +28,26 @@ def heading(line: str) -> str:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_leads_somewhere(page):
-    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+    for target in LINK.findall(page.read_text()):
         if re.match(r"https?:", target):
             continue
         path, _, anchor = target.partition("#")
         there = (page.parent / path).resolve() if path else page
         assert there.exists(), f"{page}: {target}"
         if anchor:
-            anchors = {heading(line) for line in there.read_text().splitlines() if line.startswith("#")}
-            assert anchor in anchors, f"{page}: {target}"
+            assert anchor in anchors(there.read_text()), f"{page}: {target}"
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors of a page: those of its headings, not of comments in its code blocks."""
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    return {heading(line) for line in prose.splitlines() if line.startswith("#")}
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/*.md")), ids=lambda page: page.name)
+def test_every_page_of_docs_is_one_click_from_the_readme(page):
+    targets = {target.partition("#")[0] for target in LINK.findall((ROOT / "README.md").read_text())}
+    assert str(page.relative_to(ROOT)) in targets
 
 
 def test_the_map_names_every_file_once_and_no_other():

@@ -1,4 +1,4 @@
-"""Make the tables of the READMEs from results.json.
+"""Make the tables of docs/speed.md and of the benchmarks' README from results.json.
 
 python tests/benchmarks/table.py        write them where they belong
 """
@@ -94,7 +94,7 @@ def between(text: str, name: str, lines: list[str]) -> str:
     return "\n".join([f"{head}{begin}", "", *lines, "", f"{end}{tail}"])
 
 
-TABLES = [(HERE.parents[1] / "README.md", "speed", speed), (HERE / "README.md", "curves", curves)]
+TABLES = [(HERE.parents[1] / "docs" / "speed.md", "speed", speed), (HERE / "README.md", "curves", curves)]
 """The file of each table, the name of its markers, and what makes it."""
 
 
