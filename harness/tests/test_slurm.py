@@ -53,8 +53,10 @@ def spec(world) -> Path:
     written = yaml.safe_load((world / "spec.yaml").read_text())
     written |= {
         "algorithms": ["sft"],
+        "reward": None,
         "budget": 1e9,
         "seeds": 1,
+        "tasks": [],
         "evaluation": {**written["evaluation"], "best_of": []},
     }
     path = world / "one.yaml"
