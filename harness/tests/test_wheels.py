@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from email.parser import Parser
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,24 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def installed(name: str, folder: Path) -> set[str]:
-    """Build the wheels of a distribution and of all of ours that it declares; unpack them; return their names."""
+@pytest.fixture(scope="module")
+def wheel_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function that builds the wheel of one of our distributions, once."""
+    folder = tmp_path_factory.mktemp("wheels")
+
+    def built(name: str) -> Path:
+        target = folder / name
+        if not target.exists():
+            build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+            subprocess.run([*build, "--wheel-dir", str(target), str(project(name))], check=True, capture_output=True)
+        (wheel,) = target.glob("*.whl")
+        return wheel
+
+    return built
+
+
+def installed(name: str, folder: Path, wheel_of: Callable[[str], Path]) -> set[str]:
+    """Unpack the wheels of a distribution and of all of ours that it declares, and no others; return their names."""
     done: set[str] = set()
     waiting = [name, "zoo-harness"]
     while waiting:
@@ -49,11 +66,7 @@ def installed(name: str, folder: Path) -> set[str]:
         if wanted in done:
             continue
         done.add(wanted)
-        build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-        target = folder / f"wheel-{wanted}"
-        subprocess.run([*build, "--wheel-dir", str(target), str(project(wanted))], check=True, capture_output=True)
-        (wheel,) = target.glob("*.whl")
-        with zipfile.ZipFile(wheel) as archive:
+        with zipfile.ZipFile(wheel_of(wanted)) as archive:
             archive.extractall(folder / "site")
             (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
             declared = Parser().parsestr(archive.read(metadata).decode()).get_all("Requires-Dist") or []
@@ -68,6 +81,7 @@ def installed(name: str, folder: Path) -> set[str]:
 )
 def test_a_plugin_alone_with_what_it_declares_is_listed_and_benches(
     libraries: Path,
+    wheel_of: Callable[[str], Path],
     world: Path,
     environment: dict[str, str],
     tmp_path: Path,
@@ -75,7 +89,7 @@ def test_a_plugin_alone_with_what_it_declares_is_listed_and_benches(
     row: str,
     settings: dict[str, Any],
 ) -> None:
-    ours = installed(f"zoo-{name}", tmp_path)
+    ours = installed(f"zoo-{name}", tmp_path, wheel_of)
     path = os.pathsep.join([str(tmp_path / "site"), str(libraries)])
     own = {**environment, "PYTHONPATH": path, "ZOO_CACHE": str(tmp_path / "cache")}
 
@@ -104,8 +118,10 @@ def test_a_plugin_alone_with_what_it_declares_is_listed_and_benches(
 
 
 @pytest.mark.slow
-def test_the_example_passes_the_suite_that_every_algorithm_must_pass(libraries: Path, tmp_path: Path) -> None:
-    installed("zoo-hello", tmp_path)
+def test_the_example_passes_the_suite_that_every_algorithm_must_pass(
+    libraries: Path, wheel_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    installed("zoo-hello", tmp_path, wheel_of)
     path = os.pathsep.join([str(tmp_path / "site"), str(libraries)])
     suite = [sys.executable, "-S", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
     done = subprocess.run(
