@@ -18,7 +18,8 @@ PATIENCE_SECONDS = 120
 
 @contextmanager
 def started(world: Path, environment: dict[str, str], folder: Path) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "zoo_harness.start", "bench", str(world / "spec.yaml"), "--algorithms", "sft"]
+    command = [sys.executable, "-m", "zoo_harness.start", "bench", str(world / "spec.yaml")]
+    command += ["--algorithms", "sft", "--seeds", "1"]
     own = {**environment, "ZOO_CACHE": str(folder / "cache")}
     bench = subprocess.Popen(
         command,
