@@ -25,10 +25,10 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel
-from zoo_harness.jobs import Job
-from zoo_harness.score import Scoring
-from zoo_harness.spec import Spec
-from zoo_harness.work import LIMITS, Materials
+from zoo_harness.job import Job
+from zoo_harness.jobs.materials import LIMITS, Materials
+from zoo_harness.jobs.score import Scoring
+from zoo_harness.spec.schema import Spec
 from zoo_lima.config import LIMAConfig
 from zoo_lima.selection import Pair, sift
 from zoo_lima.train import plain

@@ -279,7 +279,7 @@ def test_the_advice_on_a_scorers_padding_makes_a_scorer_that_loads(scorer):
 
 
 def test_the_advice_on_a_token_beyond_the_embedding_makes_a_policy_that_loads(base):
-    probe = pytest.importorskip("zoo_harness.probe")
+    probe = pytest.importorskip("zoo_harness.jobs.probe")
 
     def encoder(path):
         return Encoder(load_tokenizer(path), 8, 4, torch.device("cpu"))

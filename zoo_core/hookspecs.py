@@ -43,10 +43,10 @@ def zoo_executors() -> list[Executor]:  # type: ignore[empty-body]
     """Return the places this plugin can run the jobs of a bench.
 
     An executor is a function `run(jobs, finished, workers, watch, options, folder)`: it runs the jobs
-    (`zoo_harness.jobs.Job`, each after those it needs), at most `workers` at once, calls `finished(job, outcome)` in
-    the calling process once per job and `watch(running)` about once a second. `options` are the record's, with what
-    the user gave by `--option KEY=VALUE` as text; `folder` is for files of its own. It need only say how a process is
-    started and how it ended (`zoo_harness.scheduler.Place`): `zoo_harness.scheduler.run` does the rest.
+    (`zoo_harness.job.Job`, each after those it needs), at most `workers` at once, calls `finished(job, outcome)` in the
+    calling process once per job and `watch(running)` about once a second. `options` are the record's, with what the
+    user gave by `--option KEY=VALUE` as text; `folder` is for files of its own. It need only say how a process is
+    started and how it ended (`Place` of `zoo_harness.executors.scheduler`): `run` of that module does the rest.
     """
 
 

@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from zoo_harness import bench, probe
-from zoo_harness.figures import budget_of, figures, notes_on_data, notes_on_models
-from zoo_harness.jobs import Job
+from zoo_harness import bench, prepare, record
+from zoo_harness.job import Job
+from zoo_harness.jobs import probe
+from zoo_harness.jobs.lmeval import load_tasks
+from zoo_harness.jobs.materials import Materials
 from zoo_harness.live import LiveTable
-from zoo_harness.lmeval import load_tasks
-from zoo_harness.pipeline import Pipeline
-from zoo_harness.plan import Plan
-from zoo_harness.spec import Spec, read
-from zoo_harness.work import Materials
+from zoo_harness.planning.estimate import budget_of, figures, notes_on_data, notes_on_models
+from zoo_harness.planning.pipeline import Pipeline
+from zoo_harness.planning.plan import Plan
+from zoo_harness.spec.read import read
+from zoo_harness.spec.schema import Spec
 
 from zoo_core.errors import BudgetError, DataError, ModelError, SpecError, StorageError, ZooError
 from zoo_core.models.copies import scorer_from
@@ -412,7 +414,7 @@ def test_a_cache_folder_that_cannot_be_made_is_told_with_the_remedy(tmp_path, mo
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "file" / "cache") if named else "")
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
     with pytest.raises(StorageError, match=r"the cache folder.* cannot be made or written.*ZOO_CACHE=/path"):
-        bench.cache_folder()
+        prepare.cache_folder()
 
 
 def test_an_output_folder_that_cannot_be_made_is_told(tmp_path):
@@ -458,12 +460,12 @@ def test_a_full_disk_is_told_before_anything_starts(world, tmp_path, monkeypatch
 
 def test_another_bench_in_the_folder_is_not_overwritten(world, tmp_path, monkeypatch):
     plan = plan_of(world, tmp_path)
-    monkeypatch.setattr(bench, "_probe", lambda *_: plan.probe)
+    monkeypatch.setattr(prepare, "_probe", lambda *_: plan.probe)
     output = tmp_path / "taken"
     output.mkdir()
-    (output / "bench.json").write_text(json.dumps({**bench.bench_json(plan), "bench_id": "x", "seeds": 7}))
+    (output / "bench.json").write_text(json.dumps({**record.bench_of(plan), "bench_id": "x", "seeds": 7}))
     with pytest.raises(SpecError, match=r"taken: holds another bench \(different: seeds\)"):
-        bench.make_plan(spec_of(world), output)
+        prepare.make_plan(spec_of(world), output)
 
 
 def test_every_error_is_a_user_error():

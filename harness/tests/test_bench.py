@@ -115,8 +115,8 @@ def test_the_scorer_loads_no_algorithm_and_a_training_process_knows_no_gold(fini
     assert not any("judge:share_of_a" in json.dumps(job) for job in trained)
     scored = next(job for job in jobs if job["kind"] == "score")
     code = (
-        "import sys, json; from zoo_harness.jobs import Job; from zoo_harness.worker import _prepare;"
-        "import zoo_harness.score;"
+        "import sys, json; from zoo_harness.job import Job; from zoo_harness.jobs.worker import _prepare;"
+        "import zoo_harness.jobs.score;"
         f"_prepare(Job(**json.loads({json.dumps(json.dumps(scored))})));"
         "algorithms = {'zoo_ppo', 'zoo_dpo', 'zoo_sft', 'zoo_reward_model'};"
         "print(sorted(m for m in sys.modules if m.split('.')[0] in algorithms))"

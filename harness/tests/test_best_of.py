@@ -4,7 +4,7 @@ import math
 from itertools import combinations, pairwise
 
 import pytest
-from zoo_harness.best_of import distribution, expected_value, kl_bound
+from zoo_harness.jobs.best_of import distribution, expected_value, kl_bound
 
 PROBABILITIES, REWARDS = (0.4, 0.3, 0.2, 0.1), (0.0, 1.0, 2.0, 3.0)
 

@@ -13,12 +13,14 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from zoo_harness import bench, probe
-from zoo_harness.figures import budget_of, figures
-from zoo_harness.jobs import Job
-from zoo_harness.pipeline import Pipeline
-from zoo_harness.plan import Plan
-from zoo_harness.spec import Evaluation, Limits, Spec, read
+from zoo_harness import prepare
+from zoo_harness.job import Job
+from zoo_harness.jobs import probe
+from zoo_harness.planning.estimate import budget_of, figures
+from zoo_harness.planning.pipeline import Pipeline
+from zoo_harness.planning.plan import Plan
+from zoo_harness.spec.read import read
+from zoo_harness.spec.schema import Evaluation, Limits, Spec
 
 from zoo_core.errors import ZooError
 
@@ -214,7 +216,7 @@ def plan(world: Path) -> None:
     pipeline = Pipeline.of(spec)
     job = Job(kind="probe", title="probe", directory=world / "probe", identity="test", payload=pipeline.to_probe())
     job.write()
-    bench._stamps(spec)
+    prepare._stamps(spec)
     found = probe.run(job)
     figures(Plan(pipeline, found, budget_of(spec, found), world / "out", world / "cache"))
 

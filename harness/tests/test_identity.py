@@ -5,11 +5,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from zoo_harness import code
-from zoo_harness.code import package_hash
-from zoo_harness.pipeline import Pipeline
-from zoo_harness.plan import Plan, files_named
-from zoo_harness.spec import read
+from zoo_harness.planning import identity as code
+from zoo_harness.planning.identity import package_hash
+from zoo_harness.planning.pipeline import Pipeline
+from zoo_harness.planning.plan import Plan, files_named
+from zoo_harness.spec.read import read
 
 
 def test_a_file_that_a_setting_names_counts_by_its_content(tmp_path):
@@ -90,8 +90,8 @@ def commented(monkeypatch):
         ("zoo_core.compute.sampler", STAGES | CELLS),
         ("zoo_core.accounting.meter", STAGES | CELLS),
         ("zoo_core.registry.builtin", STAGES | CELLS),
-        ("zoo_harness.train", STAGES | CELLS),
-        ("zoo_harness.worker", STAGES | CELLS),
+        ("zoo_harness.jobs.train", STAGES | CELLS),
+        ("zoo_harness.jobs.worker", STAGES | CELLS),
     ],
 )
 def test_what_is_done_again_is_what_imports_the_changed_module(world, commented, module, again):
@@ -110,7 +110,7 @@ def test_what_is_done_again_is_what_imports_the_changed_module(world, commented,
 
 def test_a_score_depends_on_the_code_that_scores_and_on_no_algorithm(world, commented):
     before = jobs(world)
-    commented("zoo_harness.lmeval")
+    commented("zoo_harness.jobs.lmeval")
     after = jobs(world)
     assert {title for title in before if after[title] != before[title]} == {
         "bench",

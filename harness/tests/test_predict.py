@@ -24,16 +24,18 @@ from transformers import (
     PreTrainedConfig,
     Qwen2Config,
 )
-from zoo_harness import probe
-from zoo_harness.figures import stage_flops
-from zoo_harness.jobs import Job
-from zoo_harness.label_pairs import labelled
-from zoo_harness.pipeline import Pipeline
-from zoo_harness.plan import Plan
-from zoo_harness.predict import Machine, Scale, notes_of, predict, table_of
-from zoo_harness.sizes import read_config, sizes_of
-from zoo_harness.spec import LabelPairs, read
-from zoo_harness.trace import Held, Tracer
+from zoo_harness.job import Job
+from zoo_harness.jobs import measure, probe
+from zoo_harness.jobs.label_pairs import labelled
+from zoo_harness.jobs.trace import Held, Tracer
+from zoo_harness.planning.estimate import stage_flops
+from zoo_harness.planning.pipeline import Pipeline
+from zoo_harness.planning.plan import Plan
+from zoo_harness.planning.predict import Machine, Scale, predict
+from zoo_harness.planning.sizes import read_config, sizes_of
+from zoo_harness.show import notes_of, table_of
+from zoo_harness.spec.read import read
+from zoo_harness.spec.schema import LabelPairs
 
 from zoo_core.accounting.ledger import Ledger
 from zoo_core.accounting.meter import Meter
@@ -298,7 +300,7 @@ def test_predicted_memory_is_what_the_allocator_holds_at_its_peak(world, tmp_pat
     plan = measured(world, save(tmp_path / "small", **SMALL), algorithms=rows)
     save(tmp_path / "wide", hidden_size=256, intermediate_size=512, num_hidden_layers=5, num_attention_heads=4)
     memory = predict(plan, str(tmp_path / "wide"), Machine())["rows"][0]["memory"]
-    session = probe._session(*_opened(plan, tmp_path / "wide"), None)
+    session = measure._session(*_opened(plan, tmp_path / "wide"), None)
     session.rows = {"preferences": _materials(plan, tmp_path / "wide").rows("preferences", 0)}
     session.budget = 4 * predict(plan, str(tmp_path / "wide"), Machine())["rows"][0]["flops_per_update"]
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
@@ -351,7 +353,7 @@ def test_weights_are_not_held_and_layers_are_told_apart():
 def test_the_calibration_that_is_planned_is_the_one_that_is_done(small):
     base = Path(small.probe["base_path"])
     materials, policy = _opened(small, base)
-    session = probe._session(materials, policy, "preferences")
+    session = measure._session(materials, policy, "preferences")
     session.rows = materials.signals(("prompts",), 0)
     calibrate(Run(session))
     # Other batches have other prompts and answers.
@@ -365,7 +367,7 @@ def test_the_pairs_that_are_planned_are_those_that_are_made(world, tmp_path):
     wanted = {"annotator": "finer:letters", "pairs": 300}
     plan = measured(world, save(tmp_path, **SMALL), algorithms=[ROWS[1]], preferences=wanted, reward=None)
     materials, policy = _opened(plan, tmp_path)
-    session = probe._session(materials, policy, None)
+    session = measure._session(materials, policy, None)
     session.rows = materials.signals(("prompts",), 0)
     for _ in islice(labelled(Run(session), LabelPairs(**wanted), load_reward("finer:letters")), 300):
         pass
@@ -479,7 +481,7 @@ def test_a_context_that_is_too_short_for_the_bench(small, tmp_path):
 def test_the_command_plans_70b_in_little_memory_and_few_seconds(world, environment, tmp_path):
     LLAMA_3_70B.save_pretrained(tmp_path)
     code = (
-        "import resource, sys, time; from zoo_harness import predict; from zoo_harness.cli import main; "
+        "import resource, sys, time; from zoo_harness.planning import predict; from zoo_harness.cli import main; "
         "whole = predict.predict; began = []\n"
         "def timed(*given):\n    began.append(time.monotonic()); found = whole(*given)\n"
         "    print(time.monotonic() - began[0], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "
@@ -510,7 +512,7 @@ def test_the_command_ends_with_one_sentence_for_a_configuration_that_is_not_ther
 
 
 def _train(name: str, run: Run, updates: int | None, **settings: Any) -> None:
-    from zoo_harness.settings import configure
+    from zoo_harness.spec.settings import configure
 
     class Few(Run):
         def updates(self, most: int | None = None) -> Iterator[int]:

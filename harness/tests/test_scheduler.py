@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from zoo_harness import scheduler
-from zoo_harness.jobs import Job, Outcome
-from zoo_harness.scheduler import BUSY, Exit
+from zoo_harness.executors import scheduler
+from zoo_harness.executors.scheduler import Exit
+from zoo_harness.job import BUSY, Job, Outcome
 
 from zoo_core.errors import StorageError
 from zoo_core.storage.atomic import write_json

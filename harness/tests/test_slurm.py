@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
-from zoo_harness import slurm
 from zoo_harness.bench import _without
-from zoo_harness.jobs import Job
+from zoo_harness.executors import slurm
+from zoo_harness.job import Job
 
 SBATCH = """\
 #!/bin/bash

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from zoo_harness.spec import PRESETS, read
+from zoo_harness.spec.presets import PRESETS
+from zoo_harness.spec.read import read
 
 from zoo_core.errors import SpecError
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
-from zoo_harness.label_pairs import labelled
-from zoo_harness.pipeline import Pipeline
-from zoo_harness.spec import FOR_ALGORITHMS, FOR_THE_JUDGE, LabelPairs, Spec, read
-from zoo_harness.work import Materials
+from zoo_harness.jobs.label_pairs import labelled
+from zoo_harness.jobs.materials import Materials
+from zoo_harness.planning.pipeline import Pipeline
+from zoo_harness.spec.read import read
+from zoo_harness.spec.schema import FOR_ALGORITHMS, FOR_GOLD, LabelPairs, Spec
 
 from zoo_core.datasets.splits import split_of
 from zoo_core.errors import DataError, SpecError
@@ -109,7 +110,7 @@ def test_the_judges_pairs_share_no_first_turn_with_those_that_algorithms_see(wor
     spec = read(world / "spec.yaml", None, {"gold": "preferences", "limits": {"preference_labels": None}})
     for seed in (0, 1):
         mine = Materials(spec, half=FOR_ALGORITHMS).rows("preferences", seed)
-        judges = Materials(spec, half=FOR_THE_JUDGE).rows("preferences", seed)
+        judges = Materials(spec, half=FOR_GOLD).rows("preferences", seed)
         turns = [{row.prompt[0]["content"] for row in rows} for rows in (mine, judges)]
         assert turns[0] & turns[1] == set()
         assert min(len(rows) for rows in (mine, judges)) > 30

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from zoo_harness import worker
-from zoo_harness.jobs import Job, read_json
-from zoo_harness.scheduler import BUSY
-from zoo_harness.worker import _begin, _disk_is_full, _do
+from zoo_harness.job import BUSY, Job, read_json
+from zoo_harness.jobs import worker
+from zoo_harness.jobs.worker import _begin, _disk_is_full, _do
 
 from zoo_core.errors import SpecError, StorageError
 from zoo_core.storage.atomic import write_json
@@ -70,7 +69,7 @@ def computing(monkeypatch) -> Callable[[Callable[[Job], Any]], None]:
     monkeypatch.setattr(worker, "_prepare", lambda job: None)
 
     def say(compute: Callable[[Job], Any]) -> None:
-        monkeypatch.setitem(sys.modules, "zoo_harness.train", types.SimpleNamespace(run=compute))
+        monkeypatch.setitem(sys.modules, "zoo_harness.jobs.train", types.SimpleNamespace(run=compute))
 
     return say
 
@@ -103,7 +102,7 @@ def test_what_another_bench_has_tried_meanwhile_is_not_tried_again(tmp_path, com
 
 def test_a_job_that_is_held_elsewhere_is_left_alone_or_waited_for(tmp_path):
     mine = job(tmp_path, "mine")
-    code = "import sys; from zoo_harness.worker import main; main(sys.argv[1])"
+    code = "import sys; from zoo_harness.jobs.worker import main; main(sys.argv[1])"
     with mine.lock():
         done = subprocess.run([sys.executable, "-c", code, str(mine.write())], check=False)
         assert done.returncode == BUSY
@@ -126,9 +125,9 @@ def test_a_job_whose_needs_are_not_done_is_not_started(tmp_path):
 
 ISOLATED = """
 import sys
-from zoo_harness.jobs import Job
-from zoo_harness.plan import algorithm_plugins
-from zoo_harness.worker import _prepare
+from zoo_harness.job import Job
+from zoo_harness.planning.plan import algorithm_plugins
+from zoo_harness.jobs.worker import _prepare
 
 names = algorithm_plugins()  # the bench's process has all plugins, and a job is forked with none loaded
 records = plugins().algorithms.values()
@@ -140,7 +139,7 @@ for module in [one for one in sys.modules if one.partition(".")[0] in packages]:
 _prepare(Job(kind="score", title="score", directory=".", identity="x", payload={{"algorithm_plugins": names}}))
 
 from zoo_core.registry.references import load_judge, load_reward, load_rows, resolve
-from zoo_harness.lmeval import load_tasks
+from zoo_harness.jobs.lmeval import load_tasks
 
 resolve("tinytown:base"), load_judge("tinytown:judge"), load_reward("tinytown:gold")
 load_rows("tinytown:prompts", "test_prompts", 0), load_tasks(["tinytown_facts"])

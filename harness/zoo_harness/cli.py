@@ -5,16 +5,14 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from zoo_core.errors import SpecError, ZooError
 from zoo_harness.console import console, show_what_can_be_shown
-
-if TYPE_CHECKING:
-    from zoo_harness.spec import Spec
+from zoo_harness.options import FLAGS, ReadSpec, describes_a_bench, pair_of
 
 USER_ERROR = 2
 
@@ -48,47 +46,15 @@ app = typer.Typer(
 plugins_app = typer.Typer(rich_markup_mode=None, invoke_without_command=True, help="The installed plugins.")
 app.add_typer(plugins_app, name="plugins")
 
-SpecFile = Annotated[Path | None, typer.Argument(metavar="[SPEC.yaml]", help="A spec; flags go over it.")]
-Preset = Annotated[str | None, typer.Option(help="smoke, quick (the default), board or full.")]
-Base = Annotated[str | None, typer.Option(help="Base model: tinytown:base, a directory, a hub id.")]
-Demonstrations = Annotated[str | None, typer.Option(help="Prompts with answers: a file, a directory, a hub id.")]
-Preferences = Annotated[str | None, typer.Option(help="Prompts with a chosen and a rejected answer.")]
-Prompts = Annotated[str | None, typer.Option(help="Prompts alone.")]
-Reward = Annotated[str | None, typer.Option(help="preferences (train one), a scorer, or module:function.")]
-Gold = Annotated[str | None, typer.Option(help="The hidden judge of the board.")]
-Algorithms = Annotated[str | None, typer.Option(help="Names with commas between them; left out, all installed.")]
-Budget = Annotated[str | None, typer.Option(help="FLOPs (2e13) or a time (90s).")]
-Seeds = Annotated[int | None, typer.Option(help="Seeds; each draws labels, stages, reward model, prompts.")]
-Tasks = Annotated[str | None, typer.Option(help="lm-eval tasks, with commas between them.")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="A setting (ppo.epochs=4) or any other key of the spec (limits.prompts=500). May be repeated.",
-    ),
-]
 Output = Annotated[Path | None, typer.Option(help="Folder for results (default zoo-runs/NAME).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Jobs at once (default: one per core; on a cluster all).")]
 
 
 @app.command()
+@describes_a_bench(*FLAGS)
 def bench(
-    context: typer.Context,
-    spec: SpecFile = None,
-    preset: Preset = None,
-    base: Base = None,
-    demonstrations: Demonstrations = None,
-    preferences: Preferences = None,
-    prompts: Prompts = None,
-    reward: Reward = None,
-    gold: Gold = None,
-    algorithms: Algorithms = None,
-    budget: Budget = None,
-    seeds: Seeds = None,
-    tasks: Tasks = None,
-    settings: Settings = None,
+    read: ReadSpec,
     output: Output = None,
     workers: Workers = None,
     executor: Annotated[str, typer.Option(help="Where jobs run: local, or the executor of a plugin.")] = "local",
@@ -107,17 +73,18 @@ def bench(
     """
     from zoo_leaderboard.render import table
 
-    from zoo_harness.bench import emit_slurm, make_plan, run
+    from zoo_harness.bench import emit_slurm, run
+    from zoo_harness.executors.runner import Runner
     from zoo_harness.live import LiveTable
-    from zoo_harness.runner import Runner
+    from zoo_harness.prepare import make_plan
 
     if emit not in (None, "slurm") or (emit and executor != "local"):
         raise SpecError(f"--emit {emit} --executor {executor}: write --emit slurm, without an executor.")
     screen = console(stderr=as_json)
-    read = _spec(context)
-    given = dict(_pair("--option", option) for option in options or ())
+    spec = read()
+    given = dict(pair_of("--option", option) for option in options or ())
     runner = Runner(executor, {} if emit else given)
-    plan = make_plan(read, output, lambda text: screen.print(f"{text} ..."), runner)
+    plan = make_plan(spec, output, lambda text: screen.print(f"{text} ..."), runner)
     if emit:
         script = emit_slurm(plan, sys.argv[1:], given, workers, retry)
         screen.print(f"bash {_shown(script)}", soft_wrap=True)
@@ -141,21 +108,9 @@ def bench(
 
 
 @app.command()
+@describes_a_bench(*FLAGS)
 def plan(
-    context: typer.Context,
-    spec: SpecFile = None,
-    preset: Preset = None,
-    base: Base = None,
-    demonstrations: Demonstrations = None,
-    preferences: Preferences = None,
-    prompts: Prompts = None,
-    reward: Reward = None,
-    gold: Gold = None,
-    algorithms: Algorithms = None,
-    budget: Budget = None,
-    seeds: Seeds = None,
-    tasks: Tasks = None,
-    settings: Settings = None,
+    read: ReadSpec,
     output: Output = None,
     workers: Workers = None,
     base_config: Annotated[
@@ -175,19 +130,20 @@ def plan(
 
     With --base-config, or devices, predict them for a model of any size on those devices; no weights of it are needed.
     """
-    from zoo_harness.bench import default_workers, make_plan
-    from zoo_harness.figures import figures
+    from zoo_harness.planning.estimate import figures
+    from zoo_harness.prepare import default_workers, make_plan
     from zoo_harness.show import plan_table
 
-    read = _spec(context)
+    spec = read()
     if base_config is not None:
-        from zoo_harness.sizes import read_config, sizes_of
+        from zoo_harness.planning.sizes import read_config, sizes_of
 
         sizes_of(read_config(base_config))  # what is wrong with it is told before anything is measured
     known = (devices, device_memory, flops_per_second, bytes_per_second, price_per_hour)
-    ready = make_plan(read, output)
+    ready = make_plan(spec, output)
     if base_config is not None or any(value is not None for value in known):
-        from zoo_harness.predict import Machine, notes_of, predict, table_of
+        from zoo_harness.planning.predict import Machine, predict
+        from zoo_harness.show import notes_of, table_of
 
         predicted = predict(ready, base_config, Machine(devices or 1, *known[1:]))
         _print(predicted, table_of(predicted), notes_of(predicted), as_json)
@@ -207,19 +163,11 @@ def _print(found: dict[str, Any], table: Any, notes: Sequence[str], as_json: boo
 
 
 @app.command()
+@describes_a_bench("preset", "base", "demonstrations", "preferences", "prompts", "reward", "budget")
 def train(
-    context: typer.Context,
+    read: ReadSpec,
     algorithm: Annotated[str, typer.Argument(help="The algorithm to train.")],
-    spec: SpecFile = None,
-    preset: Preset = None,
-    base: Base = None,
-    demonstrations: Demonstrations = None,
-    preferences: Preferences = None,
-    prompts: Prompts = None,
-    reward: Reward = None,
-    budget: Budget = None,
     seed: Annotated[int, typer.Option(min=0, help="The seed to train.")] = 0,
-    settings: Settings = None,
     output: Output = None,
     launch: Annotated[
         str | None,
@@ -227,36 +175,29 @@ def train(
     ] = None,
 ) -> None:
     """Train one algorithm with one seed, stages included, and leave a model directory; nothing is scored."""
-    from zoo_harness.bench import train_one
     from zoo_harness.live import LiveTable
+    from zoo_harness.single import train_one
 
-    read = _spec(context, algorithms=[algorithm], seeds=seed + 1)
+    spec = read(algorithms=[algorithm], seeds=seed + 1)
     screen = console()
     with LiveTable(screen) as display:
-        final = train_one(read, seed, output, display, launch)
+        final = train_one(spec, seed, output, display, launch)
     screen.print(f"model: {_shown(final)}")
 
 
 @app.command(name="eval")
+@describes_a_bench("preset", "base", "prompts", "gold", "tasks")
 def evaluate(
-    context: typer.Context,
+    read: ReadSpec,
     model: Annotated[Path, typer.Argument(help="Directory of a model with the base's architecture.")],
-    spec: SpecFile = None,
-    preset: Preset = None,
-    base: Base = None,
-    prompts: Prompts = None,
-    gold: Gold = None,
-    tasks: Tasks = None,
     seed: Annotated[int, typer.Option(min=0, help="The seed that draws the prompts.")] = 0,
-    settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a model as the board scores its rows: gold at its best temperature, length, lm-eval tasks."""
-    from zoo_harness.bench import score_one
     from zoo_harness.show import scores_table
+    from zoo_harness.single import score_one
 
-    read = _spec(context)
-    scores = score_one(read, model, seed)
+    scores = score_one(read(), model, seed)
     if as_json:
         sys.stdout.write(json.dumps(scores, indent=1, sort_keys=True) + "\n")
     else:
@@ -269,8 +210,8 @@ def job(
     needs: Annotated[list[Path] | None, typer.Argument(help="Those of the jobs it needs.")] = None,
 ) -> None:
     """Do one job, if those it needs are done: a line of the lists that `zoo bench --emit slurm` writes."""
-    from zoo_harness.jobs import of_file
-    from zoo_harness.worker import do, end
+    from zoo_harness.job import of_file
+    from zoo_harness.jobs.worker import do, end
 
     for need in needs or ():
         if of_file(need).result() is None:
@@ -349,44 +290,6 @@ def main() -> None:
             f"error: the disk is full: {error}. What is done stays; make room and run the same command again.\n"
         )
         sys.exit(USER_ERROR)
-
-
-LISTS = ("algorithms", "tasks")
-
-
-def _spec(context: typer.Context, **fixed: object) -> "Spec":
-    """Read the spec that the options of a command describe; `fixed` are keys that the command itself decides."""
-    from zoo_harness.spec import Spec, read
-
-    given = {key: value for key, value in context.params.items() if key in Spec.model_fields and value is not None}
-    flags = {
-        key: value.split(",") if key in LISTS and value else value for key, value in given.items() if key != "preset"
-    }
-    file = context.params["spec"]
-    return read(
-        Path(file) if file else None,
-        context.params["preset"],
-        {**flags, **fixed},
-        _pairs(context.params["settings"] or ()),
-    )
-
-
-def _pairs(settings: Sequence[str]) -> dict[str, Any]:
-    from zoo_core.storage.yaml_files import parse_yaml
-
-    found: dict[str, Any] = {}
-    for key, value in (_pair("--set", setting) for setting in settings):
-        if key in found:
-            raise SpecError(f"--set {key}: is given twice; keep one.")
-        found[key] = parse_yaml(value, f"--set {key}={value}")
-    return found
-
-
-def _pair(flag: str, text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise SpecError(f"{flag} {text}: write it as KEY=VALUE, for example --set ppo.epochs=4.")
-    return key, value
 
 
 def _shown(path: Path) -> str:

@@ -9,9 +9,9 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from zoo_harness.figures import figures
-from zoo_harness.jobs import Job, Outcome, read_json
-from zoo_harness.plan import Plan
+from zoo_harness.job import Job, Outcome, read_json
+from zoo_harness.planning.estimate import figures
+from zoo_harness.planning.plan import Plan
 
 WORDS = {
     "user-error": "failed",

@@ -8,8 +8,9 @@ from zoo_leaderboard.schema import SCHEMA_VERSION
 
 from zoo_core.records import Algorithm
 from zoo_core.registry.plugins import plugins
-from zoo_harness.jobs import Job, Outcome, read_json
-from zoo_harness.pipeline import Row
+from zoo_harness.job import Job, Outcome, read_json
+from zoo_harness.planning.pipeline import Row
+from zoo_harness.planning.plan import Plan
 
 LABELLED = ("demonstrations", "preferences")
 ADDED = ("judge_calls", "generated_tokens", "reward_queries", "optimizer_steps", "wall_seconds")
@@ -109,3 +110,31 @@ def _audit_ratio(ledgers: Sequence[dict[str, Any]]) -> float | None:
 def record_file(output: Path, row: str, seed: int) -> Path:
     """Where a record stands."""
     return output / "records" / f"{row}-seed{seed}.json"
+
+
+def bench_of(plan: Plan) -> dict[str, Any]:
+    """The plan as it is kept beside the records."""
+    spec = plan.spec
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "bench_id": plan.identity,
+        "name": spec.name,
+        "preset": spec.preset,
+        "spec": spec.model_dump(mode="json", exclude={"folder"}),
+        "budget_words": spec.budget,
+        "flops_budget": plan.budget,
+        "seeds": spec.seeds,
+        "base": plan.probe["base"],
+        "tasks": spec.tasks or [],
+        "algorithms": [
+            {
+                "row": row.name,
+                "algorithm": row.algorithm.name,
+                "settings": row.entry.settings,
+                "kind": "reference" if row.reference else "algorithm",
+            }
+            for row in plan.pipeline.rows
+        ],
+        "data": plan.probe["data"],
+        "environment": plan.probe["environment"],
+    }

@@ -1,5 +1,6 @@
 """Tables of the `plan` and `eval` commands."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
@@ -39,3 +40,60 @@ def scores_table(scores: dict[str, Any]) -> Table:
     for name, task in scores["tasks"].items():
         table.add_row(name, f"{task['score']:.4g} (chance {task['chance']}, n {task['n']})")
     return table
+
+
+def table_of(found: Mapping[str, Any]) -> Any:
+    """The figures as a table."""
+    from rich.table import Table
+
+    target, machine = found["target"], found["machine"]
+    hours, cost = (_shown(found[name], form) for name, form in (("training_hours", "{:,.1f} h"), ("cost", "{:,.0f}")))
+    title = (
+        f"{found['budget']:.3g} FLOPs a row, {found['seeds']} seeds, base {target['ref']} ({target['parameters']:,} "
+        f"parameters), from updates of {found['measured_on']['ref']}; all training on {machine['devices']} devices: "
+        f"{hours}, cost {cost}"
+    )
+    table = Table(title=title, title_justify="left")
+    for name in ("row", "stages", "FLOPs/update", "updates", "hours", "weights GB", "training GB", "activations GB"):
+        table.add_column(name, justify="left" if name == "row" else "right")
+    for name in ("cache GB", "FSDP2 GB/device", "DDP GB/device"):
+        table.add_column(name, justify="right")
+    for row in found["rows"]:
+        memory = row["memory"]
+        training = sum(memory[name] for name in ("weights", "gradients", "states", "undo"))
+        held = [
+            memory["weights"],
+            training,
+            *(memory[n] for n in ("activations", "cache", "fsdp2_device", "ddp_device")),
+        ]
+        table.add_row(
+            row["row"],
+            f"{row['stage_share']:.0%}",
+            f"{row['flops_per_update']:.3g}",
+            str(row["updates"]),
+            _shown(None if row["seconds"] is None else row["seconds"] / 3600, "{:,.1f}"),
+            *(f"{amount / 1e9:,.3g}" for amount in held),
+        )
+    return table
+
+
+def notes_of(found: Mapping[str, Any]) -> list[str]:
+    """What a reader should know about the figures: which flags tell more, and what they take for granted."""
+    machine, notes = found["machine"], list(found["warnings"])
+    if machine["flops_per_second"] is None:
+        notes.append("hours: give --flops-per-second, what one device reaches (its peak times the share that is used).")
+    elif machine["bytes_per_second"] is None:
+        notes.append(
+            "hours: sampling is taken to be as fast as training. One token at a time it is slower: give "
+            "--bytes-per-second, how fast one device reads its memory."
+        )
+    if machine["price_per_hour"] is None:
+        notes.append("cost: give --price-per-hour of one device.")
+    notes.append(
+        f"tokens are those of {found['measured_on']['ref']}: its tokenizer, and answers as long as that model writes."
+    )
+    return notes
+
+
+def _shown(amount: float | None, form: str) -> str:
+    return "-" if amount is None else form.format(amount)

@@ -23,8 +23,8 @@ def main() -> None:
         _run()
     except Stopped:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one must not cut the line off
-        if "zoo_harness.local" in sys.modules:
-            sys.modules["zoo_harness.local"].end_server()
+        if "zoo_harness.executors.local" in sys.modules:
+            sys.modules["zoo_harness.executors.local"].end_server()
         sys.stderr.write(f"\n{STOPPED}\n")
         sys.exit(INTERRUPTED)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
-from zoo_harness.spec import Spec
+from zoo_harness.spec.schema import Spec
 
 from zoo_core.datasets.encoding import Encoder
 from zoo_core.models.copies import scorer_from

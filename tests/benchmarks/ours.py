@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from materials import BASE, SHAPES, length, llama, read_pairs, scorer_of, session
 from measure import Clock
-from zoo_harness.worker import repeat_bits
+from zoo_harness.jobs.worker import repeat_bits
 
 from zoo_core.models.loading import load_policy
 from zoo_core.registry.plugins import plugins

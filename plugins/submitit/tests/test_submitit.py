@@ -9,7 +9,7 @@ import psutil
 import pytest
 import submitit
 from filelock import Timeout
-from zoo_harness.jobs import Job, Outcome, read_json
+from zoo_harness.job import Job, Outcome, read_json
 from zoo_submitit.executor import run
 
 from zoo_core.errors import SpecError
@@ -36,7 +36,7 @@ def compute(job):
         time.sleep(100)
     return {"identity": job.identity, "goes_on": before}
 
-sys.modules["zoo_harness.train"] = types.SimpleNamespace(run=compute)
+sys.modules["zoo_harness.jobs.train"] = types.SimpleNamespace(run=compute)
 """
 """Stands in for training in every process, by Python's own way to run something at its start."""
 

@@ -11,11 +11,11 @@ from typing import Any
 from submitit import AutoExecutor
 from submitit import Job as Submitted
 from submitit.core.utils import DelayedSubmission, FailedJobError, UncompletedJobError
-from zoo_harness import scheduler
-from zoo_harness.jobs import Job
-from zoo_harness.local import how
-from zoo_harness.scheduler import Exit, Finished, Watch
-from zoo_harness.worker import main
+from zoo_harness.executors import scheduler
+from zoo_harness.executors.local import how
+from zoo_harness.executors.scheduler import Exit, Finished, Watch
+from zoo_harness.job import Job
+from zoo_harness.jobs.worker import main
 
 from zoo_core.errors import SpecError
 

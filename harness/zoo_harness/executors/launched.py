@@ -1,6 +1,6 @@
 """Trainings in several processes each, started by the user's own launcher: `accelerate launch ...` or torchrun.
 
-The launcher starts `-m zoo_harness.worker JOB` in every process; how the processes share the work is in
+The launcher starts `-m zoo_harness.jobs.worker JOB` in every process; how the processes share the work is in
 zoo_core/compute/data_parallel.py. Other jobs, such as calibrating a reward, run in one process of this machine.
 """
 
@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from multiprocessing.context import ForkServerProcess
 
 from zoo_core.errors import SpecError
-from zoo_harness.jobs import Job
-from zoo_harness.local import Forks, how
-from zoo_harness.scheduler import Exit
+from zoo_harness.executors.local import Forks, how
+from zoo_harness.executors.scheduler import Exit
+from zoo_harness.job import Job
 
 Handle = ForkServerProcess | subprocess.Popen[bytes]
 
@@ -31,7 +31,7 @@ class Launched:
         """Start the launcher, or one process for what is no training. What the launcher prints goes to the log."""
         if job.kind != "train":
             return self.forks.start(job)
-        command = [*self.words, "-m", "zoo_harness.worker", str(job.file)]
+        command = [*self.words, "-m", "zoo_harness.jobs.worker", str(job.file)]
         try:
             with (job.directory / "log.txt").open("ab") as log:
                 # In a session of its own: Ctrl-C is for the command, which then ends the launcher.

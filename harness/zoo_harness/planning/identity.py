@@ -18,7 +18,7 @@ from zoo_core.records import Algorithm
 from zoo_core.registry.plugins import plugins
 
 OWN = ("zoo_core", "zoo_harness", "zoo_leaderboard")
-EVERY_JOB = ("zoo_harness.worker", "zoo_core.registry.builtin")
+EVERY_JOB = ("zoo_harness.jobs.worker", "zoo_core.registry.builtin")
 """What runs around the work of every job, and the core's own answers to the hooks."""
 
 
@@ -29,7 +29,7 @@ def code_of_job(kind: str, algorithm: Algorithm | None = None, engine: str = "ca
 
 @cache
 def _code_of_job(kind: str, algorithm: str | None, engine: str) -> str:
-    roots = [*EVERY_JOB, f"zoo_harness.{kind}"]
+    roots = [*EVERY_JOB, f"zoo_harness.jobs.{kind}"]
     if algorithm is not None:
         roots += package_modules(_root(plugins().owner("zoo_algorithms", algorithm).module))
     if engine != "cached":  # of a plugin, and it cannot be told which before it is asked

@@ -8,11 +8,8 @@ from zoo_core.errors import PluginError, SpecError, did_you_mean
 from zoo_core.records import Algorithm
 from zoo_core.registry.plugins import plugins
 from zoo_core.rows import Kind
-from zoo_harness.settings import configure
-from zoo_harness.spec import Entry, LabelPairs, Spec
-
-FROM_PAIRS = "preferences"
-"""The reward, or gold, that is trained on the pairs."""
+from zoo_harness.spec.schema import FROM_PAIRS, Entry, LabelPairs, Spec
+from zoo_harness.spec.settings import configure
 
 
 @dataclass(frozen=True)

@@ -1,58 +1,21 @@
-"""The spec of a bench: the same words as flags and in YAML, checked before anything runs."""
+"""The spec of a bench: its keys, their types and their defaults."""
 
 import re
-import reprlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from zoo_leaderboard.schema import BEST_OF
 
-from zoo_core.errors import SpecError, did_you_mean
-from zoo_core.storage.yaml_files import read_yaml
-from zoo_harness.settings import refuse_truth_for_a_number
+from zoo_harness.spec.settings import refuse_truth_for_a_number
 
-REFERENCES = ("base", "demonstrations", "preferences", "prompts", "reward", "judge", "gold")
+MOST_FOR_STAGES = 0.8
+"""A row whose stages take more than this share of the budget does not fit in it."""
+
+FROM_PAIRS = "preferences"
+"""The reward, or gold, that is trained on the pairs."""
+
 ROW = re.compile(r"[a-z0-9][a-z0-9_.+-]{0,63}")
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "smoke": {
-        "budget": 6e11,
-        "seeds": 1,
-        "limits": {"preference_labels": 96, "demonstrations": 256, "prompts": 1000},
-        "evaluation": {
-            "temperatures": [0.0, 1.0],
-            "dev_prompts": 32,
-            "test_prompts": 64,
-            "task_items": 50,
-            "best_of": [4],
-        },
-    },
-    "quick": {
-        "budget": 1.6e12,
-        "seeds": 3,
-        "limits": {"preference_labels": 400, "demonstrations": 800, "prompts": 4000},
-        "evaluation": {
-            "temperatures": [0.0, 0.5, 1.0],
-            "dev_prompts": 64,
-            "test_prompts": 192,
-            "task_items": 150,
-            "best_of": [4],
-        },
-    },
-    "board": {
-        "budget": 6e12,
-        "seeds": 5,
-        "evaluation": {"temperatures": [0.0, 0.3, 0.5, 0.7, 1.0], "dev_prompts": 128, "test_prompts": 512},
-    },
-    "full": {
-        "budget": 1.2e13,
-        "seeds": 10,
-        "evaluation": {"temperatures": [0.0, 0.3, 0.5, 0.7, 1.0], "dev_prompts": 128, "test_prompts": 512},
-    },
-}
-"""What a preset fixes; budgets are FLOPs, derived so that PPO's defaults make 100 updates or more in `quick`."""
 
 
 class _Strict(BaseModel):
@@ -70,9 +33,9 @@ class _Strict(BaseModel):
 ENTRY_KEYS = ("name", "row", "reward", "reference")
 
 
-JUDGE_PAIRS, UNSEEN_PAIRS = "judge pairs", "unseen pairs"
+GOLD_PAIRS, UNSEEN_PAIRS = "judge pairs", "unseen pairs"
 """What the probe calls the pairs that a judge is trained on, and those that judges are measured on."""
-FOR_ALGORITHMS, FOR_THE_JUDGE = "algorithms", "judge"
+FOR_ALGORITHMS, FOR_GOLD = "algorithms", "judge"
 """The halves of the pairs where the judge is trained on pairs."""
 
 
@@ -242,131 +205,3 @@ class Spec(_Strict):
         if not isinstance(self.budget, str):
             return None
         return float(self.budget[:-1]) * {"s": 1, "m": 60, "h": 3600}[self.budget[-1]]
-
-
-def read(
-    file: Path | None, preset: str | None, flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None
-) -> Spec:
-    """Put a spec together: the preset's values, over them the file's, over them the flags that were given.
-
-    `settings` are dotted keys: `limits.prompts`, or `row.setting` for the setting of a row.
-    """
-    values: dict[str, Any] = _read_yaml(file) if file else {}
-    preset = preset or values.pop("preset", None) or (None if file else "quick")
-    if preset is not None and preset not in list(PRESETS):
-        raise SpecError(f"there is no preset {preset!r}. {did_you_mean(str(preset), PRESETS)}")
-    merged: dict[str, Any] = {"preset": preset, "name": preset or "bench", "folder": str(Path.cwd())}
-    for layer in (PRESETS.get(preset or "", {}), values, flags):
-        for key, value in layer.items():
-            both = isinstance(merged.get(key), Mapping) and isinstance(value, Mapping)
-            merged[key] = {**merged[key], **value} if both else value
-    for key, value in (settings or {}).items():
-        _set(merged, key, value)
-    try:
-        spec = Spec(**merged)
-    except ValidationError as error:
-        raise SpecError(_explain(error, file)) from None
-    return _with_world_defaults(spec)
-
-
-def _set(merged: dict[str, Any], key: str, value: Any) -> None:
-    head, _, tail = key.partition(".")
-    if not tail:
-        merged[head] = value
-    elif head in ("limits", "evaluation", "preferences"):
-        before = merged.get(head) or {}
-        merged[head] = {**before, tail: value} if isinstance(before, Mapping) else before
-    elif head == "stages":
-        name, _, setting = tail.partition(".")
-        stages = merged.get("stages") or {}
-        merged["stages"] = {**stages, name: {**stages.get(name, {}), setting: value}}
-    else:
-        named = merged.get("algorithms") or []
-        entries = [entry for entry in named if isinstance(entry, (str, Mapping))] if isinstance(named, list) else []
-        for place, entry in enumerate(entries):
-            form = {"name": entry} if isinstance(entry, str) else dict(entry)
-            if form.get("row", form.get("name")) == head:
-                entries[place] = {**form, tail: value}
-                merged["algorithms"] = entries
-                return
-        rows = ", ".join(
-            entry if isinstance(entry, str) else str(entry.get("row", entry.get("name"))) for entry in entries
-        )
-        raise SpecError(
-            f"--set {key}: there is no row {head!r} under --algorithms (there are: {rows or 'none named'})."
-        )
-
-
-def _read_yaml(file: Path) -> dict[str, Any]:
-    values = read_yaml(file)
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise SpecError(f"{file}: a spec must be a list of `key: value` lines, this is a {type(values).__name__}.")
-    values.setdefault("name", re.sub(r"[^a-z0-9_.+-]", "-", file.stem.lower()))
-    for key in REFERENCES:
-        if isinstance(values.get(key), str) and values[key] != "preferences":  # the keyword, not a folder of that name
-            values[key] = _relative_to(file, values[key])
-    _relate(file, values.get("preferences"), "annotator")
-    for entry in values["algorithms"] if isinstance(values.get("algorithms"), list) else []:
-        for key in entry if isinstance(entry, dict) else ():
-            if key == "reward" or (file.resolve().parent / str(entry[key])).is_file():  # a setting that names a file
-                _relate(file, entry, key)
-    if isinstance(values.get("tasks"), list):
-        values["tasks"] = [
-            _relative_to(file, task) if str(task).endswith((".yaml", ".yml")) else task for task in values["tasks"]
-        ]
-    return {**values, "folder": str(file.resolve().parent)}
-
-
-def _relate(file: Path, mapping: Any, key: str) -> None:
-    if isinstance(mapping, dict) and isinstance(mapping.get(key), str):
-        mapping[key] = _relative_to(file, mapping[key])
-
-
-def _relative_to(file: Path, ref: str) -> str:
-    prefix, colon, rest = ref.partition(":")
-    if colon and rest and (file.resolve().parent / rest).exists():  # a plugin's reference to a folder, as rrhf:out/cell
-        return f"{prefix}:{file.resolve().parent / rest}"
-    path = file.resolve().parent / Path(ref).expanduser()
-    looks_local = ref.startswith(".") or Path(ref).suffix in (".jsonl", ".json", ".parquet", ".yaml", ".yml")
-    return str(path) if path.exists() or looks_local else ref
-
-
-def _with_world_defaults(spec: Spec) -> Spec:
-    """Fill what was left out from the world that `base` names: `x:base` comes with `x:demonstrations` and so on."""
-    world, colon, thing = spec.base.rpartition(":")
-    given: dict[str, Any] = {}
-    if colon and thing == "base":
-        for key in ("demonstrations", "preferences", "prompts", "judge", "gold"):
-            if getattr(spec, key) is None and key not in spec.model_fields_set:
-                given[key] = f"{world}:{key}"
-    filled = spec.model_copy(update=given)
-    if filled.judge is None:
-        filled = filled.model_copy(update={"judge": filled.base})
-    if filled.tasks is None:
-        filled = filled.model_copy(update={"tasks": _tasks_of(world) if colon else []})
-    if filled.prompts is None:
-        pairs = filled.preferences if isinstance(filled.preferences, str) else None
-        filled = filled.model_copy(update={"prompts": pairs or filled.demonstrations})
-    return filled
-
-
-def _tasks_of(world: str) -> list[str]:
-    """Tasks that belong to a world."""
-    from zoo_core.registry.plugins import plugins
-
-    return [name for name, task in plugins().tasks.items() if task.world == world]
-
-
-def _explain(error: ValidationError, file: Path | None) -> str:
-    lines = []
-    for one in error.errors():
-        key = ".".join(str(part) for part in one["loc"]) or "spec"
-        if one["type"] == "extra_forbidden":
-            known = Limits.model_fields if key.startswith("limits.") else Spec.model_fields
-            known = Evaluation.model_fields if key.startswith("evaluation.") else known
-            lines.append(f"{key}: there is no such key. {did_you_mean(str(one['loc'][-1]), known)}")
-        else:
-            what = one["msg"].removeprefix("Value error, ")
-            # What is wrong between several keys names them itself.
-            lines.append(f"{key}: {what} (got {reprlib.repr(one['input'])})" if one["loc"] else what)
-    return f"{file or 'flags'}: " + "; ".join(lines)

@@ -11,15 +11,15 @@ from zoo_leaderboard.schema import BEST_OF
 
 from zoo_core.records import Algorithm
 from zoo_core.registry.plugins import plugins
-from zoo_harness.code import code_of_job
-from zoo_harness.jobs import Job, identify
-from zoo_harness.jobs import Kind as JobKind
-from zoo_harness.pipeline import FROM_PAIRS, Pipeline, Row
-from zoo_harness.spec import FOR_ALGORITHMS, FOR_THE_JUDGE, JUDGE_PAIRS, LabelPairs, Spec
+from zoo_harness.job import Job, identify
+from zoo_harness.job import Kind as JobKind
+from zoo_harness.planning.identity import code_of_job
+from zoo_harness.planning.pipeline import Pipeline, Row
+from zoo_harness.spec.schema import FOR_ALGORITHMS, FOR_GOLD, FROM_PAIRS, GOLD_PAIRS, LabelPairs, Spec
 
 UNIMPORTANT = {"name", "preset", "folder", "checkpoint_seconds", "budget", "algorithms", "seeds"}
 """Keys of a spec that change no result, or are part of a bench's identity in another form."""
-JUDGE_SEED = 10_000
+GOLD_SEED = 10_000
 """Added to the seed of a judge's training: another head and another order than the reward model's."""
 
 Stages = Mapping[str, Job]
@@ -109,7 +109,7 @@ class Plan:
         if pipeline.reward_maker and FROM_PAIRS in pipeline.rewards:
             stages["reward"] = self._stage(pipeline.reward_maker, seed, stages)
         if pipeline.reward_maker and self.spec.gold == FROM_PAIRS:
-            stages["judge"] = self._stage(pipeline.reward_maker, seed, stages, half=FOR_THE_JUDGE)
+            stages["judge"] = self._stage(pipeline.reward_maker, seed, stages, half=FOR_GOLD)
         for reward in pipeline.rewards:
             stages[f"calibration {reward}"] = self._calibrate(seed, reward, stages)
         return stages
@@ -122,8 +122,8 @@ class Plan:
         payload["start"] = str(needs[0].directory / "final") if named[0] in stages else None
         title = f"stage {algorithm.name}"
         if half:
-            payload["session_seed"], title = seed + JUDGE_SEED, "judge"
-        pairs = self.probe["data"][JUDGE_PAIRS]["sha256"][seed] if half else None
+            payload["session_seed"], title = seed + GOLD_SEED, "judge"
+        pairs = self.probe["data"][GOLD_PAIRS]["sha256"][seed] if half else None
         return self._shared(
             algorithm.name, "train", title, seed, needs, payload, [self._for("train", algorithm, seed), pairs]
         )

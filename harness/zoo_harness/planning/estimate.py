@@ -4,14 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo_core.errors import BudgetError
-from zoo_harness.pipeline import Row
-from zoo_harness.plan import Plan
-from zoo_harness.spec import Spec
+from zoo_harness.planning.pipeline import Row
+from zoo_harness.planning.plan import Plan
+from zoo_harness.spec.schema import MOST_FOR_STAGES, Spec
 
 FEW_UPDATES = 50
 LARGE_STAGE_SHARE = 0.33
-MOST_FOR_STAGES = 0.8
-"""A row whose stages take more than this share of the budget does not fit in it."""
 
 
 def figures(plan: Plan) -> dict[str, Any]:

@@ -19,8 +19,7 @@ from filelock import Timeout
 from zoo_core.errors import ZooError, in_one_line
 from zoo_core.registry.plugins import load_without
 from zoo_core.storage.atomic import write_json
-from zoo_harness.jobs import Job, of_file, read_json
-from zoo_harness.scheduler import BUSY
+from zoo_harness.job import BUSY, Job, of_file, read_json
 
 PRELOAD = [
     "torch",
@@ -83,7 +82,7 @@ def _do(job: Job) -> int:
             return known
         broadcast(lambda: _begin(job))
         _prepare(job)
-        result = import_module(f"zoo_harness.{job.kind}").run(job)
+        result = import_module(f"zoo_harness.jobs.{job.kind}").run(job)
         if is_main_process():
             write_json(job.result_file, result)
     except BaseException as error:  # a plugin may raise anything; the bench goes on and shows it

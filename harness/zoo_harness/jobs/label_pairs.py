@@ -15,9 +15,9 @@ from zoo_core.reward import Reward, Sample, checked
 from zoo_core.run import Run
 from zoo_core.session.seeds import derive
 from zoo_core.storage.atomic import write_rows
-from zoo_harness.jobs import Job
-from zoo_harness.spec import LabelPairs
-from zoo_harness.work import HELD_OUT_PAIRS, PAIRS, sampling
+from zoo_harness.job import Job
+from zoo_harness.jobs.materials import HELD_OUT_PAIRS, PAIRS, sampling
+from zoo_harness.spec.schema import LabelPairs
 
 BATCH = 64
 UNLABELLED = 3

@@ -23,10 +23,10 @@ from zoo_core.reward import Calibration
 from zoo_core.run import Run
 from zoo_core.session.session import Session
 from zoo_core.storage.atomic import write_json
-from zoo_harness.figures import MOST_FOR_STAGES
-from zoo_harness.jobs import Job, read_json
-from zoo_harness.settings import configure
-from zoo_harness.work import Materials, environment, open_judge, open_reward
+from zoo_harness.job import Job, read_json
+from zoo_harness.jobs.materials import Materials, environment, open_judge, open_reward
+from zoo_harness.spec.schema import MOST_FOR_STAGES
+from zoo_harness.spec.settings import configure
 
 POINTS = (0.25, 0.5, 0.75)
 """Shares of the budget at which weights are kept for the curve, beside the end."""

@@ -8,12 +8,11 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 from filelock import Timeout
 
 from zoo_core.errors import StorageError
-from zoo_harness.jobs import Job, Outcome
+from zoo_harness.job import BUSY, Job, Outcome
 
 ATTEMPTS = 2
 """Times a job is started whose process was killed from outside; its seed stays the same."""
-BUSY = 75
-"""Exit code of a process that found its job held by another (EX_TEMPFAIL of sysexits.h)."""
+
 LOOK_AGAIN_SECONDS = 1.0
 """Between two looks at a job that another bench holds."""
 
@@ -41,7 +40,7 @@ class Place(Protocol[H]):
     """Where the processes of jobs run; `H` is its handle of one. All that an executor must bring."""
 
     def start(self, job: Job) -> H:
-        """Start `zoo_harness.worker.main` with the job's file."""
+        """Start `zoo_harness.jobs.worker.main` with the job's file."""
 
     def pause(self, running: Sequence[H]) -> None:
         """Return when one of them may have ended, after a second at the latest."""

@@ -31,8 +31,8 @@ from zoo_core.reward import Reward
 from zoo_core.rollout import RolloutEngine
 from zoo_core.rows import DataRow, Kind, Preference, Prompt
 from zoo_core.session.session import Session
-from zoo_harness.jobs import Job
-from zoo_harness.spec import FOR_THE_JUDGE, Spec
+from zoo_harness.job import Job
+from zoo_harness.spec.schema import FOR_GOLD, Spec
 
 PAIRS, HELD_OUT_PAIRS = "pairs.jsonl", "held-out-pairs.jsonl"
 """What a bench that makes its own preferences leaves: those to learn from, and those to measure rewards on."""
@@ -110,8 +110,8 @@ class Materials:
         ref = self._ref(kind)
         rows = load_rows(ref, kind, seed)
         if kind == "preferences" and self.half:
-            rows = [row for row in rows if in_first_half(row.prompt) == (self.half != FOR_THE_JUDGE)]
-            limit = None if self.half == FOR_THE_JUDGE else limit
+            rows = [row for row in rows if in_first_half(row.prompt) == (self.half != FOR_GOLD)]
+            limit = None if self.half == FOR_GOLD else limit
         found = Selected()
         for row in rows:
             if len(found.rows) == limit:
@@ -155,7 +155,7 @@ class Materials:
         elif not isinstance(self.spec.preferences, str):
             rows = []
         elif self.half:
-            rows = Materials(self.spec, half=FOR_THE_JUDGE).rows("preferences", seed)
+            rows = Materials(self.spec, half=FOR_GOLD).rows("preferences", seed)
         else:
             rows = load_unseen(self.spec.preferences, seed, self.spec.limits.preference_labels)
         fitting = (row for row in rows if isinstance(row, Preference) and self.encoder.fits(row.prompt, row.where))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from zoo_core.storage.atomic import write_text
-from zoo_harness.jobs import Job
+from zoo_harness.job import Job
 
 MOST_TASKS = 1000
 """Of one array: SLURM's default for MaxArraySize is 1001."""

@@ -28,7 +28,7 @@ from zoo_core.errors import SpecError, in_one_line
 from zoo_core.records import load_path
 from zoo_core.registry.plugins import plugins
 from zoo_core.storage.yaml_files import refuse_keys_twice
-from zoo_harness.jobs import identify
+from zoo_harness.job import identify
 
 BATCH = 32
 TRIED = 4

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from zoo_core.accounting.ledger import bytes_of
 from zoo_core.accounting.meter import Meter
 from zoo_core.rollout import Prompts, RolloutEngine
-from zoo_harness.sizes import Sizes, linear_layers, stack, widths
+from zoo_harness.planning.sizes import Sizes, linear_layers, stack, widths
 
 FIXED = "fixed"
 Cells = Counter[tuple[str, str, str]]

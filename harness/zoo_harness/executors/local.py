@@ -12,10 +12,10 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from zoo_core.errors import SpecError
-from zoo_harness import scheduler
-from zoo_harness.jobs import Job
-from zoo_harness.scheduler import Exit, Finished, Watch
-from zoo_harness.worker import PRELOAD, main
+from zoo_harness.executors import scheduler
+from zoo_harness.executors.scheduler import Exit, Finished, Watch
+from zoo_harness.job import Job
+from zoo_harness.jobs.worker import PRELOAD, main
 
 
 def run(

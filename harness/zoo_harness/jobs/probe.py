@@ -5,78 +5,30 @@ guessed: an update's FLOPs, seconds and memory are those of a real update on the
 """
 
 import math
-import os
 import reprlib
-import time
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
-import torch
 from transformers import PreTrainedModel
 
-from zoo_core.accounting.ledger import Ledger
-from zoo_core.calibration import BATCH, SAMPLES
 from zoo_core.datasets.encoding import Encoder
-from zoo_core.datasets.parse import preference
 from zoo_core.errors import ModelError, SpecError, ZooError
 from zoo_core.models.causal_judge import CausalJudge
-from zoo_core.models.copies import scorer_from
 from zoo_core.models.directories import files_sha256, weights_sha256
 from zoo_core.models.loading import load_policy
 from zoo_core.models.scorer import Scorer
 from zoo_core.models.tokenizers import how_to_add
-from zoo_core.records import Algorithm
 from zoo_core.registry.plugins import plugins
-from zoo_core.registry.references import load_judge, load_reward, resolve
-from zoo_core.reward import Calibration, Reward, Sample, asked, checked, name_of
+from zoo_core.registry.references import load_judge, resolve
+from zoo_core.reward import Reward, Sample, asked, checked, name_of
 from zoo_core.rows import DataRow, Kind, Prompt, Text, answers_of, fingerprint
-from zoo_core.run import Run
-from zoo_core.session.session import Session
-from zoo_harness.code import package_hash
-from zoo_harness.jobs import Job
-from zoo_harness.label_pairs import labelled
-from zoo_harness.pipeline import FROM_PAIRS
-from zoo_harness.settings import configure
-from zoo_harness.sizes import Sizes, read_config, sizes_of
-from zoo_harness.spec import FOR_ALGORITHMS, FOR_THE_JUDGE, JUDGE_PAIRS, UNSEEN_PAIRS, LabelPairs, Spec
-from zoo_harness.trace import Cells, Tracer, WatchedEngine, mean_of
-from zoo_harness.work import PAIRS_MEASURED, Materials, Selected, environment, open_judge, open_reward
-
-UNBOUNDED = 1e30
-LOOK = 3
-"""Updates of each loop that are measured; the first is audited, which takes longer."""
-
-
-@dataclass
-class Loop:
-    """One loop of an algorithm."""
-
-    most: int | None
-    """Updates that it is bounded by."""
-    share: float
-    """Its part of the budget."""
-    costs: list[tuple[Cells, float, int]]
-    """FLOPs, seconds and steps of sampling of its first updates."""
-
-    def report(self) -> dict[str, Any]:
-        """Return what an update costs."""
-        usual = self.costs[1:] or self.costs
-        cells, seconds, steps = zip(*usual, strict=True)
-        parts = mean_of(list(cells))
-        return {
-            "most": self.most,
-            "share": self.share,
-            "flops": sum(flops for *_, flops in parts),
-            "seconds": max(sum(seconds) / len(usual), 1e-6),
-            "parts": parts,
-            "sampling_steps": sum(steps) / len(usual),
-        }
+from zoo_harness.job import Job
+from zoo_harness.jobs.lmeval import check_tasks, load_tasks, task_hash
+from zoo_harness.jobs.materials import PAIRS_MEASURED, Materials, Selected, environment, open_reward
+from zoo_harness.jobs.measure import measure, measure_samples
+from zoo_harness.planning.identity import package_hash
+from zoo_harness.spec.schema import FOR_ALGORITHMS, FOR_GOLD, FROM_PAIRS, GOLD_PAIRS, UNSEEN_PAIRS, LabelPairs, Spec
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -97,7 +49,7 @@ def run(job: Job) -> dict[str, Any]:
     costs = {}
     for key, wanted in job.payload["measure"].items():
         algorithm = plugins().algorithm(wanted["algorithm"])
-        costs[key] = _measure(materials, algorithm, wanted["settings"], wanted["reward"])
+        costs[key] = measure(materials, algorithm, wanted["settings"], wanted["reward"])
     return {
         "identity": job.identity,
         "base_path": str(base),
@@ -114,7 +66,7 @@ def run(job: Job) -> dict[str, Any]:
         "judges": judges,
         "cut_by_scorers": cut_by_scorers,
         "costs": costs,
-        "samples": _measure_samples(materials, spec, rewards),
+        "samples": measure_samples(materials, spec, rewards),
         "environment": environment(),
     }
 
@@ -146,8 +98,8 @@ def _check_data(materials: Materials, selected: Mapping[Kind, Sequence[Selected]
         kind: _described(materials, per_seed) for kind, per_seed in selected.items()
     }
     if materials.half:
-        judges = Materials(materials.spec, half=FOR_THE_JUDGE)
-        described[JUDGE_PAIRS] = _described(materials, [judges.selected("preferences", seed) for seed in seeds])
+        judges = Materials(materials.spec, half=FOR_GOLD)
+        described[GOLD_PAIRS] = _described(materials, [judges.selected("preferences", seed) for seed in seeds])
     if materials.spec.preferences is not None and not isinstance(materials.spec.preferences, LabelPairs):
         unseen = [Selected(list(materials.unseen_pairs(seed, PAIRS_MEASURED))) for seed in seeds]
         described[UNSEEN_PAIRS] = _described(materials, unseen)
@@ -251,7 +203,6 @@ def _check_tasks(materials: Materials, policy: PreTrainedModel) -> dict[str, str
     """Load the lm-eval tasks and ask a few items of each; hash them."""
     if not materials.spec.tasks:
         return {}
-    from zoo_harness.lmeval import check_tasks, load_tasks, task_hash
 
     tasks = load_tasks(materials.spec.tasks)
     check_tasks(policy, materials.encoder.tokenizer, tasks)
@@ -262,150 +213,3 @@ def _code_of(reward: object) -> str:
     """Hash of the code that a function, or a plugin's reward or judge, is written in, and of what it has loaded."""
     module = getattr(reward, "__module__", None) or type(reward).__module__
     return package_hash(module.partition(".")[0]) + getattr(reward, "identity", "")
-
-
-def _measure(
-    materials: Materials, algorithm: Algorithm, settings: dict[str, Any], reward_ref: str | None
-) -> dict[str, Any]:
-    """Run the first updates of each loop from the base model; what they cost does not depend on the weights."""
-    policy = load_policy(materials.base).train()
-    rewarded = "reward" in algorithm.learns_from
-    session = _session(materials, policy, reward_ref if rewarded else None)
-    session.rows = _rows(materials, policy, algorithm)
-    session.judge = open_judge(materials.spec, algorithm.learns_from)
-    tracer = _trace(materials, session, reward_ref)
-    loops: list[Loop] = []
-
-    class Glance(Run):
-        """Ends every loop after a few updates, and notes what they cost."""
-
-        def updates(self, most: int | None = None) -> Iterator[int]:
-            window = self._loop.window
-            loops.append(Loop(most, min(1.0, (window.end - window.start) / UNBOUNDED), []))
-            before, steps, began = tracer.parts, engine.steps, time.perf_counter()
-            for update in super().updates(min(most or LOOK, LOOK)):
-                with tracer.held if update == 0 else nullcontext():
-                    yield update
-                cost = tracer.parts - before, time.perf_counter() - began, engine.steps - steps
-                loops[-1].costs.append(cost)
-                before, steps, began = tracer.parts, engine.steps, time.perf_counter()
-
-    engine = session.engine = WatchedEngine(session.engine)
-    for _ in algorithm.load_train()(configure(algorithm, settings), Glance(session)):
-        pass
-    prepared = Counter({cell: flops for cell, flops in tracer.parts.items() if cell[1] == "prepare"})
-    return {
-        "loops": [loop.report() for loop in loops],
-        "prepare_flops": prepared.total(),
-        "prepare_parts": mean_of([prepared]),
-        "memory_bytes": psutil.Process(os.getpid()).memory_info().rss,
-        "models_resident": session.ledger.report()["models_resident"],
-        "checkpoint_bytes": _state_bytes(session),
-        "held": {**tracer.weights(session.kept.values()), "activations": tracer.held.finish()},
-        "cached_tokens": engine.cached_tokens,
-        "sampled_at_once": engine.rows,
-    }
-
-
-def _measure_samples(materials: Materials, spec: Spec, rewards: list[str]) -> dict[str, dict[str, Any]]:
-    """Return by reward what calibrating it takes, and under "pairs" what labelling them does, by one batch of each."""
-    found = {}
-    for reward in rewards:
-        sampling = _Sampling(materials, reward)
-        rollout = sampling.run.sample(sampling.run.prompts.batch(0, BATCH))
-        sampling.run.reward(rollout.samples)
-        found[f"calibration {reward}"] = sampling.cost(SAMPLES / BATCH)
-    if isinstance(spec.preferences, LabelPairs):
-        sampling, made = _Sampling(materials, None), 0
-        for _ in labelled(sampling.run, spec.preferences, load_reward(spec.preferences.annotator)):
-            if made and sampling.engine.calls > 1:  # all pairs of the batches before are made
-                break
-            made += 1
-        batches = sampling.engine.calls
-        found["pairs"] = sampling.cost(spec.preferences.pairs / made * max(1, batches - 1) / batches)
-    return found
-
-
-class _Sampling:
-    """Sampling the base outside of training, measured."""
-
-    def __init__(self, materials: Materials, reward_ref: str | None) -> None:
-        self.session = _session(materials, load_policy(materials.base), reward_ref)
-        self.session.rows = materials.signals(("prompts",), 0)
-        self.tracer = _trace(materials, self.session, reward_ref)
-        self.engine = self.session.engine = WatchedEngine(self.session.engine)
-        self.run = Run(self.session)
-        self.began = time.perf_counter()
-
-    def cost(self, times: float) -> dict[str, Any]:
-        """Return what was done as a loop that is done so many times."""
-        loop = {
-            "most": times,
-            "flops": float(self.session.ledger.flops),
-            "seconds": time.perf_counter() - self.began,
-            "parts": mean_of([self.tracer.parts]),
-            "sampling_steps": self.engine.steps,
-        }
-        return {"loops": [loop]}
-
-
-def _session(materials: Materials, policy: PreTrainedModel, reward_ref: str | None) -> Session:
-    """A session that nothing bounds; a reward of pairs is a scorer on the base with a new head."""
-    reward: Reward | None = None
-    if reward_ref == FROM_PAIRS:
-        reward = Scorer(scorer_from(policy, 0).eval().requires_grad_(False), materials.encoder.tokenizer)
-    elif reward_ref is not None:
-        reward = open_reward(reward_ref, None)
-    return Session(
-        policy=policy,
-        encoder=materials.encoder,
-        seed=0,
-        budget=UNBOUNDED,
-        reward=reward,
-        calibration=Calibration(0.0, 1.0) if reward else None,
-        engine=materials.engine(),
-    )
-
-
-def _trace(materials: Materials, session: Session, reward_ref: str | None) -> Tracer:
-    """Let the session's meter tell parts apart; a scorer or judge that is not the base's keeps its size."""
-    base: Sizes | None
-    spec = materials.spec
-    ready_made: list[object] = [session.reward] if reward_ref != FROM_PAIRS else []
-    ready_made += [session.judge] if spec.judge not in (None, spec.base) else []
-    models = [getattr(one, "model", None) for one in ready_made]
-    foreign = [model for model in models if isinstance(model, torch.nn.Module)]
-    try:
-        base = sizes_of(read_config(materials.base))
-    except ModelError:  # a mixture of experts, as a rule: it is measured as any other, and predicts no other size
-        base = None
-    tracer = Tracer(base, foreign)
-    session.ledger = Ledger(tracer)
-    return tracer
-
-
-def _rows(materials: Materials, policy: PreTrainedModel, algorithm: Algorithm) -> dict[str, list[DataRow]]:
-    """The data sets that an algorithm learns from; a few pairs of the base's own where the bench is to make them."""
-    wanted = materials.spec.preferences
-    if not isinstance(wanted, LabelPairs) or "preferences" not in algorithm.learns_from:
-        return materials.signals(algorithm.learns_from, 0)
-    some = wanted.model_copy(update={"pairs": 64})
-    session = Session(policy, materials.encoder, 0, UNBOUNDED, materials.signals(("prompts",), 0))
-    pairs = islice(labelled(Run(session), some, load_reward(wanted.annotator)), some.pairs)
-    rest = [signal for signal in algorithm.learns_from if signal != "preferences"]
-    made: list[DataRow] = [preference(pair, f"pair {number}") for number, pair in enumerate(pairs)]
-    return {**materials.signals(rest, 0), "preferences": made}
-
-
-def _state_bytes(session: Session) -> int:
-    """Bytes of one checkpoint: everything kept, AdamW's two moments included."""
-    states = (thing.state_dict() for thing in session.kept.values() if hasattr(thing, "state_dict"))
-    return sum(_tensor_bytes(state) for state in states)
-
-
-def _tensor_bytes(tree: Any) -> int:
-    if isinstance(tree, torch.Tensor):
-        return tree.nbytes
-    if isinstance(tree, dict):
-        return sum(map(_tensor_bytes, tree.values()))
-    return sum(map(_tensor_bytes, tree)) if isinstance(tree, (list, tuple)) else 0

@@ -7,10 +7,10 @@ from pathlib import Path
 from zoo_core.errors import SpecError, did_you_mean
 from zoo_core.records import Executor, load_path
 from zoo_core.registry.plugins import plugins
-from zoo_harness.jobs import Job
-from zoo_harness.scheduler import Finished, Watch
+from zoo_harness.executors.scheduler import Finished, Watch
+from zoo_harness.job import Job
 
-LOCAL = Executor(name="local", summary="Processes of this machine.", run="zoo_harness.local:run")
+LOCAL = Executor(name="local", summary="Processes of this machine.", run="zoo_harness.executors.local:run")
 
 
 @dataclass(frozen=True)

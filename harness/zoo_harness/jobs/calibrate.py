@@ -7,8 +7,8 @@ from typing import Any
 
 from zoo_core.calibration import calibrate
 from zoo_core.run import RAW, Run
-from zoo_harness.jobs import Job
-from zoo_harness.work import open_reward, sampling
+from zoo_harness.job import Job
+from zoo_harness.jobs.materials import open_reward, sampling
 
 
 def run(job: Job) -> dict[str, Any]:

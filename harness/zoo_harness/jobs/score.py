@@ -6,31 +6,30 @@ colder sampling alone would give is nobody's gain.
 """
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from zoo_core.accounting.meter import Meter
 from zoo_core.compute.sampler import roll_out
 from zoo_core.models.directories import weights_sha256
 from zoo_core.models.loading import load_policy_with
-from zoo_core.reward import Calibration, Reward, Sample, asked, checked, pair_accuracy
-from zoo_core.rollout import Responses, Rollout, response_logits
-from zoo_core.rows import Preference, Prompt, Text
+from zoo_core.reward import Calibration, Reward, asked, checked, pair_accuracy
+from zoo_core.rollout import Rollout
+from zoo_core.rows import Preference, Prompt
 from zoo_core.session.seeds import derive
 from zoo_core.storage.atomic import write_json
-from zoo_harness.best_of import expected_value, kl_bound
-from zoo_harness.jobs import Job, read_json
-from zoo_harness.spec import Spec
-from zoo_harness.work import PAIRS_MEASURED, Materials, environment, open_reward
+from zoo_harness.job import Job, read_json
+from zoo_harness.jobs.best_of import expected_value, kl_bound
+from zoo_harness.jobs.lmeval import load_tasks, score_tasks
+from zoo_harness.jobs.materials import PAIRS_MEASURED, Materials, environment, open_reward
+from zoo_harness.jobs.measures import distinct, kl, mean, mean_of_groups, means, shorter, show
+from zoo_harness.spec.schema import Spec
 
 BATCH = 64
 
@@ -131,7 +130,7 @@ class Scoring:
         summary["flops_per_query"] = per_query
         summary["gold_best"] = getattr(self.judges.gold, "best", None)
         summary["win_start"] = self._win(items)
-        summary["distinct"] = _distinct([sample.response for rollout in rollouts for sample in rollout.samples])
+        summary["distinct"] = distinct([sample.response for rollout in rollouts for sample in rollout.samples])
         if self.best_of > 1:  # no next-token distribution stands behind the best of several
             summary |= {"kl_start": None, "kl_start_per_token": None}
             summary["best_of_curve"] = self._best_of_curve(model, best)
@@ -142,7 +141,7 @@ class Scoring:
             summary["pair_accuracy"] = self._pair_accuracies()
         parts = getattr(self.judges.gold, "parts", None)
         samples = [sample for rollout in rollouts for sample in rollout.samples]
-        summary["parts"] = _means(asked(lambda: parts(samples), "parts of the gold", parts)) if parts else {}
+        summary["parts"] = means(asked(lambda: parts(samples), "parts of the gold", parts)) if parts else {}
         # Tasks ask for likelihoods: the best of several samples of `start` knows what `start` knows.
         summary["tasks"] = self.start_tasks if self.best_of > 1 else self._tasks(model)
         return summary, items
@@ -197,7 +196,7 @@ class Scoring:
                 values["proxy"].append(expected_value([proxy[place] for place in order], n))
                 if gold is not None:
                     values["gold"].append(expected_value([gold[place] for place in order], n))
-            means = {name: _mean_of([some or None]) for name, some in values.items()}
+            means = {name: mean_of_groups([some or None]) for name, some in values.items()}
             curve.append({"n": float(n), "kl_bound": kl_bound(n), **means})
         return curve
 
@@ -211,17 +210,17 @@ class Scoring:
                 rows = self.materials.rows("preferences", seed)[:PAIRS_MEASURED]
                 pairs = [row for row in rows if isinstance(row, Preference)]
             if judge is not None and pairs:
-                accuracies = {"accuracy": pair_accuracy(judge, pairs), "shorter": pair_accuracy(_shorter, pairs)}
+                accuracies = {"accuracy": pair_accuracy(judge, pairs), "shorter": pair_accuracy(shorter, pairs)}
                 found[name] = {**accuracies, "pairs": len(pairs)}
         return found
 
     def _summary(self, rollouts: Sequence[Rollout]) -> dict[str, Any]:
         scores = [self.judges.score(rollout) for rollout in rollouts]
         return {
-            "gold": _mean_of([one["gold"] for one in scores]),
-            "proxy": _mean_of([one["proxy"] for one in scores]),
-            "length": _mean([float(n) for rollout in rollouts for n in rollout.mask.sum(1).tolist()]),
-            "ended": _mean([float(end) for rollout in rollouts for end in rollout.ended.tolist()]),
+            "gold": mean_of_groups([one["gold"] for one in scores]),
+            "proxy": mean_of_groups([one["proxy"] for one in scores]),
+            "length": mean([float(n) for rollout in rollouts for n in rollout.mask.sum(1).tolist()]),
+            "ended": mean([float(end) for rollout in rollouts for end in rollout.ended.tolist()]),
         }
 
     def _best(self, by_temperature: dict[str, dict[str, Any]]) -> float:
@@ -251,7 +250,7 @@ class Scoring:
         if not self.start_items or items[0][judge] is None:
             return None
         pairs = [(item[judge], item[f"{judge}_start"]) for item in items]
-        return _mean([float(mine > other) + 0.5 * float(mine == other) for mine, other in pairs])
+        return mean([float(mine > other) + 0.5 * float(mine == other) for mine, other in pairs])
 
     @torch.no_grad()
     def _divergence(self, model: PreTrainedModel, rollouts: Sequence[Rollout]) -> dict[str, float | None]:
@@ -260,7 +259,7 @@ class Scoring:
             return {"kl_start": None, "kl_start_per_token": None}
         total, tokens, responses = 0.0, 0, 0
         for rollout in rollouts:
-            total += _kl(model, self.start, rollout, rollout.mask).sum().item()
+            total += kl(model, self.start, rollout, rollout.mask).sum().item()
             tokens += int(rollout.mask.sum())
             responses += len(rollout)
         return {"kl_start": total / responses, "kl_start_per_token": total / tokens}
@@ -269,51 +268,9 @@ class Scoring:
         if not self.spec.tasks:
             return {}
         self._say("lm-eval tasks")
-        from zoo_harness.lmeval import load_tasks, score_tasks
 
         tasks = load_tasks(self.spec.tasks)
         return score_tasks(model, self.materials.encoder.tokenizer, tasks, self.spec.evaluation.task_items)
 
     def _say(self, doing: str) -> None:
         write_json(self.job.progress_file, {"doing": doing, "time": time.time()})
-
-
-def _kl(
-    model: PreTrainedModel, start: PreTrainedModel, responses: Responses, mask: Bool[Tensor, "B T"]
-) -> Float[Tensor, " B"]:
-    """Σₜ KL(π(·|x, y₍<t₎) ‖ π_start(·|x, y₍<t₎)) of each response."""
-    mine = response_logits(model, responses).float().log_softmax(-1)
-    other = response_logits(start, responses).float().log_softmax(-1)
-    return (mine.exp() * (mine - other)).sum(-1).masked_fill(~mask, 0.0).sum(1)
-
-
-def _shorter(samples: Sequence[Sample]) -> list[float]:
-    """The length-only baseline."""
-    return [-float(len(sample.response)) for sample in samples]
-
-
-def show(text: Text) -> str:
-    """Return a prompt as people read it."""
-    return text if isinstance(text, str) else "\n".join(f"{m['role']}: {m['content']}" for m in text)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
-def _mean_of(groups: Sequence[list[float] | None]) -> float | None:
-    values = [value for group in groups if group is not None for value in group]
-    return _mean(values) if values else None
-
-
-def _means(parts: dict[str, list[float]]) -> dict[str, float]:
-    return {name: _mean(values) for name, values in parts.items()}
-
-
-def _distinct(responses: Sequence[str]) -> float:
-    """Distinct word pairs over all word pairs: near 0 when a policy says the same to every prompt."""
-    pairs: Counter[tuple[str, str]] = Counter()
-    for response in responses:
-        words = response.split()
-        pairs.update(pairwise(words))
-    return len(pairs) / max(1, pairs.total())

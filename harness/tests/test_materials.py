@@ -1,27 +1,28 @@
 """What the jobs of a bench share."""
 
 import pytest
-from zoo_harness import spec, work
-from zoo_harness.work import Materials
+import zoo_harness.jobs.materials
+from zoo_harness.jobs.materials import Materials
+from zoo_harness.spec.read import read as read_spec
 
 
 @pytest.fixture
 def read(monkeypatch) -> list[tuple[str, int]]:
     """The data sets that were read, with their seeds."""
     asked: list[tuple[str, int]] = []
-    load_rows = work.load_rows
+    load_rows = zoo_harness.jobs.materials.load_rows
 
     def noting(ref, kind, seed):
         asked.append((kind, seed))
         return load_rows(ref, kind, seed)
 
-    monkeypatch.setattr(work, "load_rows", noting)
+    monkeypatch.setattr(zoo_harness.jobs.materials, "load_rows", noting)
     return asked
 
 
 @pytest.fixture
 def materials(world) -> Materials:
-    return Materials(spec.read(world / "spec.yaml", None, {}))
+    return Materials(read_spec(world / "spec.yaml", None, {}))
 
 
 def test_a_data_set_is_read_once_for_all_that_is_measured_with_the_first_seed(materials, read):

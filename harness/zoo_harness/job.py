@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict
 from zoo_core.errors import StorageError
 from zoo_core.storage.atomic import write_json
 
+BUSY = 75
+"""Exit code of a process that found its job held by another (EX_TEMPFAIL of sysexits.h)."""
+
 Kind = Literal["probe", "train", "label_pairs", "calibrate", "score"]
 
 

@@ -1,0 +1,1 @@
+"""What runs in the process of a job: exactly what a result depends on."""

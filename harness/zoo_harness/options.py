@@ -1,0 +1,108 @@
+"""The flags that describe a bench: one for each key of the spec that people change often; `--set` reaches the rest."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Protocol
+
+import typer
+
+from zoo_core.errors import SpecError
+
+if TYPE_CHECKING:
+    from zoo_harness.spec.schema import Spec
+
+SPEC = Annotated[Path | None, typer.Argument(metavar="[SPEC.yaml]", help="A spec; flags override its keys.")]
+SETTINGS = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="A setting (ppo.epochs=4) or any other key of the spec (limits.prompts=500). May be repeated.",
+    ),
+]
+
+
+def _flag(kind: type, words: str) -> object:
+    return Annotated[kind | None, typer.Option(help=words)]
+
+
+FLAGS: dict[str, object] = {
+    "preset": _flag(str, "smoke, quick (the default), board or full."),
+    "base": _flag(str, "Base model: tinytown:base, a directory, a hub id."),
+    "demonstrations": _flag(str, "Prompts with answers: a file, a directory, a hub id."),
+    "preferences": _flag(str, "Prompts with a chosen and a rejected answer."),
+    "prompts": _flag(str, "Prompts alone."),
+    "reward": _flag(str, "preferences (train one), a scorer, or module:function."),
+    "gold": _flag(str, "The hidden scorer of the board."),
+    "algorithms": _flag(str, "Names with commas between them; left out, all installed."),
+    "budget": _flag(str, "FLOPs (2e13) or a time (90s)."),
+    "seeds": _flag(int, "Seeds; each draws labels, stages, reward model, prompts."),
+    "tasks": _flag(str, "lm-eval tasks, with commas between them."),
+}
+"""By key of the spec: the flag of the same name."""
+LISTS = ("algorithms", "tasks")
+"""Keys whose flag holds several names with commas between them."""
+
+
+class ReadSpec(Protocol):
+    """What a command calls to have the spec that its flags describe."""
+
+    def __call__(self, **fixed: object) -> "Spec":
+        """Read it; `fixed` are keys that the command itself decides."""
+
+
+def describes_a_bench(*keys: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command SPEC.yaml, `--set` and the flags of these keys; it is called with `read` in their place."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        flags = {"spec": SPEC, **{key: FLAGS[key] for key in keys}, "settings": SETTINGS}
+        own = [one for name, one in inspect.signature(command).parameters.items() if name != "read"]
+        arguments = [one for one in own if one.default is one.empty]  # click wants them first
+        kind = inspect.Parameter.KEYWORD_ONLY
+        added = [inspect.Parameter(name, kind, default=None, annotation=flag) for name, flag in flags.items()]
+        others = [one.replace(kind=kind) for one in own if one not in arguments]
+
+        @wraps(command)
+        def run(**given: object) -> None:
+            values = {name: given.pop(name) for name in flags}
+            command(read=lambda **fixed: _read(values, fixed), **given)
+
+        signature = inspect.Signature([*(one.replace(kind=kind) for one in arguments), *added, *others])
+        run.__signature__ = signature  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in signature.parameters.values()}
+        return run
+
+    return decorate
+
+
+def pair_of(flag: str, text: str) -> tuple[str, str]:
+    """Return key and value of KEY=VALUE."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise SpecError(f"{flag} {text}: write it as KEY=VALUE, for example --set ppo.epochs=4.")
+    return key, value
+
+
+def _read(values: dict[str, object], fixed: dict[str, object]) -> "Spec":
+    from zoo_harness.spec.read import read
+
+    given = {key: value for key, value in values.items() if key in FLAGS and key != "preset" and value is not None}
+    flags = {key: str(value).split(",") if key in LISTS and value else value for key, value in given.items()}
+    file, preset, settings = values["spec"], values.get("preset"), values["settings"]
+    assert isinstance(settings, Sequence | None)
+    return read(
+        Path(str(file)) if file else None, None if preset is None else str(preset), {**flags, **fixed}, _pairs(settings)
+    )
+
+
+def _pairs(settings: Sequence[str] | None) -> dict[str, object]:
+    from zoo_core.storage.yaml_files import parse_yaml
+
+    found: dict[str, object] = {}
+    for key, value in (pair_of("--set", setting) for setting in settings or ()):
+        if key in found:
+            raise SpecError(f"--set {key}: is given twice; keep one.")
+        found[key] = parse_yaml(value, f"--set {key}={value}")
+    return found

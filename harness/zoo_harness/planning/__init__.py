@@ -1,0 +1,1 @@
+"""From a spec to jobs, their identities and what they will cost."""

@@ -1,0 +1,76 @@
+"""One training, or one scoring, without a board: `zoo train` and `zoo eval`."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from zoo_core.errors import ZooError
+from zoo_harness.bench import Display
+from zoo_harness.executors import local, scheduler
+from zoo_harness.executors.launched import Launched
+from zoo_harness.job import Job, Outcome
+from zoo_harness.planning.plan import algorithm_plugins
+from zoo_harness.prepare import default_workers, forget_failures, make_plan
+from zoo_harness.spec.schema import Spec
+
+
+def train_one(spec: Spec, seed: int, output: Path | None, display: Display, launch: str | None = None) -> Path:
+    """Train the spec's one row with one seed, with the stages it stands on; return the model's directory.
+
+    With `launch`, the words before the command of a launcher's processes, several processes share each training.
+    """
+    plan = make_plan(spec, output)
+    jobs = plan.jobs(scored=False)
+    cell = next(job for job in jobs if job.row == spec.algorithms[0].row and job.seed == seed)
+    wanted = [job for job in jobs if job.identity in cell.needs or job is cell]
+    needed = {need for job in wanted for need in job.needs}
+    wanted = [job for job in jobs if job in wanted or job.identity in needed]
+    display.planned(plan, wanted)
+    failures: list[Outcome] = []
+
+    def finished(job: Job, outcome: Outcome) -> None:
+        display.finished(job, outcome)
+        if outcome.status != "ok":
+            failures.append(outcome)
+
+    forget_failures(wanted, retry=True)
+    if launch:
+        scheduler.run(Launched(launch), wanted, finished, 1, display.watch)
+    else:
+        local.run(wanted, finished, default_workers(plan), display.watch)
+    if failures:
+        raise ZooError(f"{failures[0].error} The log is {cell.directory / 'log.txt'}.")
+    return cell.directory / "final"
+
+
+def score_one(spec: Spec, model: Path, seed: int) -> dict[str, Any]:
+    """Score a model directory in a process of its own; nothing is kept."""
+    with tempfile.TemporaryDirectory() as folder:
+        job = Job(
+            kind="score",
+            title="score",
+            row="model",
+            seed=seed,
+            directory=Path(folder),
+            identity="eval",
+            payload={
+                "spec": spec.model_copy(update={"reward": None}).model_dump(mode="json"),
+                "weights": str(model.resolve()),
+                "trained": None,
+                "start": None,
+                "start_result": None,
+                "reward": None,
+                "reward_model": None,
+                "judge_model": None,
+                "calibration": None,
+                "best_of": None,
+                "algorithm_plugins": algorithm_plugins(),
+            },
+        )
+        outcomes: list[Outcome] = []
+        local.run([job], lambda _, outcome: outcomes.append(outcome), workers=1)
+        result = job.result()
+        if result is None:
+            raise ZooError(outcomes[0].error)
+        scores: dict[str, Any] = result["scores"]
+        return scores

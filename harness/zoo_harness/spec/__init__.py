@@ -1,0 +1,1 @@
+"""What a user asks for: keys, presets, reading, settings of algorithms."""

@@ -1,0 +1,41 @@
+"""The presets of a bench."""
+
+from typing import Any
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "budget": 6e11,
+        "seeds": 1,
+        "limits": {"preference_labels": 96, "demonstrations": 256, "prompts": 1000},
+        "evaluation": {
+            "temperatures": [0.0, 1.0],
+            "dev_prompts": 32,
+            "test_prompts": 64,
+            "task_items": 50,
+            "best_of": [4],
+        },
+    },
+    "quick": {
+        "budget": 1.6e12,
+        "seeds": 3,
+        "limits": {"preference_labels": 400, "demonstrations": 800, "prompts": 4000},
+        "evaluation": {
+            "temperatures": [0.0, 0.5, 1.0],
+            "dev_prompts": 64,
+            "test_prompts": 192,
+            "task_items": 150,
+            "best_of": [4],
+        },
+    },
+    "board": {
+        "budget": 6e12,
+        "seeds": 5,
+        "evaluation": {"temperatures": [0.0, 0.3, 0.5, 0.7, 1.0], "dev_prompts": 128, "test_prompts": 512},
+    },
+    "full": {
+        "budget": 1.2e13,
+        "seeds": 10,
+        "evaluation": {"temperatures": [0.0, 0.3, 0.5, 0.7, 1.0], "dev_prompts": 128, "test_prompts": 512},
+    },
+}
+"""What a preset fixes; budgets are FLOPs, derived so that PPO's defaults make 100 updates or more in `quick`."""
