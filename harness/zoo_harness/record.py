@@ -39,7 +39,7 @@ def record_of(
         by_cell.update(ledger["flops_by_role_phase"])
     observed = own["observer_failures"] if own else []
     main = ledgers[0] if ledgers else None  # memory is the row's own: its stages are alike for all rows
-    record: Record = {
+    return {
         "schema_version": SCHEMA_VERSION,
         "bench_id": bench["bench_id"],
         "cell_id": training.identity if training else score.identity,
@@ -85,9 +85,6 @@ def record_of(
         "training_bytes": main["training_bytes"] if main else None,
         "flags": sorted({*(flag for one in ledgers for flag in one["flags"]), *observed}),
     }
-    if own and record["status"] == "ok" and not record["stops_early"] and _is_under_used(own["ledger"], record):
-        record["flags"].append("budget under-used")
-    return record
 
 
 def bench_of(plan: Plan, command: str) -> Bench:
@@ -122,14 +119,6 @@ def bench_of(plan: Plan, command: str) -> Bench:
 def record_file(output: Path, row: str, seed: int) -> Path:
     """Return the file of a record."""
     return output / "records" / f"{row}-seed{seed}.json"
-
-
-def _is_under_used(own: LedgerReport, record: Record) -> bool:
-    """Whether more than 5 % of the budget is left, and more than one update and a half would have taken."""
-    budget, used = record["flops_budget"], record["flops_used"]
-    if budget is None or used is None:
-        return False
-    return used < 0.95 * budget and budget - used > 1.5 * own["flops"] / max(1, own["updates"])
 
 
 def _audit_ratio(ledgers: Sequence[LedgerReport]) -> float | None:

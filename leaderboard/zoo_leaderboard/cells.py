@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from zoo_leaderboard.schema import Record, Scores
+from zoo_leaderboard.schema import Record, ScoreName, Scores
 from zoo_leaderboard.statistics import finite
 
 START = "start"
@@ -79,24 +79,10 @@ def _headline(record: Record, start: Record | None, rule: Headline | None) -> fl
     return gain / headroom if gain is not None and headroom is not None and headroom > 0 else None
 
 
-ScoreName = Literal[
-    "gold",
-    "gold_best",
-    "proxy",
-    "kl_start",
-    "win_start",
-    "length",
-    "ended",
-    "distinct",
-    "temperature",
-    "flops_per_query",
-]
-
-
 def score(record: Record | None, name: ScoreName) -> float | None:
     """Return one score of a record, or None where there is no such record, score or finite number."""
     scores: Scores | None = record["scores"] if record else None
-    return finite(scores[name]) if scores else None
+    return finite(scores.get(name)) if scores else None
 
 
 def task_score(record: Record | None, name: str) -> float | None:
