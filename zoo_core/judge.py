@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
-import torch
-
 from zoo_core.accounting.ledger import Ledger
+from zoo_core.accounting.meter import module_of
 from zoo_core.compute.processes import broadcast
 from zoo_core.errors import SpecError
 from zoo_core.rows import Text
@@ -50,8 +49,9 @@ class CountedJudge:
 
     def __init__(self, judge: Judge, ledger: Ledger) -> None:
         self._judge, self._ledger = judge, ledger
-        if isinstance(getattr(judge, "model", None), torch.nn.Module):
-            ledger.meter.attach(judge.model, "judge")  # type: ignore[attr-defined]
+        self._model = module_of(judge)
+        if self._model is not None:
+            ledger.meter.attach(self._model, "judge")
 
     @property
     def constitution(self) -> Path | None:
@@ -85,8 +85,7 @@ class CountedJudge:
         before = getattr(self._judge, "tokens", 0)
         with ledger.meter.during(phase):
             # A judge elsewhere is asked once, not by every process, which it might answer differently.
-            here = isinstance(getattr(self._judge, "model", None), torch.nn.Module)
-            answer = ask() if here else broadcast(ask)
+            answer = broadcast(ask) if self._model is None else ask()
             self._declare(getattr(self._judge, "tokens", 0) - before)
         ledger.judge_calls += calls
         return answer

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from zoo_core.errors import SpecError, ZooError
 from zoo_core.rows import Preference, Text
+from zoo_core.storage.atomic import write_text
 
 Answer = TypeVar("Answer")
 
@@ -42,7 +43,7 @@ class Calibration:
 
     def save(self, directory: Path) -> None:
         """Write it beside the scorer it belongs to."""
-        (directory / CALIBRATION).write_text(json.dumps({"mean": self.mean, "deviation": self.deviation}))
+        write_text(directory / CALIBRATION, json.dumps({"mean": self.mean, "deviation": self.deviation}))
 
     @classmethod
     def load(cls, directory: Path) -> "Calibration":

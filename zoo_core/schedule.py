@@ -1,7 +1,14 @@
-"""The one learning-rate schedule: a function of progress, so that it ends where the budget ends."""
+"""The settings of AdamW that all algorithms share: the learning-rate schedule, and epsilon for policy gradients.
+
+The schedule is a function of progress, so that it ends where the budget ends.
+"""
 
 import torch
 
+ADAM_EPSILON = 1e-5
+"""Epsilon of AdamW in the loops of policy gradients: 1e-5, as in OpenAI's baselines and Stable-Baselines3, not torch's
+1e-8. With it, weights whose gradients are tiny take smaller steps (Huang et al. 2022, "The 37 Implementation Details of
+Proximal Policy Optimization", detail 3)."""
 WARM_UP = 0.05
 """Share of the stage over which the rate rises from a tenth."""
 COOL_DOWN = 0.2

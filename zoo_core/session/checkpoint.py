@@ -44,8 +44,7 @@ def _write(path: Path, tree: str, tensors: dict[str, Tensor]) -> None:
         temporary.unlink(missing_ok=True)
         raise StorageError(
             f"{path}: the checkpoint cannot be written ({error}). What was written before is whole; make room "
-            "and run the "
-            "same command again to go on from there."
+            "and run the same command again to go on from there."
         ) from error
 
 

@@ -17,7 +17,7 @@ from zoo_core.endings import ending_rule
 from zoo_core.functional import approximate_kl, clip_fraction, masked_sum, minibatches
 from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run
-from zoo_core.schedule import set_learning_rate
+from zoo_core.schedule import ADAM_EPSILON, set_learning_rate
 from zoo_grpo.config import GRPOConfig
 from zoo_grpo.loss import (
     centred_advantages,
@@ -38,7 +38,7 @@ DIVERGENCES = {"k3": kl_penalty, "unbiased": unbiased_kl_penalty}
 def train(config: GRPOConfig, run: Run) -> Iterator[dict[str, float]]:
     """Train `run.policy` in place; yield metrics once per update."""
     reference = run.reference()
-    optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0, fused=True, eps=1e-5))
+    optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0, fused=True, eps=ADAM_EPSILON))
     prompts_per_update = config.batch_size // config.group_size
     advantages_of = scaled_advantages if config.scale_rewards else centred_advantages
     aggregate, divergence_of = AGGREGATIONS[config.aggregation], DIVERGENCES[config.kl_estimate]

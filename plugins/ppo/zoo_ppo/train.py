@@ -26,7 +26,7 @@ from zoo_core.functional import (
     minibatches,
 )
 from zoo_core.run import Run
-from zoo_core.schedule import set_learning_rate
+from zoo_core.schedule import ADAM_EPSILON, set_learning_rate
 from zoo_ppo.config import PPOConfig
 from zoo_ppo.loss import (
     adaptive_kl_coefficient,
@@ -42,7 +42,7 @@ from zoo_ppo.models import ARRANGEMENTS
 def train(config: PPOConfig, run: Run) -> Iterator[dict[str, float]]:
     """Train `run.policy` in place; yield metrics once per update."""
     models = ARRANGEMENTS[config.models](config, run)
-    optimizer = run.keep("optimizer", AdamW(models.parameters, weight_decay=0.0, fused=True, eps=1e-5))
+    optimizer = run.keep("optimizer", AdamW(models.parameters, weight_decay=0.0, fused=True, eps=ADAM_EPSILON))
     beta = run.keep("beta", {"now": config.kl_coefficient})
     with_endings = ending_rule(config)
 

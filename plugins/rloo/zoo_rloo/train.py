@@ -17,7 +17,7 @@ from zoo_core.endings import ending_rule
 from zoo_core.functional import masked_sum
 from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run
-from zoo_core.schedule import set_learning_rate
+from zoo_core.schedule import ADAM_EPSILON, set_learning_rate
 from zoo_rloo.config import RLOOConfig
 from zoo_rloo.loss import leave_one_out_advantages, regularised_rewards, rloo_loss
 
@@ -25,7 +25,7 @@ from zoo_rloo.loss import leave_one_out_advantages, regularised_rewards, rloo_lo
 def train(config: RLOOConfig, run: Run) -> Iterator[dict[str, float]]:
     """Train `run.policy` in place; yield metrics once per update."""
     reference = run.reference()
-    optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0, fused=True, eps=1e-5))
+    optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0, fused=True, eps=ADAM_EPSILON))
     prompts_per_update = config.batch_size // config.samples_per_prompt
     with_endings = ending_rule(config)
 

@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from zoo_core.errors import StorageError
+from zoo_core.storage.atomic import write_text
 from zoo_tinytown.judgements import ERROR_RATE
 from zoo_tinytown.pretraining import documents
 from zoo_tinytown.references import LAST_WRITTEN
@@ -66,7 +67,7 @@ def build(world: World, directory: Path, recipe: Recipe, on_step: Callable[[int,
             saved = time.monotonic()
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
-    write_atomically(directory / LAST_WRITTEN, json.dumps(_card(world, model, recipe, loss), indent=2) + "\n")
+    write_text(directory / LAST_WRITTEN, json.dumps(_card(world, model, recipe, loss), indent=2) + "\n")
     checkpoint.unlink(missing_ok=True)
 
 
@@ -105,13 +106,6 @@ def response_loss(model: LlamaForCausalLM, ids: Int[Tensor, "B T"], labels: Int[
     return cross_entropy(logits[kept], labels[:, 1:][kept], reduction="sum")
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
-
-
 def _card(world: World, model: LlamaForCausalLM, recipe: Recipe, loss: float) -> dict[str, object]:
     kinds = Counter(kind for step in range(recipe.steps) for kind, _, _ in _documents(world, step, recipe))
     return {
@@ -146,15 +140,15 @@ def _train_step(
     size = -(-len(pairs) // recipe.micro_batches)
     batches = [encode_pairs(tokenizer, pairs[i : i + size]) for i in range(0, len(pairs), size)]
     tokens = sum(int((labels != IGNORED).sum()) for _, labels in batches)
-    total = 0.0
+    mean = 0.0
     for ids, labels in batches:
         loss = response_loss(model, ids, labels) / tokens
         loss.backward()
-        total += loss.item()
+        mean += loss.item()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad()
-    return total
+    return mean
 
 
 def _save(
