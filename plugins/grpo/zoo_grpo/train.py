@@ -4,7 +4,7 @@ Each update
     1. samples a group of responses to each prompt,
     2. turns scores into advantages over the group,
     3. improves the policy on the responses, held back by the divergence from the reference.
-The formulas are in loss.py; this file says in which order they are applied.
+The formulas are in loss.py; this file is the order in which they are applied.
 """
 
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ def train(config: GRPOConfig, run: Run) -> Iterator[dict[str, float]]:
     with_endings = ending_rule(config)
 
     for update in run.updates():
-        # 1. Sample; the responses of a group stand next to each other.
+        # 1. Sample; the responses of a group are next to each other.
         prompts = run.prompts.batch(update, prompts_per_update).repeat(config.group_size)
         rollout = run.sample(prompts, config.temperature)
         with torch.no_grad():

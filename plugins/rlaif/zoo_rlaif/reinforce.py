@@ -1,4 +1,4 @@
-"""The loop of RLAIF's third stage: REINFORCE with a learned value baseline, on whatever reward the run has.
+"""The loop of RLAIF's third stage: REINFORCE with a learned value baseline, on the reward of the run.
 
 Each update
     1. samples one response per prompt,

@@ -4,7 +4,7 @@ Each update
     1. samples k responses to each prompt,
     2. turns scores and divergence from the reference into one reward per response,
     3. compares each response with the others of its prompt, and makes one step.
-The formulas are in loss.py; this file says in which order they are applied.
+The formulas are in loss.py; this file is the order in which they are applied.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def train(config: RLOOConfig, run: Run) -> Iterator[dict[str, float]]:
     with_endings = ending_rule(config)
 
     for update in run.updates():
-        # 1. Sample; the k responses to a prompt stand next to each other.
+        # 1. Sample; the k responses to a prompt are next to each other.
         prompts = run.prompts.batch(update, prompts_per_update).repeat(config.samples_per_prompt)
         rollout = run.sample(prompts, config.temperature)
 

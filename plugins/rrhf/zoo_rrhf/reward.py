@@ -1,6 +1,6 @@
 """Tells the zoo that a trained policy is also a reward: `rrhf:<run>`.
 
-An entry point of its own: a process that scores loads none that provides algorithms. So it imports nothing heavy.
+It has its own entry point, because a job that scores loads no plugin that provides algorithms.
 """
 
 from typing import TYPE_CHECKING

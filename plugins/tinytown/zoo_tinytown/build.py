@@ -30,24 +30,24 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a base model is trained; the shipped one with these values."""
+    """The settings of pretraining. The base model in this package was made with the defaults."""
 
     steps: int = 3000
     school: float = 0.6
-    """Share of the steps in which writers are careful; after it they are the world's people."""
+    """Share of the steps, at the beginning, in which writers are careful; later they are the world's people."""
     documents: int = 32
     """Documents per step."""
     micro_batches: int = 2
     """Parts of a step, sorted by length so that little is padded."""
     learning_rate: float = 3e-3
     warmup: int = 100
-    """Steps of linear warm-up; then a linear decay to zero."""
+    """Number of steps of linear warm-up, before a linear decay to zero."""
     weight_decay: float = 0.05
     checkpoint_seconds: float = 30.0
 
 
 def build(world: World, directory: Path, recipe: Recipe, on_step: Callable[[int, float], None]) -> None:
-    """Train the base model of a world into a directory; go on where an interrupted build of it stopped."""
+    """Train the base model of a world and write it to a directory; an interrupted build goes on where it stopped."""
     torch.manual_seed(world.number)
     tokenizer = make_tokenizer(world)
     model = make_model(tokenizer)
@@ -72,7 +72,7 @@ def build(world: World, directory: Path, recipe: Recipe, on_step: Callable[[int,
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """Make the untrained base model: about 0.6 M parameters."""
+    """Return the untrained base model of about 0.6 M parameters."""
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
