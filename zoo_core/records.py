@@ -1,4 +1,4 @@
-"""The records by which a plugin describes what it brings.
+"""The records by which a plugin describes its algorithms, tasks, commands and executors.
 
 A record holds plain strings: code is named as "module:attribute" and imported when it is first used, so that
 listing every installed plugin imports neither torch nor transformers.

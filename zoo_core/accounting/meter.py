@@ -111,7 +111,7 @@ class MeteredLinear(nn.Linear):
     """A Linear layer that charges the meter that it is attached to."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Multiply, add and charge."""
+        """Compute the layer; charge its FLOPs, and those of its backward pass."""
         with PRODUCTS.counted:
             out = F.linear(input, self.weight, self.bias)
         _count_linear(self, input, self.weight, out, self.out_features)
@@ -122,7 +122,7 @@ class MeteredConv1D(Conv1D):
     """A Conv1D layer (GPT-2's name for a Linear layer with a transposed weight) that charges its meter."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Multiply, add and charge."""
+        """Compute the layer; charge its FLOPs, and those of its backward pass."""
         with PRODUCTS.counted:
             out: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         _count_linear(self, x, self.weight, out, self.nf)

@@ -41,7 +41,7 @@ class PackedReader:
         lengths = prompts.attention.sum(1)
         self.packing = Packing.of(prompts.rows, prompts.tokens.device)
         ends = self.packing.ends
-        # Where each token of each prompt stands; what is behind a prompt's end is hidden by the mask.
+        # The place of each token of each prompt; the mask hides the columns after the end of a prompt.
         columns = torch.arange(int(lengths.max()) + BLOCK, device=ends.device)
         places = (ends.unsqueeze(1) - lengths.unsqueeze(1) + 1 + columns).clamp(max=self.packing.tokens.shape[1] - 1)
         self.cache = RaggedCache(lengths, places)

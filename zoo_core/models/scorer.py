@@ -32,7 +32,7 @@ def _row_scores(scorer: PreTrainedModel, rows: Sequence[TokenRow]) -> Float[Tens
         attention = pad_sequence([torch.ones_like(one) for one in ids], batch_first=True)
         logits = scorer(input_ids=tokens.to(scorer.device), attention_mask=attention.to(scorer.device)).logits
         return logits.squeeze(-1)  # type: ignore[no-any-return]
-    # Classifiers read the last token that is no padding. Where a tokenizer pads with EOS, that is the one before it.
+    # Classifiers read the last token that is not padding. If a tokenizer pads with EOS, it is the one before EOS.
     packing = Packing.of([(shared, _unpadded(own, scorer.config.pad_token_id)) for shared, own in rows], scorer.device)
     every: list[Tensor] = []
     # The classifier would look for one last token per batch row, and a packed batch is a single row.
@@ -57,7 +57,7 @@ class Scorer:
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int = 64) -> None:
         self.model = model
         self.tokenizer = tokenizer
-        self.model.config.pad_token_id = tokenizer.pad_token_id  # the score is read at the last other token
+        self.model.config.pad_token_id = tokenizer.pad_token_id  # the score is read before the padding
         self.tokenizer.truncation_side = "left"  # the answer is at the end
         self.chat = Chat(tokenizer, most_known=1024)  # samples are hardly ever equal
         self.batch_size = batch_size

@@ -54,7 +54,7 @@ class Session:
         check_rows(self.rows)
         # A scorer made from the policy finds the last token by it. Hub models often have none, or another one.
         self.policy.config.pad_token_id = self.encoder.tokenizer.pad_token_id
-        if self.policy.generation_config is not None:  # the trained model is to end its responses elsewhere as here
+        if self.policy.generation_config is not None:  # so that the trained model ends where it did here
             self.policy.generation_config.eos_token_id = sorted(self.encoder.ends)
         self.ledger.meter.attach(self.policy, "policy")
         self.ledger.policy_bytes = bytes_of(self.policy.parameters())

@@ -15,7 +15,7 @@ PREFIX = "rrhf:"
 
 @hookimpl
 def zoo_reward(ref: str) -> "Reward | None":
-    """`rrhf:<run>`: a policy's folder, or that of the run that trained it; also a hub id or a plugin's model."""
+    """Return the reward `rrhf:<run>`: <run> is the folder of a policy or of its run, a hub id, or a plugin's model."""
     if not ref.startswith(PREFIX):
         return None
     from zoo_rrhf.likelihood import Likelihood

@@ -61,7 +61,7 @@ class Cluster:
             raise SpecError(f"the cluster took no job; mend the options or lower --workers. {error}") from error
 
     def pause(self, running: Sequence[Submitted[int | None]]) -> None:
-        """Wait; submitit itself asks the cluster less and less often."""
+        """Wait for a moment. submitit asks the cluster less often than this, and ever less often."""
         time.sleep(POLL_SECONDS)
 
     def ended(self, running: Submitted[int | None]) -> bool:
