@@ -3,17 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from zoo_leaderboard.cells import Cell, ScoreName, score, task_score
-from zoo_leaderboard.schema import Bench, Planned, Record
+from zoo_leaderboard.cells import Cell, score, task_score
+from zoo_leaderboard.schema import AVERAGED, Bench, Planned, Record
 from zoo_leaderboard.statistics import Number, finite, summarize
 from zoo_leaderboard.verdicts import flags, status
 
 SAMPLES = 8
 """Answers kept for reading, of the first finished seed."""
 
-_SCORES: tuple[ScoreName, ...] = (
-    "gold", "proxy", "kl_start", "win_start", "length", "ended", "distinct", "flops_per_query",
-)  # fmt: skip
 _COSTS = (
     "flops_budget", "flops_used", "judge_calls", "generated_tokens", "reward_queries", "optimizer_steps",
     "updates", "wall_seconds",
@@ -75,7 +72,7 @@ def planned_row(bench: Bench, plan: Planned) -> dict[str, Any]:
 
 
 def _scores(cells: Sequence[Cell], starts: Mapping[int, Cell]) -> dict[str, Any]:
-    found: dict[str, Any] = {name: summarize(score(cell.record, name) for cell in cells) for name in _SCORES}
+    found: dict[str, Any] = {name: summarize(score(cell.record, name) for cell in cells) for name in AVERAGED}
     for name in ("headline", "gold_delta_start", "gold_delta_sft"):
         found[name] = summarize(getattr(cell, name) for cell in cells)
     scores = [cell.record["scores"] for cell in cells if cell.record["scores"]]
@@ -113,7 +110,7 @@ def _curve(records: Sequence[Record]) -> list[dict[str, Any]]:
 def _seed(cell: Cell) -> dict[str, Any]:
     record: Mapping[str, Any] = cell.record
     row = {name: record[name] for name in ("seed", "status", "attempt", "cell_id")}
-    row |= {name: score(cell.record, name) for name in _SCORES}
+    row |= {name: score(cell.record, name) for name in AVERAGED}
     names = ("headline", "gold_delta_start", "gold_delta_sft", "capability_delta_start")
     return row | {name: getattr(cell, name) for name in names}
 

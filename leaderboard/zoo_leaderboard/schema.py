@@ -4,7 +4,7 @@ Keys beyond these are allowed and kept. Any measured number may be null: it was 
 Units: FLOPs, seconds, bytes, tokens, nats; shares and scores are fractions.
 """
 
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired, get_args
 
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
@@ -132,6 +132,16 @@ class BestOf(TypedDict):
     kl_bound: float
     proxy: float | None
     gold: float | None
+
+
+ScoreName = Literal[
+    "gold", "gold_best", "proxy", "kl_start", "win_start", "length", "ended", "distinct", "temperature", "flops_per_query",
+]  # fmt: skip
+"""The scores that are one number."""
+AVERAGED: tuple[ScoreName, ...] = tuple(
+    name for name in get_args(ScoreName) if name not in ("gold_best", "temperature")
+)
+"""The scores that a row shows as means over its seeds."""
 
 
 class Scores(TypedDict):
