@@ -6,6 +6,7 @@
 #   make lint                             style and types
 #   make mutants                          break each line of every loss and see a test go red
 #   make benchmark                        speed, beside TRL as well; see tests/benchmarks/README.md
+#   make results                          the results in the plugins' READMEs, from the bench in docs/results/quick
 #   make parity                           the environments that TRL runs in, apart from .venv
 #   make venv | clean                     only the set-up | remove it, and the caches (never results)
 #
@@ -22,7 +23,7 @@ OMP_NUM_THREADS ?= 1
 HF_HUB_OFFLINE ?= 1
 export OMP_NUM_THREADS HF_HUB_OFFLINE
 
-.PHONY: help bench test lint mutants benchmark parity venv install clean
+.PHONY: help bench test lint mutants benchmark results parity venv install clean
 
 help:  # the comment at the top of this file
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -45,6 +46,9 @@ mutants: venv
 benchmark: venv parity
 	.venv/bin/pytest tests/benchmarks $(ARGS)
 	.venv/bin/python tests/benchmarks/table.py
+
+results: venv
+	.venv/bin/python tests/results.py $(ARGS)
 
 parity: .parity/trl-1.16/installed .parity/trl-1.12/installed
 

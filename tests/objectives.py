@@ -28,6 +28,7 @@ from transformers import PreTrainedModel
 from zoo_harness.job import Job
 from zoo_harness.jobs.materials import LIMITS, Materials
 from zoo_harness.jobs.score import Scoring
+from zoo_harness.payloads import ToScore
 from zoo_harness.spec.schema import Spec
 from zoo_lima.config import LIMAConfig
 from zoo_lima.selection import Pair, sift
@@ -122,7 +123,7 @@ class Seed:
     def judged(self, row: str) -> Verdict:
         """How likely the judge of the bench is to prefer the row's answers to those of `start`."""
         job = json.loads((self.folder / "scores" / f"{row}-seed{self.seed}" / "job.json").read_text())
-        scoring = Scoring(Job(**job))
+        scoring = Scoring(Job(**job), ToScore.of(job["payload"]))
         prompts = scoring.materials.texts("test_prompts", self.seed, ROWS)
         answers = [
             [sample.response for rollout in scoring.sample(model, prompts, 1.0, "judged") for sample in rollout.samples]

@@ -36,7 +36,9 @@ def check(world: Path, **changes: Any) -> dict[str, Any]:
     """Do what `zoo bench` does before it trains, in this process."""
     spec = spec_of(world, **changes)
     pipeline = Pipeline.of(spec)
-    return probe.run(Job(kind="probe", title="probe", directory=world, identity="test", payload=pipeline.to_probe()))
+    return probe.run(
+        Job(kind="probe", title="probe", directory=world, identity="test", payload=pipeline.to_probe().to_json())
+    )
 
 
 def spec_of(world: Path, **changes: Any) -> Spec:
@@ -381,7 +383,7 @@ def test_a_bench_of_prompts_with_line_ends_of_unicode_is_planned(world, tmp_path
 def test_a_task_is_run_by_the_name_in_its_file_whatever_the_file_is_called(world, tmp_path):
     file = tmp_path / "other-name.yaml"
     file.write_text((world / "spell.yaml").read_text().replace("task: spell", "task: odd"))
-    assert "task odd" in check(world, tasks=[str(file)], algorithms=["sft"])["judges"]
+    assert "task odd" in check(world, tasks=[str(file)], algorithms=["sft"])["hashes"]
     with pytest.raises(SpecError, match="holds a task 'odd', and another one here is called so"):
         load_tasks([str(file), str(file)])
 
@@ -463,7 +465,7 @@ def test_another_bench_in_the_folder_is_not_overwritten(world, tmp_path, monkeyp
     monkeypatch.setattr(prepare, "_probe", lambda *_: plan.probe)
     output = tmp_path / "taken"
     output.mkdir()
-    (output / "bench.json").write_text(json.dumps({**record.bench_of(plan), "bench_id": "x", "seeds": 7}))
+    (output / "bench.json").write_text(json.dumps({**record.bench_of(plan, "zoo bench"), "bench_id": "x", "seeds": 7}))
     with pytest.raises(SpecError, match=r"taken: holds another bench \(different: seeds\)"):
         prepare.make_plan(spec_of(world), output)
 

@@ -214,7 +214,9 @@ def plan(world: Path) -> None:
     """What `zoo plan` does, in this process."""
     spec = read(world / "spec.yaml", None, {})
     pipeline = Pipeline.of(spec)
-    job = Job(kind="probe", title="probe", directory=world / "probe", identity="test", payload=pipeline.to_probe())
+    job = Job(
+        kind="probe", title="probe", directory=world / "probe", identity="test", payload=pipeline.to_probe().to_json()
+    )
     job.write()
     prepare._stamps(spec)
     found = probe.run(job)

@@ -45,7 +45,7 @@ ANYTHING = {"sha256": ["x"]}
 PROBED = {
     "base": {"files": "x"},
     "base_path": "base",
-    "judges": {},
+    "hashes": {},
     "environment": {},
     "data": dict.fromkeys(["demonstrations", "preferences", "prompts", "dev_prompts", "test_prompts"], ANYTHING),
 }

@@ -33,7 +33,7 @@ from zoo_harness.planning.pipeline import Pipeline
 from zoo_harness.planning.plan import Plan
 from zoo_harness.planning.predict import Machine, Scale, predict
 from zoo_harness.planning.sizes import read_config, sizes_of
-from zoo_harness.show import notes_of, table_of
+from zoo_harness.show import notes_of, prediction_table
 from zoo_harness.spec.read import read
 from zoo_harness.spec.schema import LabelPairs
 
@@ -113,7 +113,9 @@ def measured(world: Path, base: Path, **changes: Any) -> Plan:
     common = {"base": str(base), "budget": 1e12, "tasks": [], "gold": None, "algorithms": ROWS}
     spec = read(world / "spec.yaml", None, {**common, **changes})
     pipeline = Pipeline.of(spec)
-    found = probe.run(Job(kind="probe", title="probe", directory=base, identity="test", payload=pipeline.to_probe()))
+    found = probe.run(
+        Job(kind="probe", title="probe", directory=base, identity="test", payload=pipeline.to_probe().to_json())
+    )
     return Plan(pipeline, json.loads(json.dumps(found)), 1e12, base / "out", base / "cache")
 
 
@@ -268,7 +270,7 @@ def test_a_ready_made_scorer_keeps_its_size():
     layers = {f"layer/{number}/2/{kind}" for number in range(2) for kind in ("linear", "attention")}
     assert parts["of pairs"] == layers | {"outside/32x1"}
     assert parts["policy"] == layers | {f"outside/32x{policy.config.vocab_size}"}
-    assert {part for part in tracer.weights([])["weights"] if part == "fixed"} == {"fixed"}
+    assert {part for part in tracer.weights([]).weights if part == "fixed"} == {"fixed"}
 
 
 def test_a_tracer_counts_what_the_meter_counts():
@@ -287,7 +289,7 @@ def test_weights_gradients_and_states_are_those_in_the_ledger(name: str, setting
     tracer = Tracer(sizes_of(session.policy.config))
     session.ledger = Ledger(tracer)
     _train(name, Run(session), 2, batch_size=6, **settings)
-    held = tracer.weights(session.kept.values())
+    held = vars(tracer.weights(session.kept.values()))
     assert held["weights"].total() == session.ledger.parameter_bytes
     whole = held["weights"].total() + held["gradients"].total() + held["states"].total()
     assert whole == pytest.approx(session.ledger.training_bytes, rel=1e-3)  # AdamW's counts of steps are left out
@@ -438,7 +440,7 @@ def test_what_is_not_known_is_shown_as_a_dash_with_the_flag_that_tells_it(small)
     def shown(machine: Machine) -> str:
         console = Console(width=250, file=io.StringIO(), record=True)
         found = predict(small, None, machine)
-        console.print(table_of(found), *notes_of(found), sep="\n")
+        console.print(prediction_table(found), *notes_of(found), sep="\n")
         return console.export_text()
 
     text = shown(Machine())

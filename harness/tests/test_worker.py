@@ -136,7 +136,8 @@ code |= {{plugins().owner("zoo_algorithms", record.name).module.partition(":")[0
 packages = {{module.partition(".")[0] for module in code}}
 for module in [one for one in sys.modules if one.partition(".")[0] in packages]:
     del sys.modules[module]
-_prepare(Job(kind="score", title="score", directory=".", identity="x", payload={{"algorithm_plugins": names}}))
+payload = {{"spec": {{"name": "made"}}, "weights": ".", "algorithm_plugins": names}}
+_prepare(Job(kind="score", title="score", directory=".", identity="x", payload=payload))
 
 from zoo_core.registry.references import load_judge, load_reward, load_rows, resolve
 from zoo_harness.jobs.lmeval import load_tasks

@@ -5,10 +5,11 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-from zoo_leaderboard.board import build
+from zoo_leaderboard.board import Board, build
 from zoo_leaderboard.load import load
+from zoo_leaderboard.schema import Bench
 from zoo_leaderboard.write import write
 
 from zoo_core.errors import StorageError
@@ -16,6 +17,7 @@ from zoo_core.storage.atomic import write_json
 from zoo_harness.executors import slurm
 from zoo_harness.executors.runner import Runner
 from zoo_harness.job import Job, Outcome
+from zoo_harness.payloads import ToScore
 from zoo_harness.planning.estimate import figures
 from zoo_harness.planning.plan import Plan
 from zoo_harness.prepare import HERE, default_workers, forget_failures
@@ -43,17 +45,17 @@ class Display(Protocol):
 class Result:
     """How a bench ended."""
 
-    board: dict[str, Any]
+    board: Board
     output: Path
     failures: dict[str, Outcome] = field(default_factory=dict)
     """By the title of the job."""
 
 
-def prepare(plan: Plan, retry: bool, command: str) -> tuple[dict[str, Any], list[Job]]:
+def prepare(plan: Plan, retry: bool, command: str) -> tuple[Bench, list[Job]]:
     """Write bench.json, `command` in it as the user typed it; return it and all jobs, ready to run."""
     jobs = plan.jobs()
     _check_disk(plan, jobs)
-    bench = {**bench_of(plan), "command": command}
+    bench = bench_of(plan, command)
     write_json(plan.output / "bench.json", bench)
     forget_failures(jobs, retry)
     return bench, jobs
@@ -123,12 +125,12 @@ def _check_disk(plan: Plan, jobs: Sequence[Job]) -> None:
         )
 
 
-def _write_record(plan: Plan, bench: dict[str, Any], jobs: Sequence[Job], score: Job, outcome: Outcome) -> None:
+def _write_record(plan: Plan, bench: Bench, jobs: Sequence[Job], score: Job, outcome: Outcome) -> None:
     by_identity = {job.identity: job for job in jobs}
     row = next((row for row in plan.pipeline.rows if row.name == score.row), None)
-    directory = score.payload["trained"]
-    trained = next((job for job in jobs if str(job.directory) == directory), None)
-    needed = trained.needs if trained and row else score.payload["stands_on"]
+    payload = ToScore.of(score.payload)
+    trained = next((job for job in jobs if job.directory == payload.trained), None)
+    needed = trained.needs if trained and row else payload.stands_on
     stages = [by_identity[need] for need in needed]
     algorithm = row.algorithm if row else plan.pipeline.start if score.row == "start" else None
     record = record_of(bench, score, trained, stages, row, algorithm, outcome)

@@ -3,9 +3,9 @@
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.core import TyperGroup
@@ -14,13 +14,18 @@ from zoo_core.errors import SpecError, ZooError
 from zoo_harness.console import console, show_what_can_be_shown
 from zoo_harness.options import FLAGS, ReadSpec, describes_a_bench, pair_of
 
+if TYPE_CHECKING:
+    from rich.table import Table
+    from typer._click.core import Command
+    from zoo_leaderboard.board import Board
+
 USER_ERROR = 2
 
 
 class _WithPluginCommands(TyperGroup):
     """The built-in commands, and those that plugins provide; plugins are asked only when they are needed."""
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]  # typer's own click is private
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> "Command | None":  # type: ignore[override]
         own = super().get_command(ctx, cmd_name)
         if own is not None:
             return own
@@ -71,8 +76,6 @@ def bench(
     Run again, the same command goes on where it was stopped. Run beside itself, on machines that share the folders of
     results and of stages, it shares the work.
     """
-    from zoo_leaderboard.render import table
-
     from zoo_harness.bench import emit_slurm, run
     from zoo_harness.executors.runner import Runner
     from zoo_harness.live import LiveTable
@@ -91,12 +94,8 @@ def bench(
         return
     with LiveTable(screen) as display:
         result = run(plan, display, workers, runner, retry, shlex.join(["zoo", *sys.argv[1:]]))
-    if as_json:
-        sys.stdout.write(json.dumps(result.board, indent=1, sort_keys=True) + "\n")
-    elif result.board:
-        console().print(table(result.board))
-        for note in result.board.get("conditional_notes", []):
-            screen.print(f"note: {note}")
+    if as_json or result.board:
+        _print_board(result.board, as_json)
     screen.print(
         f"results: {_shown(result.output)} (leaderboard.html, .md, .csv, .json)",
     )
@@ -143,16 +142,22 @@ def plan(
     ready = make_plan(spec, output)
     if base_config is not None or any(value is not None for value in known):
         from zoo_harness.planning.predict import Machine, predict
-        from zoo_harness.show import notes_of, table_of
+        from zoo_harness.show import notes_of, prediction_table
 
         predicted = predict(ready, base_config, Machine(devices or 1, *known[1:]))
-        _print(predicted, table_of(predicted), notes_of(predicted), as_json)
+        _print({**predicted}, prediction_table(predicted), notes_of(predicted), as_json)
         return
-    found = {**figures(ready), "workers": workers or default_workers(ready)}
-    _print(found, plan_table(found), found["warnings"], as_json)
+    found, most = figures(ready), workers or default_workers(ready)
+    _print({**found, "workers": most}, plan_table(found, most), found["warnings"], as_json)
 
 
-def _print(found: dict[str, Any], table: Any, notes: Sequence[str], as_json: bool) -> None:
+def _print_board(board: "Board", as_json: bool) -> None:
+    from zoo_leaderboard.render import table
+
+    _print(board, None if as_json else table(board), board.get("conditional_notes", []), as_json)
+
+
+def _print(found: Mapping[str, object], table: "Table | None", notes: Sequence[str], as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(found, indent=1, sort_keys=True) + "\n")
         return
@@ -227,18 +232,11 @@ def leaderboard(
     """Build the board of a folder again from its records, and print it."""
     from zoo_leaderboard.board import build
     from zoo_leaderboard.load import load
-    from zoo_leaderboard.render import table
     from zoo_leaderboard.write import write
 
     board = build(*load(folder))
     write(board, folder)
-    if as_json:
-        sys.stdout.write(json.dumps(board, indent=1, sort_keys=True) + "\n")
-        return
-    screen = console()
-    screen.print(table(board))
-    for note in board.get("conditional_notes", []):
-        screen.print(f"note: {note}")
+    _print_board(board, as_json)
 
 
 @plugins_app.callback()
@@ -262,15 +260,9 @@ def plugins_list(as_json: AsJson = False) -> None:
 
     table = Table("plugin", "distribution", "version", "status", "provides")
     for plugin in found:
-        what = ", ".join(plugin.provides) or ", ".join(plugin.hooks)
         good = plugin.status == "ok"
-        cells = [
-            plugin.name,
-            plugin.distribution,
-            plugin.version,
-            plugin.status,
-            what if good else plugin.reason,
-        ]
+        what = (", ".join(plugin.provides) or ", ".join(plugin.hooks)) if good else plugin.reason
+        cells = (plugin.name, plugin.distribution, plugin.version, plugin.status, what)
         table.add_row(*(Text(cell) for cell in cells), style=None if good else "red")
     console().print(table)
 

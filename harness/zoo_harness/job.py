@@ -4,18 +4,26 @@ import hashlib
 import json
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypedDict, cast
 
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from zoo_core.errors import StorageError
 from zoo_core.storage.atomic import write_json
+from zoo_harness.payloads import Kind
 
 BUSY = 75
 """Exit code of a process that found its job held by another (EX_TEMPFAIL of sysexits.h)."""
 
-Kind = Literal["probe", "train", "label_pairs", "calibrate", "score"]
+
+class Failure(TypedDict):
+    """Why a job failed."""
+
+    identity: str
+    user: bool
+    """Whether the user can mend it."""
+    error: str
 
 
 class Job(BaseModel):
@@ -34,7 +42,8 @@ class Job(BaseModel):
     seed: int = 0
     identity: str
     """Hash of all that its result depends on; a result with the same identity is never computed again."""
-    payload: dict[str, Any] = {}
+    payload: dict[str, JsonValue] = {}
+    """What the job is given, as JSON; `zoo_harness.payloads` has its type for each kind."""
 
     @property
     def result_file(self) -> Path:
@@ -51,15 +60,15 @@ class Job(BaseModel):
         """What the table shows while it runs."""
         return self.directory / "progress.json"
 
-    def result(self) -> dict[str, Any] | None:
+    def result(self) -> dict[str, object] | None:
         """Return the result, if it is there and is this job's."""
         return self._own(self.result_file)
 
-    def failure(self) -> dict[str, Any] | None:
+    def failure(self) -> Failure | None:
         """Return why the job failed, in this bench or in another that works on the same folder."""
-        return self._own(self.failure_file)
+        return cast(Failure | None, self._own(self.failure_file))
 
-    def _own(self, file: Path) -> dict[str, Any] | None:
+    def _own(self, file: Path) -> dict[str, object] | None:
         found = read_json(file)
         return found if found and found.get("identity") == self.identity else None
 
@@ -106,13 +115,13 @@ def of_file(path: Path) -> Job:
     written = read_json(path)
     if written is None:
         raise StorageError(f"{path}: there is no job. `zoo bench` writes one into each folder of its output.")
-    return Job(**written)
+    return Job.model_validate(written)
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, object] | None:
     """Return a JSON object, or None where there is none that is whole."""
     try:
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        value: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
         return None
     except OSError as error:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from rich.console import Console
 from rich.live import Live
@@ -12,6 +13,7 @@ from rich.table import Table
 from zoo_harness.job import Job, Outcome, read_json
 from zoo_harness.planning.estimate import figures
 from zoo_harness.planning.plan import Plan
+from zoo_harness.results import Progress, scored
 
 WORDS = {
     "user-error": "failed",
@@ -77,11 +79,12 @@ class LiveTable:
             cell = self.cells[_place(job)]
             cell.state = WORDS[job.kind]
             cell.began = cell.began or time.monotonic()
-            progress = read_json(job.progress_file) or {}
-            if progress.get("budget"):
-                cell.share = progress["flops"] / progress["budget"]
+            progress = cast(Progress, read_json(job.progress_file) or {})
+            budget = progress.get("budget")
+            if budget:
+                cell.share = progress["flops"] / budget
             cell.updates = progress.get("updates", cell.updates)
-            cell.score = _headline(progress.get("metrics") or {}) or cell.score
+            cell.score = _headline(progress.get("metrics", {})) or cell.score
         if self.interactive:
             self.live.update(self._table())
 
@@ -122,8 +125,11 @@ def _headline(metrics: dict[str, float]) -> str:
 
 
 def _scored(job: Job) -> str:
-    scores = (job.result() or {}).get("scores") or {}
-    shown = [(name, scores.get(name)) for name in ("gold", "proxy", "kl_start")]
+    found = scored(job) if job.kind == "score" else None
+    if found is None:
+        return ""
+    scores = found["scores"]
+    shown = [("gold", scores["gold"]), ("proxy", scores["proxy"]), ("kl_start", scores["kl_start"])]
     return "  ".join(f"{name} {value:.3f}" for name, value in shown if value is not None)
 
 

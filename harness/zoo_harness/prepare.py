@@ -3,11 +3,12 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import psutil
+from zoo_leaderboard.schema import Bench
 
 from zoo_core.errors import SpecError, StorageError, ZooError
 from zoo_harness.executors.runner import Runner
@@ -17,6 +18,7 @@ from zoo_harness.planning.identity import code_of_job
 from zoo_harness.planning.pipeline import Pipeline
 from zoo_harness.planning.plan import Plan
 from zoo_harness.record import bench_of
+from zoo_harness.results import Probe, probe_of
 from zoo_harness.spec.schema import LabelPairs, Spec
 
 HERE = Runner()
@@ -58,9 +60,9 @@ def make_plan(
     pipeline, cache = Pipeline.of(spec), cache_folder()
     folder = output or _free_folder(spec)
     probe = _probe(pipeline, folder, announce, runner)
-    known = read_json(folder / "bench.json")
+    known = cast(Bench | None, read_json(folder / "bench.json"))
     budget = budget_of(spec, probe)
-    if known and spec.budget_seconds is not None and known["budget_words"] == spec.budget:
+    if known and spec.budget_seconds is not None and known.get("budget_words") == spec.budget:
         budget = float(known["flops_budget"])  # a time is converted once, for all cells and all continuations
     plan = Plan(pipeline, probe, budget, folder.resolve(), cache)
     if known and known["bench_id"] != plan.identity:
@@ -70,26 +72,26 @@ def make_plan(
     return plan
 
 
-def _probe(pipeline: Pipeline, folder: Path, announce: Callable[[str], None], runner: Runner) -> dict[str, Any]:
+def _probe(pipeline: Pipeline, folder: Path, announce: Callable[[str], None], runner: Runner) -> Probe:
     """Run the probe where cells will run, in a process of its own: this one stays small and no wrong input hurts it."""
-    spec = pipeline.spec.model_dump(mode="json")
     measured = [*pipeline.stages, *(row.algorithm for row in pipeline.rows)]
     code = [code_of_job("probe", algorithm, pipeline.spec.rollout_engine) for algorithm in measured]
+    payload = pipeline.to_probe()
     directory = folder / ("probe" if runner.is_local else f"probe-{runner.executor}")
     job = Job(
-        kind="probe",
+        kind=payload.kind,
         title="probe",
         directory=directory.resolve(),
-        identity=identify("probe", spec, pipeline.measurements(), code, _stamps(pipeline.spec)),
-        payload=pipeline.to_probe(),
+        identity=identify(payload.to_json(), code, _stamps(pipeline.spec)),
+        payload=payload.to_json(),
     )
-    found = job.result()
+    found = probe_of(job)
     if found is None:
         announce("checking the input and measuring one update of each algorithm")
         forget_failures([job], retry=True)
         outcomes: list[Outcome] = []
         runner([job], lambda _, outcome: outcomes.append(outcome), 1, lambda running: None, folder)
-        found = job.result()
+        found = probe_of(job)
         if found is None:
             outcome = outcomes[0]
             if outcome.status == "user-error":
@@ -133,8 +135,8 @@ def _next_folder(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}-2")
 
 
-def _differs(output: Path, known: dict[str, Any], plan: Plan) -> str:
-    now = bench_of(plan)
+def _differs(output: Path, known: Mapping[str, object], plan: Plan) -> str:
+    now: Mapping[str, object] = {**bench_of(plan, "")}
     keys = [
         key for key in ("spec", "flops_budget", "seeds", "base", "data", "environment") if known.get(key) != now[key]
     ]

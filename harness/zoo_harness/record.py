@@ -1,39 +1,48 @@
 """Records: what one row did with one seed, complete enough to recompute the board from."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
-from zoo_leaderboard.schema import SCHEMA_VERSION
+from zoo_leaderboard.schema import SCHEMA_VERSION, Bench, Record
 
+from zoo_core.accounting.ledger import LedgerReport
 from zoo_core.records import Algorithm
 from zoo_core.registry.plugins import plugins
 from zoo_harness.job import Job, Outcome, read_json
 from zoo_harness.planning.pipeline import Row
 from zoo_harness.planning.plan import Plan
+from zoo_harness.results import Begun, scored, staged, trained
 
 LABELLED = ("demonstrations", "preferences")
-ADDED = ("judge_calls", "generated_tokens", "reward_queries", "optimizer_steps", "wall_seconds")
-MOST = ("peak_memory_bytes", "models_resident", "parameter_bytes", "training_bytes")
 
 
 def record_of(
-    bench: dict[str, Any],
+    bench: Bench,
     score: Job,
-    trained: Job | None,
+    training: Job | None,
     stages: Sequence[Job],
     row: Row | None,
     algorithm: Algorithm | None,
     outcome: Outcome,
-) -> dict[str, Any]:
-    """Put a record together from the results of its jobs. `row` is None for what is only scored."""
+) -> Record:
+    """Put a record together from the results of its jobs. `row` is None for a row that is only scored."""
     entry = row.entry if row else None
     owner = plugins().owner("zoo_algorithms", algorithm.name) if algorithm else None
-    scored = score.result() or {}
-    record: dict[str, Any] = {
+    found, own = scored(score), trained(training)
+    begun = cast(Begun | None, read_json(training.directory / "begun.json") if training else None)
+    of_stages = [(job.title, one["ledger"]) for job in stages if (one := staged(job))]
+    ledgers = [*([own["ledger"]] if own else []), *(ledger for _, ledger in of_stages)]
+    by_cell: Counter[str] = Counter()
+    for ledger in ledgers:
+        by_cell.update(ledger["flops_by_role_phase"])
+    observed = own["observer_failures"] if own else []
+    main = ledgers[0] if ledgers else None  # memory is the row's own: its stages are alike for all rows
+    record: Record = {
         "schema_version": SCHEMA_VERSION,
         "bench_id": bench["bench_id"],
-        "cell_id": trained.identity if trained else score.identity,
+        "cell_id": training.identity if training else score.identity,
         "row": score.row,
         "kind": "algorithm" if row and not row.reference else "reference",
         "reward": row.reward if row else None,
@@ -47,73 +56,42 @@ def record_of(
         "learns_from": list(algorithm.learns_from) if algorithm else [],
         "starts_from": algorithm.starts_from if algorithm else "base",
         "seed": score.seed,
-        "attempt": (read_json(trained.directory / "begun.json") or {}).get("attempts", 1) if trained else 1,
+        "attempt": begun["attempts"] if begun else 1,
         "status": "ok" if outcome.status == "ok" else "failed",
         "error": outcome.error or None,
         "flops_budget": bench["flops_budget"] if entry else None,
-        "scores": scored.get("scores"),
-        "items": scored.get("items", []),
-        "curve": scored.get("curve", []),
-        "weights_sha256": scored.get("weights_sha256"),
-        "environment": scored.get("environment", bench["environment"]),
-    }
-    return record | _costs(trained, stages, record)
-
-
-def _costs(trained: Job | None, stages: Sequence[Job], record: dict[str, Any]) -> dict[str, Any]:
-    """Add up the row's own ledger and those of its stages, each once, at their measured cost."""
-    own = (trained.result() if trained else None) or {}
-    parts = [("", own.get("ledger"))] + [(job.title, (job.result() or {}).get("ledger")) for job in stages]
-    ledgers = [(name, ledger) for name, ledger in parts if ledger]
-    cells: dict[str, int] = {}
-    rows: dict[str, set[str]] = {kind: set() for kind in LABELLED}
-    for _, ledger in ledgers:
-        for cell, flops in ledger["flops_by_role_phase"].items():
-            cells[cell] = cells.get(cell, 0) + flops
-        for kind in LABELLED:
-            rows[kind].update(ledger["rows"].get(kind, []))
-    used = sum(cells.values())
-    costs: dict[str, Any] = {
+        "scores": found["scores"] if found else None,
+        "items": found["items"] if found else [],
+        "curve": found["curve"] if found else [],
+        "weights_sha256": found["weights_sha256"] if found else None,
+        "environment": {**(found["environment"] if found else bench.get("environment", {}))},
         "stages": [
             {"name": name.removeprefix("stage "), "flops": one["flops"], "seconds": one["wall_seconds"]}
-            for name, one in ledgers
-            if name
+            for name, one in of_stages
         ],
-        "flops_used": used,
-        "flops_by_role_phase": dict(sorted(cells.items())),
-        "audit_ratio": _audit_ratio([ledger for _, ledger in ledgers]),
-        "labels": {kind: len(seen) for kind, seen in rows.items()},
-        "updates": ledgers[0][1]["updates"] if own else 0,
-        "flags": sorted(
-            {flag for _, ledger in ledgers for flag in ledger["flags"]} | set(own.get("observer_failures", []))
-        ),
+        "flops_used": sum(by_cell.values()),
+        "flops_by_role_phase": dict(sorted(by_cell.items())),
+        "audit_ratio": _audit_ratio(ledgers),
+        "labels": {kind: len({row for one in ledgers for row in one["rows"].get(kind, [])}) for kind in LABELLED},
+        "updates": own["ledger"]["updates"] if own else 0,
+        "judge_calls": sum(one["judge_calls"] for one in ledgers),
+        "generated_tokens": sum(one["generated_tokens"] for one in ledgers),
+        "reward_queries": sum(one["reward_queries"] for one in ledgers),
+        "optimizer_steps": sum(one["optimizer_steps"] for one in ledgers),
+        "wall_seconds": sum(one["wall_seconds"] for one in ledgers),
+        "peak_memory_bytes": main["peak_memory_bytes"] if main else None,
+        "models_resident": main["models_resident"] if main else None,
+        "parameter_bytes": main["parameter_bytes"] if main else None,
+        "training_bytes": main["training_bytes"] if main else None,
+        "flags": sorted({*(flag for one in ledgers for flag in one["flags"]), *observed}),
     }
-    for name in ADDED:
-        costs[name] = sum(ledger[name] for _, ledger in ledgers)
-    for name in MOST:  # of the row's own training: its stages are alike for all rows
-        costs[name] = ledgers[0][1][name] if ledgers else None
-    if own and record["status"] == "ok":
-        left = record["flops_budget"] - used if record["flops_budget"] else 0
-        dearest = (used - sum(stage["flops"] for stage in costs["stages"])) / max(1, costs["updates"])
-        unspent = record["flops_budget"] and used < 0.95 * record["flops_budget"] and left > 1.5 * dearest
-        if unspent and not record["stops_early"]:
-            costs["flags"].append("budget under-used")
-    return costs
+    if own and record["status"] == "ok" and not record["stops_early"] and _is_under_used(own["ledger"], record):
+        record["flags"].append("budget under-used")
+    return record
 
 
-def _audit_ratio(ledgers: Sequence[dict[str, Any]]) -> float | None:
-    """The ratio furthest from 1 among the row and its stages."""
-    ratios = [ledger["audit_ratio"] for ledger in ledgers if ledger["audit_ratio"] is not None]
-    return max(ratios, key=lambda ratio: abs(ratio - 1)) if ratios else None
-
-
-def record_file(output: Path, row: str, seed: int) -> Path:
-    """Where a record stands."""
-    return output / "records" / f"{row}-seed{seed}.json"
-
-
-def bench_of(plan: Plan) -> dict[str, Any]:
-    """The plan as it is kept beside the records."""
+def bench_of(plan: Plan, command: str) -> Bench:
+    """Return the plan as it is kept beside the records; `command` is what the user typed."""
     spec = plan.spec
     return {
         "schema_version": SCHEMA_VERSION,
@@ -137,4 +115,24 @@ def bench_of(plan: Plan) -> dict[str, Any]:
         ],
         "data": plan.probe["data"],
         "environment": plan.probe["environment"],
+        "command": command,
     }
+
+
+def record_file(output: Path, row: str, seed: int) -> Path:
+    """Return the file of a record."""
+    return output / "records" / f"{row}-seed{seed}.json"
+
+
+def _is_under_used(own: LedgerReport, record: Record) -> bool:
+    """Whether more than 5 % of the budget is left, and more than one update and a half would have taken."""
+    budget, used = record["flops_budget"], record["flops_used"]
+    if budget is None or used is None:
+        return False
+    return used < 0.95 * budget and budget - used > 1.5 * own["flops"] / max(1, own["updates"])
+
+
+def _audit_ratio(ledgers: Sequence[LedgerReport]) -> float | None:
+    """Return the ratio furthest from 1 among the row and its stages."""
+    ratios = [ledger["audit_ratio"] for ledger in ledgers if ledger["audit_ratio"] is not None]
+    return max(ratios, key=lambda ratio: abs(ratio - 1)) if ratios else None

@@ -1,18 +1,19 @@
-"""Tables of the `plan` and `eval` commands."""
-
-from collections.abc import Mapping
-from typing import Any
+"""Tables of the commands `plan` and `eval`."""
 
 from rich.table import Table
+from zoo_leaderboard.schema import Scores
+
+from zoo_harness.planning.estimate import Figures
+from zoo_harness.planning.predict import Predicted
 
 
-def plan_table(figures: dict[str, Any]) -> Table:
+def plan_table(figures: Figures, workers: int) -> Table:
     """FLOPs, updates, time, memory and disk of each row of a plan."""
-    hours = figures["training_seconds_one_core"] / figures["workers"]
+    hours = figures["training_seconds_one_core"] / workers
     title = (
         f"{figures['budget']:.3g} FLOPs a row, {figures['seeds']} seeds, base {figures['base']['ref']} "
         f"({figures['base']['parameters']:,} parameters); training takes about {hours / 60:.1f} minutes "
-        f"with {figures['workers']} workers"
+        f"with {workers} workers"
     )
     table = Table(title=title, title_justify="left")
     for name in ("row", "stages", "FLOPs/update", "updates", "minutes", "models", "memory MiB", "disk MiB"):
@@ -31,7 +32,7 @@ def plan_table(figures: dict[str, Any]) -> Table:
     return table
 
 
-def scores_table(scores: dict[str, Any]) -> Table:
+def scores_table(scores: Scores) -> Table:
     """Scores of one model."""
     table = Table("score", "value")
     for name, value in scores.items():
@@ -42,12 +43,10 @@ def scores_table(scores: dict[str, Any]) -> Table:
     return table
 
 
-def table_of(found: Mapping[str, Any]) -> Any:
-    """The figures as a table."""
-    from rich.table import Table
-
+def prediction_table(found: Predicted) -> Table:
+    """Return what was predicted for another base, or other devices."""
     target, machine = found["target"], found["machine"]
-    hours, cost = (_shown(found[name], form) for name, form in (("training_hours", "{:,.1f} h"), ("cost", "{:,.0f}")))
+    hours, cost = _shown(found["training_hours"], "{:,.1f} h"), _shown(found["cost"], "{:,.0f}")
     title = (
         f"{found['budget']:.3g} FLOPs a row, {found['seeds']} seeds, base {target['ref']} ({target['parameters']:,} "
         f"parameters), from updates of {found['measured_on']['ref']}; all training on {machine['devices']} devices: "
@@ -60,12 +59,9 @@ def table_of(found: Mapping[str, Any]) -> Any:
         table.add_column(name, justify="right")
     for row in found["rows"]:
         memory = row["memory"]
-        training = sum(memory[name] for name in ("weights", "gradients", "states", "undo"))
-        held = [
-            memory["weights"],
-            training,
-            *(memory[n] for n in ("activations", "cache", "fsdp2_device", "ddp_device")),
-        ]
+        training = memory["weights"] + memory["gradients"] + memory["states"] + memory["undo"]
+        working = (memory["activations"], memory["cache"], memory["fsdp2_device"], memory["ddp_device"])
+        held = [memory["weights"], training, *working]
         table.add_row(
             row["row"],
             f"{row['stage_share']:.0%}",
@@ -77,7 +73,7 @@ def table_of(found: Mapping[str, Any]) -> Any:
     return table
 
 
-def notes_of(found: Mapping[str, Any]) -> list[str]:
+def notes_of(found: Predicted) -> list[str]:
     """What a reader should know about the figures: which flags tell more, and what they take for granted."""
     machine, notes = found["machine"], list(found["warnings"])
     if machine["flops_per_second"] is None:

@@ -2,15 +2,18 @@
 
 import tempfile
 from pathlib import Path
-from typing import Any
+
+from zoo_leaderboard.schema import Scores
 
 from zoo_core.errors import ZooError
 from zoo_harness.bench import Display
 from zoo_harness.executors import local, scheduler
 from zoo_harness.executors.launched import Launched
 from zoo_harness.job import Job, Outcome
+from zoo_harness.payloads import ToScore
 from zoo_harness.planning.plan import algorithm_plugins
 from zoo_harness.prepare import default_workers, forget_failures, make_plan
+from zoo_harness.results import scored
 from zoo_harness.spec.schema import Spec
 
 
@@ -43,34 +46,26 @@ def train_one(spec: Spec, seed: int, output: Path | None, display: Display, laun
     return cell.directory / "final"
 
 
-def score_one(spec: Spec, model: Path, seed: int) -> dict[str, Any]:
+def score_one(spec: Spec, model: Path, seed: int) -> Scores:
     """Score a model directory in a process of its own; nothing is kept."""
     with tempfile.TemporaryDirectory() as folder:
+        payload = ToScore(
+            spec=spec.model_copy(update={"reward": None}),
+            weights=model.resolve(),
+            algorithm_plugins=algorithm_plugins(),
+        )
         job = Job(
-            kind="score",
+            kind=payload.kind,
             title="score",
             row="model",
             seed=seed,
             directory=Path(folder),
             identity="eval",
-            payload={
-                "spec": spec.model_copy(update={"reward": None}).model_dump(mode="json"),
-                "weights": str(model.resolve()),
-                "trained": None,
-                "start": None,
-                "start_result": None,
-                "reward": None,
-                "reward_model": None,
-                "judge_model": None,
-                "calibration": None,
-                "best_of": None,
-                "algorithm_plugins": algorithm_plugins(),
-            },
+            payload=payload.to_json(),
         )
         outcomes: list[Outcome] = []
         local.run([job], lambda _, outcome: outcomes.append(outcome), workers=1)
-        result = job.result()
-        if result is None:
+        found = scored(job)
+        if found is None:
             raise ZooError(outcomes[0].error)
-        scores: dict[str, Any] = result["scores"]
-        return scores
+        return found["scores"]

@@ -20,7 +20,11 @@ from zoo_leaderboard.verdicts import BLOCKS
 RANKED = BLOCKS[:2]
 
 
-def build(bench: Bench, records: Sequence[Record]) -> dict[str, Any]:
+Board = dict[str, Any]
+"""A board as JSON: header, rows, pairs and notes."""
+
+
+def build(bench: Bench, records: Sequence[Record]) -> Board:
     """Return the board of a bench; a pure function of the plan and the records, in any order.
 
     Rows are grouped by status and ordered by headline (by proxy where there is none); `pairs` compares

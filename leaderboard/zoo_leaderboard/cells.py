@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from zoo_leaderboard.schema import Record, Scores
+from zoo_leaderboard.schema import Record, ScoreName, Scores
 from zoo_leaderboard.statistics import finite
 
 START = "start"
@@ -77,20 +77,6 @@ def _headline(record: Record, start: Record | None, rule: Headline | None) -> fl
     gain = difference(score(record, "gold"), score(start, "gold"))
     headroom = difference(score(record, "gold_best"), score(start, "gold"))
     return gain / headroom if gain is not None and headroom is not None and headroom > 0 else None
-
-
-ScoreName = Literal[
-    "gold",
-    "gold_best",
-    "proxy",
-    "kl_start",
-    "win_start",
-    "length",
-    "ended",
-    "distinct",
-    "temperature",
-    "flops_per_query",
-]
 
 
 def score(record: Record | None, name: ScoreName) -> float | None:

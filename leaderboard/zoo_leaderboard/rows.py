@@ -1,19 +1,16 @@
 """One row of the board out of the cells of its seeds."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
-from zoo_leaderboard.cells import Cell, ScoreName, score, task_score
-from zoo_leaderboard.schema import Bench, Planned, Record
+from zoo_leaderboard.cells import Cell, score, task_score
+from zoo_leaderboard.schema import AVERAGED, Bench, Planned, Record
 from zoo_leaderboard.statistics import Number, finite, summarize
 from zoo_leaderboard.verdicts import flags, status
 
 SAMPLES = 8
 """Answers kept for reading, of the first finished seed."""
 
-_SCORES: tuple[ScoreName, ...] = (
-    "gold", "proxy", "kl_start", "win_start", "length", "ended", "distinct", "flops_per_query",
-)  # fmt: skip
 _COSTS = (
     "flops_budget", "flops_used", "judge_calls", "generated_tokens", "reward_queries", "optimizer_steps",
     "updates", "wall_seconds",
@@ -23,6 +20,8 @@ _ABOUT = (
     "algorithm", "kind", "plugin", "plugin_version", "paper", "settings", "tuning", "learns_from",
     "starts_from", "reward", "stops_early",
 )  # fmt: skip
+
+Numbers = Mapping[str, Number | None]
 
 
 def build_row(bench: Bench, cells: Sequence[Cell], starts: Mapping[int, Cell]) -> dict[str, Any]:
@@ -73,7 +72,7 @@ def planned_row(bench: Bench, plan: Planned) -> dict[str, Any]:
 
 
 def _scores(cells: Sequence[Cell], starts: Mapping[int, Cell]) -> dict[str, Any]:
-    found: dict[str, Any] = {name: summarize(score(cell.record, name) for cell in cells) for name in _SCORES}
+    found: dict[str, Any] = {name: summarize(score(cell.record, name) for cell in cells) for name in AVERAGED}
     for name in ("headline", "gold_delta_start", "gold_delta_sft"):
         found[name] = summarize(getattr(cell, name) for cell in cells)
     scores = [cell.record["scores"] for cell in cells if cell.record["scores"]]
@@ -81,7 +80,7 @@ def _scores(cells: Sequence[Cell], starts: Mapping[int, Cell]) -> dict[str, Any]
     found["tasks"] = {name: _task(name, cells, starts) for name in tasks}
     found["parts"] = _by_key([one["parts"] for one in scores], summarize)
     found["by_temperature"] = {
-        tau: _by_key([one["by_temperature"].get(tau, {}) for one in scores], summarize)
+        tau: _by_key([cast(Numbers, one["by_temperature"].get(tau, {})) for one in scores], summarize)
         for tau in sorted({tau for one in scores for tau in one["by_temperature"]})
     }
     return found | {"curve": _curve([cell.record for cell in cells])}
@@ -111,7 +110,7 @@ def _curve(records: Sequence[Record]) -> list[dict[str, Any]]:
 def _seed(cell: Cell) -> dict[str, Any]:
     record: Mapping[str, Any] = cell.record
     row = {name: record[name] for name in ("seed", "status", "attempt", "cell_id")}
-    row |= {name: score(cell.record, name) for name in _SCORES}
+    row |= {name: score(cell.record, name) for name in AVERAGED}
     names = ("headline", "gold_delta_start", "gold_delta_sft", "capability_delta_start")
     return row | {name: getattr(cell, name) for name in names}
 
@@ -124,7 +123,7 @@ def _costs(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     audits = [ratio for record in records if (ratio := finite(record["audit_ratio"])) is not None]
     found["audit_ratio"] = max(audits, key=lambda ratio: abs(ratio - 1), default=None)
     found["labels"] = _by_key([record["labels"] for record in records], mean)
-    found["flops_by_role_phase"] = _by_key([record["flops_by_role_phase"] for record in records], total)
+    found["flops_by_role_phase"] = _by_key([record["flops_by_role_phase"] for record in records], mean_with_zeros)
     return found | {"stages": _stages(records, found["flops_budget"])}
 
 
@@ -140,9 +139,7 @@ def _stages(records: Sequence[Mapping[str, Any]], budget: float | None) -> list[
     return rows
 
 
-def _by_key(
-    mappings: Sequence[Mapping[str, Number | None]], combine: Callable[[Iterable[Number | None]], Any]
-) -> dict[str, Any]:
+def _by_key(mappings: Sequence[Numbers], combine: Callable[[Iterable[Number | None]], Any]) -> dict[str, Any]:
     """Combine the values of several mappings key by key; a key that one of them lacks is None there."""
     keys = sorted({key for one in mappings for key in one})
     return {key: combine([one.get(key) for one in mappings]) for key in keys}
@@ -153,6 +150,6 @@ def mean(values: Iterable[Number | None]) -> float | None:
     return summarize(values)["mean"]
 
 
-def total(values: Iterable[Number | None]) -> float | None:
+def mean_with_zeros(values: Iterable[Number | None]) -> float | None:
     """Return the mean over all seeds of a cost that a seed without the key did not have."""
     return mean([value or 0.0 for value in values])

@@ -4,12 +4,12 @@ Keys beyond these are allowed and kept. Any measured number may be null: it was 
 Units: FLOPs, seconds, bytes, tokens, nats; shares and scores are fractions.
 """
 
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired, get_args
 
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 """Version of the files read and of the board written; files of another version are refused."""
 BEST_OF = "best-of-"
 """Rows called so answer with the best of several samples of `start`, by the reward."""
@@ -23,6 +23,44 @@ class Base(TypedDict):
     ref: str
     sha256: str | None
     parameters: int | None
+
+
+class ProbedBase(Base):
+    """The base model as the probe found it."""
+
+    files: str
+    """A hash of all files that can change what the model computes."""
+    vocabulary: int
+    ends: list[str]
+    """Tokens any of which ends a response."""
+
+
+class DataSet(TypedDict):
+    """The rows of one data set that a bench uses, by seed."""
+
+    rows: list[int]
+    dropped: list[int]
+    """Rows left out because their prompts are too long."""
+    alike: list[int]
+    """Pairs left out because their answers do not differ as far as they are read."""
+    answers: list[int]
+    cut: list[int]
+    """Answers that are longer than the longest response."""
+    sha256: list[str]
+
+
+class Environment(TypedDict):
+    """What the bits of a result depend on beside the job itself."""
+
+    zoo: str
+    torch: str
+    transformers: str
+    lm_eval: str
+    python: str
+    platform: str
+    device: str
+    cpu_capability: str
+    meter_version: int
 
 
 class Planned(TypedDict):
@@ -49,11 +87,16 @@ class Bench(TypedDict):
     tasks: list[Any]
     algorithms: list[Planned]
     command: str | None
+    budget_words: NotRequired[float | str]
+    """The budget as the user gave it."""
+    data: NotRequired[dict[str, DataSet]]
+    environment: NotRequired[Environment]
 
 
 class TaskScore(TypedDict):
     """The score of one lm-eval task; `chance` is that of blind guessing, on a scale that ends at 1."""
 
+    metric: NotRequired[str]
     score: float | None
     stderr: float | None
     chance: Annotated[float, Field(lt=1)] | None
@@ -69,6 +112,36 @@ class PairAccuracy(TypedDict):
     shorter: Annotated[float, Field(ge=0, le=1)]
     """Of the baseline by which the shorter answer wins, on the same pairs."""
     pairs: Annotated[int, Field(ge=1)]
+
+
+class Summary(TypedDict):
+    """Means over responses."""
+
+    gold: float | None
+    proxy: float | None
+    length: float | None
+    """Tokens of a response."""
+    ended: float | None
+    """Share of the responses that ended themselves."""
+
+
+class BestOf(TypedDict):
+    """What the best of n samples are worth."""
+
+    n: float
+    kl_bound: float
+    proxy: float | None
+    gold: float | None
+
+
+ScoreName = Literal[
+    "gold", "gold_best", "proxy", "kl_start", "win_start", "length", "ended", "distinct", "temperature", "flops_per_query",
+]  # fmt: skip
+"""The scores that are one number."""
+AVERAGED: tuple[ScoreName, ...] = tuple(
+    name for name in get_args(ScoreName) if name not in ("gold_best", "temperature")
+)
+"""The scores that a row shows as means over its seeds."""
 
 
 class Scores(TypedDict):
@@ -88,7 +161,10 @@ class Scores(TypedDict):
     """What one answer costs; of a best-of-n row all n samples and their scores."""
     pair_accuracy: NotRequired[dict[str, PairAccuracy]]
     """On the row `start` alone: of "gold" and of "proxy"."""
-    by_temperature: dict[str, dict[str, float | None]]
+    best_of_curve: NotRequired[list[BestOf]]
+    """Of a best-of-n row: what 1, 2, 4 ... n samples are worth."""
+    by_temperature: dict[str, Summary]
+    """On dev prompts."""
     tasks: dict[str, TaskScore]
     parts: dict[str, float | None]
 
@@ -109,6 +185,8 @@ class Item(TypedDict):
     gold: float | None
     proxy: float | None
     gold_start: float | None
+    ended: NotRequired[bool]
+    proxy_start: NotRequired[float | None]
 
 
 class Point(TypedDict):

@@ -5,7 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,31 @@ MAXIMA = ("peak_memory_bytes", "parameter_bytes", "training_bytes")
 """Fields that `gather` sums over ranks, and fields of which it takes the largest."""
 NOT_KEPT = ("meter", "rows", "gathered", "elsewhere")
 """Fields that checkpoints do not hold, or hold in another form."""
+
+
+class LedgerReport(TypedDict):
+    """All costs of a run, as a record keeps them."""
+
+    flops: int
+    flops_by_role_phase: dict[str, int]
+    """By "role/phase"; they sum to `flops`."""
+    audit_ratio: float | None
+    """FLOPs charged by FLOPs counted, over the audited updates; None if none was audited."""
+    rows: dict[str, list[str]]
+    """The data rows that were used, by data set."""
+    declared: int
+    judge_calls: int
+    generated_tokens: int
+    reward_queries: int
+    optimizer_steps: int
+    updates: int
+    wall_seconds: float
+    peak_memory_bytes: int
+    parameter_bytes: int
+    training_bytes: int
+    models_resident: float
+    """Bytes of all models in memory by bytes of the policy."""
+    flags: list[str]
 
 
 @dataclass
@@ -150,8 +175,8 @@ class Ledger:
         self.elsewhere = 0
         self._remember()
 
-    def report(self) -> dict[str, Any]:
-        """Return the costs as a record holds them; `flops_by_role_phase` sums to `flops`."""
+    def report(self) -> LedgerReport:
+        """Return the costs as a record holds them."""
         cells = sorted(("/".join(cell), flops) for cell, flops in self.meter.cells.items())
         return {
             "flops": self.flops,

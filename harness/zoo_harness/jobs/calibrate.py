@@ -3,18 +3,19 @@
 What it costs is charged to every row that learns from the reward.
 """
 
-from typing import Any
-
 from zoo_core.calibration import calibrate
 from zoo_core.run import RAW, Run
 from zoo_harness.job import Job
 from zoo_harness.jobs.materials import open_reward, sampling
+from zoo_harness.payloads import Calibrating
+from zoo_harness.results import Staged
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: Job) -> Staged:
     """Sample `start` on training prompts at temperature 1, score, and save mean and deviation."""
-    session = sampling(job)
-    session.reward = open_reward(job.payload["reward"], job.payload["reward_model"])
+    payload = Calibrating.of(job.payload)
+    session = sampling(payload, job.seed)
+    session.reward = open_reward(payload.reward, payload.reward_model)
     session.calibration = RAW
     calibrate(Run(session)).save(job.directory)
     session.tick()

@@ -7,27 +7,32 @@ the annotator stands for people, so each label is counted as one, and what it co
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from random import Random
-from typing import Any
 
 from zoo_core.errors import DataError
 from zoo_core.registry.references import load_reward
 from zoo_core.reward import Reward, Sample, checked
+from zoo_core.rows import Text
 from zoo_core.run import Run
 from zoo_core.session.seeds import derive
 from zoo_core.storage.atomic import write_rows
 from zoo_harness.job import Job
 from zoo_harness.jobs.materials import HELD_OUT_PAIRS, PAIRS, sampling
+from zoo_harness.payloads import Labelling
+from zoo_harness.results import Staged
 from zoo_harness.spec.schema import LabelPairs
 
+Pair = dict[str, Text]
+"""prompt, chosen and rejected, in TRL's words."""
 BATCH = 64
 UNLABELLED = 3
 """The job gives up after so many times the samples it needs: two samples of one text, or of one score, are no pair."""
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: Job) -> Staged:
     """Sample, label, and leave `pairs.jsonl`, and pairs for the scorer beside it that no algorithm sees."""
-    wanted = LabelPairs(**job.payload["label_pairs"])
-    session = sampling(job)
+    payload = Labelling.of(job.payload)
+    wanted = payload.label_pairs
+    session = sampling(payload, job.seed)
     made = labelled(Run(session), wanted, load_reward(wanted.annotator))
     write_rows(job.directory / PAIRS, islice(made, wanted.pairs))
     session.tick()
@@ -36,7 +41,7 @@ def run(job: Job) -> dict[str, Any]:
     return {"identity": job.identity, "ledger": ledger}
 
 
-def labelled(run: Run, wanted: LabelPairs, annotator: Reward) -> Iterator[dict[str, Any]]:
+def labelled(run: Run, wanted: LabelPairs, annotator: Reward) -> Iterator[Pair]:
     """Yield pairs without end, in TRL's words; `DataError` if the annotator cannot tell samples apart."""
     rng = Random(derive(run.seed, "labels"))
     made = 0
@@ -56,7 +61,7 @@ def labelled(run: Run, wanted: LabelPairs, annotator: Reward) -> Iterator[dict[s
                 yield pair
 
 
-def _pair(samples: Sequence[Sample], scores: Sequence[float], flipped: bool) -> dict[str, Any] | None:
+def _pair(samples: Sequence[Sample], scores: Sequence[float], flipped: bool) -> Pair | None:
     first, second = (sample.response for sample in samples)
     if scores[0] == scores[1] or first.strip() == second.strip() or not first.strip() or not second.strip():
         return None

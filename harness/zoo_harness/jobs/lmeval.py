@@ -9,7 +9,7 @@ import difflib
 import inspect
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from zoo_leaderboard.schema import TaskScore
 
 from zoo_core.errors import SpecError, in_one_line
 from zoo_core.records import load_path
@@ -74,7 +75,7 @@ def score_tasks(
     tokenizer: PreTrainedTokenizerBase,
     tasks: dict[str, ConfigurableTask],
     items: int | None,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, TaskScore]:
     """Score a model on tasks: {task: {"metric", "score", "stderr", "chance", "n"}}.
 
     `items` of each task are asked, drawn once and the same for every model; None asks all. Random state and train/eval
@@ -92,7 +93,7 @@ def score_tasks(
     return {name: _read(name, found["results"][name], len(drawn[name])) for name in tasks}
 
 
-def _read(name: str, results: dict[str, Any], items: int) -> dict[str, Any]:
+def _read(name: str, results: Mapping[str, Any], items: int) -> TaskScore:
     record = plugins().tasks.get(name)
     numbers = {key: value for key, value in results.items() if "," in key and "_stderr" not in key}
     wanted = [key for key in numbers if record and key.partition(",")[0] == record.metric] or list(numbers)
@@ -109,7 +110,7 @@ def _read(name: str, results: dict[str, Any], items: int) -> dict[str, Any]:
     }
 
 
-def _without_functions(value: Any) -> Any:
+def _without_functions(value: object) -> object:
     """Functions by their source: their address changes from process to process."""
     if isinstance(value, dict):
         return {str(key): _without_functions(one) for key, one in value.items()}

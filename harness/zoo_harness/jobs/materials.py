@@ -2,15 +2,15 @@
 
 import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
+from zoo_leaderboard.schema import Environment
 
 from zoo_core.accounting.meter import METER_VERSION
 from zoo_core.compute.processes import accelerator
@@ -31,13 +31,13 @@ from zoo_core.reward import Reward
 from zoo_core.rollout import RolloutEngine
 from zoo_core.rows import DataRow, Kind, Preference, Prompt
 from zoo_core.session.session import Session
-from zoo_harness.job import Job
+from zoo_harness.payloads import Reading
 from zoo_harness.spec.schema import FOR_GOLD, Spec
 
 PAIRS, HELD_OUT_PAIRS = "pairs.jsonl", "held-out-pairs.jsonl"
 """What a bench that makes its own preferences leaves: those to learn from, and those to measure rewards on."""
 PAIRS_MEASURED = 400
-"""Pairs at most that judges are measured on."""
+"""Pairs at most that gold and proxy are measured on."""
 LIMITS: dict[str, str] = {
     "preferences": "preference_labels",
     "demonstrations": "demonstrations",
@@ -64,17 +64,16 @@ class Materials:
         self.pairs = pairs
         """Where the bench made its own preferences."""
         self.half = half
-        """Whose half of the preferences this is, where the judge is trained on the other."""
+        """Whose half of the preferences this is, where gold is trained on the other."""
         self._kept: dict[Kind, tuple[int, Selected]] = {}
         if spec.folder and spec.folder not in sys.path:
             # Where `module:function` rewards are. Last, so that no file there can stand in for a library.
             sys.path.append(spec.folder)
 
     @classmethod
-    def of(cls, payload: Mapping[str, Any]) -> "Materials":
+    def of(cls, payload: Reading) -> "Materials":
         """Open what a job's payload names."""
-        pairs = payload.get("pairs")
-        return cls(Spec(**payload["spec"]), Path(pairs) if pairs else None, payload.get("half"))
+        return cls(payload.spec, payload.pairs, payload.half)
 
     @cached_property
     def base(self) -> Path:
@@ -191,15 +190,15 @@ class Materials:
             )
 
 
-def sampling(job: Job) -> Session:
+def sampling(payload: Reading, seed: int) -> Session:
     """Return a session without a budget, in which the job's start (or the base) answers training prompts."""
-    materials, start = Materials.of(job.payload), job.payload["start"]
+    materials = Materials.of(payload)
     return Session(
-        policy=load_policy(Path(start) if start else materials.base),
+        policy=load_policy(payload.start or materials.base),
         encoder=materials.encoder,
-        seed=job.seed,
+        seed=seed,
         budget=float("inf"),
-        rows=materials.signals(("prompts",), job.seed),
+        rows=materials.signals(("prompts",), seed),
         engine=materials.engine(),
     )
 
@@ -209,10 +208,10 @@ def open_judge(spec: Spec, learns_from: Iterable[str]) -> Judge | None:
     return load_judge(spec.judge or spec.base) if "judge" in learns_from else None
 
 
-def open_reward(ref: str | None, directory: str | None) -> Reward:
+def open_reward(ref: str | None, directory: Path | None) -> Reward:
     """Return the reward of a bench: trained by one of its stages, or ready-made."""
     if directory is not None:
-        return Scorer(load_scorer(Path(directory)), load_scorer_tokenizer(Path(directory)))
+        return Scorer(load_scorer(directory), load_scorer_tokenizer(directory))
     if ref is None:
         raise SpecError("this bench has no reward; give `reward: preferences`, a scorer or module:function.")
     reward = load_reward(ref)
@@ -221,7 +220,7 @@ def open_reward(ref: str | None, directory: str | None) -> Reward:
     return reward
 
 
-def environment() -> dict[str, Any]:
+def environment() -> Environment:
     """What the bits of a result depend on beside the job itself."""
     return {
         "zoo": version("zoo-core"),

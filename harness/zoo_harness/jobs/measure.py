@@ -3,14 +3,14 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import psutil
 import torch
+from pydantic import JsonValue
 from transformers import PreTrainedModel
 
 from zoo_core.accounting.ledger import Ledger
@@ -30,6 +30,7 @@ from zoo_harness.jobs.label_pairs import labelled
 from zoo_harness.jobs.materials import Materials, open_judge, open_reward
 from zoo_harness.jobs.trace import Cells, Tracer, WatchedEngine, mean_of
 from zoo_harness.planning.sizes import Sizes, read_config, sizes_of
+from zoo_harness.results import Cost, LoopCost, SamplingCost
 from zoo_harness.spec.schema import FROM_PAIRS, LabelPairs, Spec
 from zoo_harness.spec.settings import configure
 
@@ -49,7 +50,7 @@ class MeasuredLoop:
     costs: list[tuple[Cells, float, int]]
     """FLOPs, seconds and steps of sampling of its first updates."""
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> LoopCost:
         """Return what an update costs."""
         usual = self.costs[1:] or self.costs
         cells, seconds, steps = zip(*usual, strict=True)
@@ -65,8 +66,8 @@ class MeasuredLoop:
 
 
 def measure(
-    materials: Materials, algorithm: Algorithm, settings: dict[str, Any], reward_ref: str | None
-) -> dict[str, Any]:
+    materials: Materials, algorithm: Algorithm, settings: Mapping[str, JsonValue], reward_ref: str | None
+) -> Cost:
     """Run the first updates of each loop from the base model; what they cost does not depend on the weights."""
     policy = load_policy(materials.base).train()
     rewarded = "reward" in algorithm.learns_from
@@ -93,6 +94,7 @@ def measure(
     engine = session.engine = WatchedEngine(session.engine)
     for _ in algorithm.load_train()(configure(algorithm, settings), Glance(session)):
         pass
+    resident = tracer.weights(session.kept.values())
     prepared = Counter({cell: flops for cell, flops in tracer.parts.items() if cell[1] == "prepare"})
     return {
         "loops": [loop.report() for loop in loops],
@@ -101,13 +103,19 @@ def measure(
         "memory_bytes": psutil.Process(os.getpid()).memory_info().rss,
         "models_resident": session.ledger.report()["models_resident"],
         "checkpoint_bytes": _state_bytes(session),
-        "held": {**tracer.weights(session.kept.values()), "activations": tracer.held.finish()},
+        "held": {
+            "weights": resident.weights,
+            "gradients": resident.gradients,
+            "states": resident.states,
+            "undo": resident.undo,
+            "activations": tracer.held.finish(),
+        },
         "cached_tokens": engine.cached_tokens,
         "sampled_at_once": engine.rows,
     }
 
 
-def measure_samples(materials: Materials, spec: Spec, rewards: list[str]) -> dict[str, dict[str, Any]]:
+def measure_samples(materials: Materials, spec: Spec, rewards: list[str]) -> dict[str, SamplingCost]:
     """Return by reward what calibrating it takes, and under "pairs" what labelling them does, by one batch of each."""
     found = {}
     for reward in rewards:
@@ -137,10 +145,11 @@ class _Sampling:
         self.run = Run(self.session)
         self.began = time.perf_counter()
 
-    def cost(self, times: float) -> dict[str, Any]:
+    def cost(self, times: float) -> SamplingCost:
         """Return what was done as a loop that is done so many times."""
-        loop = {
+        loop: LoopCost = {
             "most": times,
+            "share": 1.0,
             "flops": float(self.session.ledger.flops),
             "seconds": time.perf_counter() - self.began,
             "parts": mean_of([self.tracer.parts]),
@@ -203,7 +212,7 @@ def _state_bytes(session: Session) -> int:
     return sum(_tensor_bytes(state) for state in states)
 
 
-def _tensor_bytes(tree: Any) -> int:
+def _tensor_bytes(tree: object) -> int:
     if isinstance(tree, torch.Tensor):
         return tree.nbytes
     if isinstance(tree, dict):

@@ -8,9 +8,9 @@ import math
 import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedModel
+from zoo_leaderboard.schema import DataSet
 
 from zoo_core.datasets.encoding import Encoder
 from zoo_core.errors import ModelError, SpecError, ZooError
@@ -24,32 +24,34 @@ from zoo_core.registry.references import load_judge, resolve
 from zoo_core.reward import Reward, Sample, asked, checked, name_of
 from zoo_core.rows import DataRow, Kind, Prompt, Text, answers_of, fingerprint
 from zoo_harness.job import Job
-from zoo_harness.jobs.lmeval import check_tasks, load_tasks, task_hash
 from zoo_harness.jobs.materials import PAIRS_MEASURED, Materials, Selected, environment, open_reward
 from zoo_harness.jobs.measure import measure, measure_samples
+from zoo_harness.payloads import Probing
 from zoo_harness.planning.identity import package_hash
-from zoo_harness.spec.schema import FOR_ALGORITHMS, FOR_GOLD, FROM_PAIRS, GOLD_PAIRS, UNSEEN_PAIRS, LabelPairs, Spec
+from zoo_harness.results import Cut, Probe
+from zoo_harness.spec.schema import FOR_ALGORITHMS, FOR_GOLD, FROM_PAIRS, GOLD_PAIRS, UNSEEN_PAIRS, LabelPairs
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: Job) -> Probe:
     """Check and measure; return what the plan needs."""
-    spec = Spec(**job.payload["spec"])
+    payload = Probing.of(job.payload)
+    spec = payload.spec
     materials = Materials(spec, half=FOR_ALGORITHMS if spec.gold == FROM_PAIRS else None)
     base = materials.base
     encoder = materials.encoder
     materials.check_lengths()
-    selected = {kind: [materials.selected(kind, seed) for seed in range(spec.seeds)] for kind in job.payload["kinds"]}
+    selected = {kind: [materials.selected(kind, seed) for seed in range(spec.seeds)] for kind in payload.kinds}
     data = _check_data(materials, selected)
-    rewards = job.payload["rewards"]
-    judges, cut_by_scorers = _check_judges(materials, rewards, _distinct_prompts(selected))
+    rewards = payload.rewards
+    hashes, cut_by_scorers = _check_rewards(materials, rewards, _distinct_prompts(selected))
     policy = load_policy(base)
     _check_special_tokens(spec.base, encoder, policy)
-    judges |= _check_tasks(materials, policy)
+    hashes |= _check_tasks(materials, policy)
     parameters = sum(parameter.numel() for parameter in policy.parameters())
     costs = {}
-    for key, wanted in job.payload["measure"].items():
-        algorithm = plugins().algorithm(wanted["algorithm"])
-        costs[key] = measure(materials, algorithm, wanted["settings"], wanted["reward"])
+    for key, wanted in payload.measure.items():
+        algorithm = plugins().algorithm(wanted.algorithm)
+        costs[key] = measure(materials, algorithm, wanted.settings, wanted.reward)
     return {
         "identity": job.identity,
         "base_path": str(base),
@@ -60,10 +62,10 @@ def run(job: Job) -> dict[str, Any]:
             "files": files_sha256(base),
             "parameters": parameters,
             "vocabulary": len(encoder.tokenizer),
-            "ends": encoder.tokenizer.convert_ids_to_tokens(sorted(encoder.ends)),
+            "ends": [str(encoder.tokenizer.convert_ids_to_tokens(end)) for end in sorted(encoder.ends)],
         },
         "data": data,
-        "judges": judges,
+        "hashes": hashes,
         "cut_by_scorers": cut_by_scorers,
         "costs": costs,
         "samples": measure_samples(materials, spec, rewards),
@@ -91,22 +93,20 @@ def _check_special_tokens(base: str, encoder: Encoder, policy: PreTrainedModel) 
             )
 
 
-def _check_data(materials: Materials, selected: Mapping[Kind, Sequence[Selected]]) -> dict[str, dict[str, Any]]:
+def _check_data(materials: Materials, selected: Mapping[Kind, Sequence[Selected]]) -> dict[str, DataSet]:
     """Count the rows of every data set and seed, what is left out and what is cut, and hash them."""
     seeds = range(materials.spec.seeds)
-    described: dict[str, dict[str, Any]] = {
-        kind: _described(materials, per_seed) for kind, per_seed in selected.items()
-    }
+    described: dict[str, DataSet] = {kind: _described(materials, per_seed) for kind, per_seed in selected.items()}
     if materials.half:
-        judges = Materials(materials.spec, half=FOR_GOLD)
-        described[GOLD_PAIRS] = _described(materials, [judges.selected("preferences", seed) for seed in seeds])
+        for_gold = Materials(materials.spec, half=FOR_GOLD)
+        described[GOLD_PAIRS] = _described(materials, [for_gold.selected("preferences", seed) for seed in seeds])
     if materials.spec.preferences is not None and not isinstance(materials.spec.preferences, LabelPairs):
         unseen = [Selected(list(materials.unseen_pairs(seed, PAIRS_MEASURED))) for seed in seeds]
         described[UNSEEN_PAIRS] = _described(materials, unseen)
     return described
 
 
-def _described(materials: Materials, per_seed: Sequence[Selected]) -> dict[str, Any]:
+def _described(materials: Materials, per_seed: Sequence[Selected]) -> DataSet:
     """Meet every answer with the template and the tokenizer, before training does; count by seed."""
     return {
         "rows": [len(found.rows) for found in per_seed],
@@ -125,25 +125,25 @@ def _cut_answers(materials: Materials, rows: Sequence[DataRow]) -> int:
     return sum(length > most for length in lengths)
 
 
-def _check_judges(
+def _check_rewards(
     materials: Materials, rewards: list[str], prompts: Sequence[Prompt]
-) -> tuple[dict[str, str], dict[str, dict[str, int]]]:
+) -> tuple[dict[str, str], dict[str, Cut]]:
     """Open rewards, gold, annotator and judge, and have each meet the texts it will be given.
 
-    Return a hash of each, so that results of an older judge do not pass for new ones, and what scorers cut.
+    Return a hash of each, so that results of an older model do not pass for new ones, and what scorers cut.
     """
-    spec, found, cut = materials.spec, dict[str, str](), dict[str, dict[str, int]]()
-    named = [("reward", reward) for reward in rewards] + [("gold", spec.gold)]
+    spec, found, cut = materials.spec, dict[str, str](), dict[str, Cut]()
+    named = [("reward", ref) for ref in rewards] + [("gold", spec.gold)]
     if isinstance(spec.preferences, LabelPairs):
         named.append(("preferences.annotator", spec.preferences.annotator))
     for key, ref in named:
         if ref and ref != FROM_PAIRS:
             try:
-                judge = open_reward(ref, None)
-                _try_reward(judge, prompts)
-                if isinstance(judge, Scorer):
-                    cut[ref] = _cut(judge, prompts, spec.response_tokens)
-                found[ref] = files_sha256(resolve(ref)) if isinstance(judge, Scorer) else _code_of(judge)
+                reward = open_reward(ref, None)
+                _try_reward(reward, prompts)
+                if isinstance(reward, Scorer):
+                    cut[ref] = _cut(reward, prompts, spec.response_tokens)
+                found[ref] = files_sha256(resolve(ref)) if isinstance(reward, Scorer) else _code_of(reward)
             except ZooError as error:
                 raise type(error)(f"{key}: {error}") from None
     if spec.judge:
@@ -184,7 +184,7 @@ def _try_reward(reward: Reward, prompts: Sequence[Prompt]) -> None:
             )
 
 
-def _cut(scorer: Scorer, prompts: Sequence[Prompt], response_tokens: int) -> dict[str, int]:
+def _cut(scorer: Scorer, prompts: Sequence[Prompt], response_tokens: int) -> Cut:
     """Count the prompts that do not fit a scorer's context before a longest answer: it reads their end only."""
     room = scorer.longest - response_tokens
     lengths = (len(scorer.encode(Sample(prompt.prompt, "", ended=False), prompt.where)) for prompt in prompts)
@@ -203,6 +203,7 @@ def _check_tasks(materials: Materials, policy: PreTrainedModel) -> dict[str, str
     """Load the lm-eval tasks and ask a few items of each; hash them."""
     if not materials.spec.tasks:
         return {}
+    from zoo_harness.jobs.lmeval import check_tasks, load_tasks, task_hash
 
     tasks = load_tasks(materials.spec.tasks)
     check_tasks(policy, materials.encoder.tokenizer, tasks)

@@ -6,16 +6,16 @@ colder sampling alone would give is nobody's gain.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel
+from zoo_leaderboard.schema import BestOf, Item, PairAccuracy, Point, Scores, Summary, TaskScore
 
-from zoo_core.accounting.meter import Meter
+from zoo_core.accounting.meter import Meter, module_of
 from zoo_core.compute.sampler import roll_out
 from zoo_core.models.directories import weights_sha256
 from zoo_core.models.loading import load_policy_with
@@ -26,24 +26,24 @@ from zoo_core.session.seeds import derive
 from zoo_core.storage.atomic import write_json
 from zoo_harness.job import Job, read_json
 from zoo_harness.jobs.best_of import expected_value, kl_bound
-from zoo_harness.jobs.lmeval import load_tasks, score_tasks
 from zoo_harness.jobs.materials import PAIRS_MEASURED, Materials, environment, open_reward
 from zoo_harness.jobs.measures import distinct, kl, mean, mean_of_groups, means, shorter, show
-from zoo_harness.spec.schema import Spec
+from zoo_harness.payloads import ToScore
+from zoo_harness.results import Scored, Trained, WeightsAt
 
 BATCH = 64
 
 
 @dataclass
-class Judges:
-    """What a response is scored by: the hidden gold, and the reward that algorithms saw."""
+class GoldAndProxy:
+    """The two scorers of a response: the hidden gold, and the reward that algorithms saw."""
 
     gold: Reward | None
     proxy: Reward | None
     calibration: Calibration | None
 
     def score(self, rollout: Rollout) -> dict[str, list[float] | None]:
-        """Return gold and proxy scores, None where there is no such judge."""
+        """Return gold and proxy scores, None where there is no such scorer."""
         gold = None if self.gold is None else checked(self.gold, rollout.samples)
         proxy = None
         if self.proxy is not None and self.calibration is not None:
@@ -52,49 +52,52 @@ class Judges:
         return {"gold": gold, "proxy": proxy}
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: Job) -> Scored:
     """Score the final weights in full, and the points on the way there on fewer prompts."""
-    scoring = Scoring(job)
-    weights = Path(job.payload["weights"])
-    scores, items = scoring.final(scoring.load(weights))
+    payload = ToScore.of(job.payload)
+    scoring = Scoring(job, payload)
+    scores, items = scoring.final(scoring.load(payload.weights))
     return {
         "identity": job.identity,
         "scores": scores,
         "items": items,
-        "curve": [scoring.point(point) for point in _points(job)],
-        "weights_sha256": weights_sha256(weights),
+        "curve": [scoring.point(point, directory) for point, directory in _points(payload)],
+        "weights_sha256": weights_sha256(payload.weights),
         "environment": environment(),
     }
 
 
-def _points(job: Job) -> list[dict[str, Any]]:
-    trained = job.payload["trained"]
-    result = read_json(Path(trained) / "result.json") if trained else None
-    points = result["points"] if result else []
-    return [{**point, "weights": str(Path(trained) / point["weights"])} for point in points]
+def _points(payload: ToScore) -> list[tuple[WeightsAt, Path]]:
+    """Return the points that a training kept, each with its folder."""
+    if payload.trained is None:
+        return []
+    result = cast(Trained | None, read_json(payload.trained / "result.json"))
+    return [(point, payload.trained / point["weights"]) for point in (result["points"] if result else [])]
 
 
 class Scoring:
-    """The judges, prompts and start of one seed, and how a model fares with them."""
+    """Gold, proxy, prompts and start of one seed, and how a model fares with them."""
 
-    def __init__(self, job: Job) -> None:
-        payload = job.payload
+    def __init__(self, job: Job, payload: ToScore) -> None:
         self.job = job
-        self.spec = Spec(**payload["spec"])
+        self.spec = payload.spec
         self.materials = Materials.of(payload)
-        gold = open_reward(self.spec.gold, payload["judge_model"]) if self.spec.gold else None
+        gold = open_reward(self.spec.gold, payload.gold_model) if self.spec.gold else None
+        self.gold_is_trained = payload.gold_model is not None
         proxy, calibration = None, None
-        if payload["calibration"]:
-            proxy = open_reward(payload["reward"], payload["reward_model"])
-            calibration = Calibration.load(Path(payload["calibration"]))
-        self.judges = Judges(gold, proxy, calibration)
-        self.best_of: int = payload["best_of"] or 1
+        if payload.calibration:
+            proxy = open_reward(payload.reward, payload.reward_model)
+            calibration = Calibration.load(payload.calibration)
+        self.scorers = GoldAndProxy(gold, proxy, calibration)
+        self.best_of = payload.best_of or 1
         self.meter = Meter()
         """Counts what an answer costs."""
-        if isinstance(getattr(proxy, "model", None), nn.Module) and self.best_of > 1:
-            self.meter.attach(proxy.model, "reward")  # type: ignore[union-attr]
-        self.start = self.load(Path(payload["start"])) if payload["start"] else None
-        start_result = read_json(Path(payload["start_result"])) if payload["start_result"] else None
+        model = module_of(proxy)
+        if model is not None and self.best_of > 1:
+            self.meter.attach(model, "reward")
+        self.start = self.load(payload.start) if payload.start else None
+        found = read_json(payload.start_result) if payload.start_result else None
+        start_result = cast(Scored | None, found)
         self.start_items = start_result["items"] if start_result else None
         self.start_tasks = start_result["scores"]["tasks"] if start_result else {}
 
@@ -107,12 +110,12 @@ class Scoring:
         self.meter.attach(model, "policy")
         return model
 
-    def final(self, model: PreTrainedModel) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def final(self, model: PreTrainedModel) -> tuple[Scores, list[Item]]:
         """Score final weights: {name: number} and the items behind them."""
         evaluation = self.spec.evaluation
         dev = self.materials.texts("dev_prompts", self.job.seed, evaluation.dev_prompts)
         test = self.materials.texts("test_prompts", self.job.seed, evaluation.test_prompts)
-        by_temperature = {}
+        by_temperature = dict[str, Summary]()
         # The best of several greedy answers is the greedy answer.
         for temperature in [t for t in evaluation.temperatures if t > 0 or self.best_of == 1] or [1.0]:
             self._say(f"dev prompts at temperature {temperature:g}")
@@ -123,38 +126,51 @@ class Scoring:
         before = self.meter.total
         rollouts = self.sample(model, test, best, "test")
         per_query = (self.meter.total - before) / len(test)
-        items = self._items(rollouts)
-        summary = self._summary(rollouts)
-        summary["by_temperature"] = by_temperature
-        summary["temperature"] = best
-        summary["flops_per_query"] = per_query
-        summary["gold_best"] = getattr(self.judges.gold, "best", None)
-        summary["win_start"] = self._win(items)
-        summary["distinct"] = distinct([sample.response for rollout in rollouts for sample in rollout.samples])
-        if self.best_of > 1:  # no next-token distribution stands behind the best of several
-            summary |= {"kl_start": None, "kl_start_per_token": None}
-            summary["best_of_curve"] = self._best_of_curve(model, best)
-        else:
-            plain = rollouts if best == 1.0 else self.sample(model, test, 1.0, "kl")
-            summary |= self._divergence(model, plain)
-        if self.job.row == "start":
-            summary["pair_accuracy"] = self._pair_accuracies()
-        parts = getattr(self.judges.gold, "parts", None)
         samples = [sample for rollout in rollouts for sample in rollout.samples]
-        summary["parts"] = means(asked(lambda: parts(samples), "parts of the gold", parts)) if parts else {}
-        # Tasks ask for likelihoods: the best of several samples of `start` knows what `start` knows.
-        summary["tasks"] = self.start_tasks if self.best_of > 1 else self._tasks(model)
-        return summary, items
+        items, parts = self._items(rollouts), getattr(self.scorers.gold, "parts", None)
+        divergence: tuple[float | None, float | None] = (None, None)
+        if self.best_of == 1:  # the best of several samples has no next-token distribution
+            plain = rollouts if best == 1.0 else self.sample(model, test, 1.0, "kl")
+            divergence = self._divergence(model, plain)
+        summary = self._summary(rollouts)
+        scores: Scores = {
+            "gold": summary["gold"],
+            "proxy": summary["proxy"],
+            "length": summary["length"],
+            "ended": summary["ended"],
+            "by_temperature": by_temperature,
+            "temperature": best,
+            "flops_per_query": per_query,
+            "gold_best": getattr(self.scorers.gold, "best", None),
+            "win_start": self._win(items),
+            "distinct": distinct([sample.response for sample in samples]),
+            "kl_start": divergence[0],
+            "kl_start_per_token": divergence[1],
+            "parts": {**means(asked(lambda: parts(samples), "parts of the gold", parts))} if parts else {},
+            # Tasks ask for likelihoods: the best of several samples of `start` knows what `start` knows.
+            "tasks": self.start_tasks if self.best_of > 1 else self._tasks(model),
+        }
+        if self.best_of > 1:
+            scores["best_of_curve"] = self._best_of_curve(model, best)
+        if self.job.row == "start":
+            scores["pair_accuracy"] = self._pair_accuracies()
+        return scores, items
 
-    def point(self, point: dict[str, Any]) -> dict[str, Any]:
+    def point(self, point: WeightsAt, weights: Path) -> Point:
         """Score weights from the middle of a run: gold, proxy, KL and length at temperature 1."""
         self._say(f"weights at {point['fraction']:.0%} of the budget")
-        model = self.load(Path(point["weights"]))
+        model = self.load(weights)
         prompts = self.materials.texts("test_prompts", self.job.seed, self.spec.evaluation.curve_prompts)
         rollouts = self.sample(model, prompts, 1.0, "curve")
-        summary = self._summary(rollouts) | self._divergence(model, rollouts)
-        keys = ("gold", "proxy", "kl_start", "length")
-        return {"fraction": point["fraction"], "flops": point["flops"], **{key: summary[key] for key in keys}}
+        summary, (divergence, _) = self._summary(rollouts), self._divergence(model, rollouts)
+        return {
+            "fraction": point["fraction"],
+            "flops": point["flops"],
+            "gold": summary["gold"],
+            "proxy": summary["proxy"],
+            "kl_start": divergence,
+            "length": summary["length"],
+        }
 
     def sample(
         self, model: PreTrainedModel, prompts: Sequence[Prompt], temperature: float, purpose: str
@@ -177,18 +193,18 @@ class Scoring:
 
     def _best_answers(self, rollout: Rollout) -> Rollout:
         """Of the answers to each prompt the one that the reward which algorithms saw scores highest."""
-        assert self.judges.proxy is not None
-        scores = torch.tensor(checked(self.judges.proxy, rollout.samples)).view(-1, self.best_of)
+        assert self.scorers.proxy is not None
+        scores = torch.tensor(checked(self.scorers.proxy, rollout.samples)).view(-1, self.best_of)
         return rollout[scores.argmax(1) + torch.arange(len(scores)) * self.best_of]
 
-    def _best_of_curve(self, model: PreTrainedModel, temperature: float) -> list[dict[str, float | None]]:
+    def _best_of_curve(self, model: PreTrainedModel, temperature: float) -> list[BestOf]:
         """What the best of 1, 2, 4 ... samples are worth, estimated without bias on a few test prompts."""
         prompts = self.materials.texts("test_prompts", self.job.seed, self.spec.evaluation.curve_prompts)
         rollout = self._roll_out(model, prompts, temperature, "best of", 0)
-        scores = self.judges.score(rollout)
+        scores = self.scorers.score(rollout)
         sizes = [n for n in (2**power for power in range(20)) if n < self.best_of] + [self.best_of]
         proxy, gold = scores["proxy"] or [], scores["gold"]
-        curve = []
+        curve: list[BestOf] = []
         for n in sizes:
             values: dict[str, list[float]] = {"proxy": [], "gold": []}
             for first in range(0, len(proxy), self.best_of):
@@ -196,26 +212,26 @@ class Scoring:
                 values["proxy"].append(expected_value([proxy[place] for place in order], n))
                 if gold is not None:
                     values["gold"].append(expected_value([gold[place] for place in order], n))
-            means = {name: mean_of_groups([some or None]) for name, some in values.items()}
-            curve.append({"n": float(n), "kl_bound": kl_bound(n), **means})
+            worth = {name: mean_of_groups([some or None]) for name, some in values.items()}
+            curve.append({"n": float(n), "kl_bound": kl_bound(n), "proxy": worth["proxy"], "gold": worth["gold"]})
         return curve
 
-    def _pair_accuracies(self) -> dict[str, Any]:
+    def _pair_accuracies(self) -> dict[str, PairAccuracy]:
         """How often gold and proxy rank pairs, that they were not trained on, as people did; and "the shorter wins"."""
-        seed, found = self.job.seed, dict[str, Any]()
+        seed, found = self.job.seed, dict[str, PairAccuracy]()
         unseen = self.materials.unseen_pairs(seed, PAIRS_MEASURED)
-        for name, judge in (("gold", self.judges.gold), ("proxy", self.judges.proxy)):
+        for name, scorer in (("gold", self.scorers.gold), ("proxy", self.scorers.proxy)):
             pairs = unseen
-            if name == "gold" and self.job.payload["judge_model"]:  # it was trained on what algorithms did not see
+            if name == "gold" and self.gold_is_trained:  # it was trained on what algorithms did not see
                 rows = self.materials.rows("preferences", seed)[:PAIRS_MEASURED]
                 pairs = [row for row in rows if isinstance(row, Preference)]
-            if judge is not None and pairs:
-                accuracies = {"accuracy": pair_accuracy(judge, pairs), "shorter": pair_accuracy(shorter, pairs)}
-                found[name] = {**accuracies, "pairs": len(pairs)}
+            if scorer is not None and pairs:
+                accuracy, of_shorter = pair_accuracy(scorer, pairs), pair_accuracy(shorter, pairs)
+                found[name] = {"accuracy": accuracy, "shorter": of_shorter, "pairs": len(pairs)}
         return found
 
-    def _summary(self, rollouts: Sequence[Rollout]) -> dict[str, Any]:
-        scores = [self.judges.score(rollout) for rollout in rollouts]
+    def _summary(self, rollouts: Sequence[Rollout]) -> Summary:
+        scores = [self.scorers.score(rollout) for rollout in rollouts]
         return {
             "gold": mean_of_groups([one["gold"] for one in scores]),
             "proxy": mean_of_groups([one["proxy"] for one in scores]),
@@ -223,51 +239,59 @@ class Scoring:
             "ended": mean([float(end) for rollout in rollouts for end in rollout.ended.tolist()]),
         }
 
-    def _best(self, by_temperature: dict[str, dict[str, Any]]) -> float:
-        """The temperature whose dev responses score highest; 1 where nothing judges them."""
-        judge = "gold" if self.judges.gold is not None else "proxy"
-        scored = {float(t): s[judge] for t, s in by_temperature.items() if s[judge] is not None}
+    def _best(self, by_temperature: Mapping[str, Summary]) -> float:
+        """The temperature whose dev responses score highest; 1 where nothing scores them."""
+        has_gold = self.scorers.gold is not None
+        found = {float(t): one["gold"] if has_gold else one["proxy"] for t, one in by_temperature.items()}
+        scored = {temperature: score for temperature, score in found.items() if score is not None}
         if not scored:
             return 1.0 if 1.0 in self.spec.evaluation.temperatures else self.spec.evaluation.temperatures[-1]
         return max(scored, key=lambda temperature: scored[temperature])
 
-    def _items(self, rollouts: Sequence[Rollout]) -> list[dict[str, Any]]:
-        items: list[dict[str, Any]] = []
+    def _items(self, rollouts: Sequence[Rollout]) -> list[Item]:
+        items: list[Item] = []
         for rollout in rollouts:
-            scores = self.judges.score(rollout)
+            scores = self.scorers.score(rollout)
             for row, sample in enumerate(rollout.samples):
-                item = {"prompt": show(sample.prompt), "response": sample.response, "ended": sample.ended}
-                for name, values in scores.items():
-                    item[name] = None if values is None else values[row]
+                other = self.start_items[len(items)] if self.start_items else None
+                item: Item = {
+                    "prompt": show(sample.prompt),
+                    "response": sample.response,
+                    "ended": sample.ended,
+                    "gold": None if scores["gold"] is None else scores["gold"][row],
+                    "proxy": None if scores["proxy"] is None else scores["proxy"][row],
+                    "gold_start": other["gold"] if other else None,
+                    "proxy_start": other["proxy"] if other else None,
+                }
                 items.append(item)
-        for item, other in zip(items, self.start_items or [{}] * len(items), strict=True):
-            item["gold_start"], item["proxy_start"] = other.get("gold"), other.get("proxy")
         return items
 
-    def _win(self, items: Sequence[dict[str, Any]]) -> float | None:
+    def _win(self, items: Sequence[Item]) -> float | None:
         """Share of prompts answered better than by `start`, ties 1/2."""
-        judge = "gold" if self.judges.gold is not None else "proxy"
-        if not self.start_items or items[0][judge] is None:
-            return None
-        pairs = [(item[judge], item[f"{judge}_start"]) for item in items]
-        return mean([float(mine > other) + 0.5 * float(mine == other) for mine, other in pairs])
+        if self.scorers.gold is not None:
+            scored = [(item["gold"], item["gold_start"]) for item in items]
+        else:
+            scored = [(item["proxy"], item.get("proxy_start")) for item in items]
+        pairs = [(mine, other) for mine, other in scored if mine is not None and other is not None]
+        return mean([float(mine > other) + 0.5 * float(mine == other) for mine, other in pairs]) if pairs else None
 
     @torch.no_grad()
-    def _divergence(self, model: PreTrainedModel, rollouts: Sequence[Rollout]) -> dict[str, float | None]:
-        """KL(policy || start) in nats a response: exact next-token sums over the vocabulary, at temperature 1."""
+    def _divergence(self, model: PreTrainedModel, rollouts: Sequence[Rollout]) -> tuple[float | None, float | None]:
+        """Return KL(policy || start) in nats a response, and a token: exact sums over the vocabulary, temperature 1."""
         if self.start is None:
-            return {"kl_start": None, "kl_start_per_token": None}
+            return None, None
         total, tokens, responses = 0.0, 0, 0
         for rollout in rollouts:
             total += kl(model, self.start, rollout, rollout.mask).sum().item()
             tokens += int(rollout.mask.sum())
             responses += len(rollout)
-        return {"kl_start": total / responses, "kl_start_per_token": total / tokens}
+        return total / responses, total / tokens
 
-    def _tasks(self, model: PreTrainedModel) -> dict[str, Any]:
+    def _tasks(self, model: PreTrainedModel) -> dict[str, TaskScore]:
         if not self.spec.tasks:
             return {}
         self._say("lm-eval tasks")
+        from zoo_harness.jobs.lmeval import load_tasks, score_tasks
 
         tasks = load_tasks(self.spec.tasks)
         return score_tasks(model, self.materials.encoder.tokenizer, tasks, self.spec.evaluation.task_items)

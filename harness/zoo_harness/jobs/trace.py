@@ -11,7 +11,7 @@ A part is written as what its cost grows with:
 import weakref
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
@@ -24,10 +24,23 @@ from zoo_core.accounting.ledger import bytes_of
 from zoo_core.accounting.meter import Meter
 from zoo_core.rollout import Prompts, RolloutEngine
 from zoo_harness.planning.sizes import Sizes, linear_layers, stack, widths
+from zoo_harness.results import PartCost
 
 FIXED = "fixed"
 Cells = Counter[tuple[str, str, str]]
 """FLOPs by role, phase and part."""
+
+
+@dataclass
+class Resident:
+    """Bytes by part that a run holds between updates."""
+
+    weights: Counter[str] = field(default_factory=Counter)
+    gradients: Counter[str] = field(default_factory=Counter)
+    states: Counter[str] = field(default_factory=Counter)
+    """Of the optimizers."""
+    undo: Counter[str] = field(default_factory=Counter)
+    """The copy of all that a run keeps, by which it can undo the update that passes its budget."""
 
 
 class Tracer(Meter):
@@ -75,11 +88,8 @@ class Tracer(Meter):
         for role, module in list(self.whole.items()):
             self.attach(module, role)
 
-    def weights(self, kept: Iterable[object]) -> dict[str, Counter[str]]:
-        """Return bytes of weights, gradients and optimizers' states by part; shared memory counts once.
-
-        And of the copy of all that a run keeps, by which it can undo the update that passes its budget.
-        """
+    def weights(self, kept: Iterable[object]) -> "Resident":
+        """Return what models and optimizers hold; shared memory counts once."""
         models = [thing for thing in kept if isinstance(thing, nn.Module)]
         optimizers = [thing for thing in kept if isinstance(thing, Optimizer)]
         states = {
@@ -88,7 +98,7 @@ class Tracer(Meter):
             for group in optimizer.param_groups
             for weight in group["params"]
         }
-        found: dict[str, Counter[str]] = {name: Counter() for name in ("weights", "gradients", "states", "undo")}
+        found = Resident()
         seen: set[int] = set()
         for module in self.modules:
             fixed = self._is_fixed(module)
@@ -100,13 +110,13 @@ class Tracer(Meter):
                 seen.add(weight.data_ptr())
                 part = FIXED if fixed else self._part(module, path, name, tuple(weight.shape), "parameters")
                 part = "outside/causal" if causal and part.startswith("outside/") else part
-                found["weights"][part] += weight.nbytes
-                found["undo"][part] += weight.nbytes * any(module is model for model in models)
+                found.weights[part] += weight.nbytes
+                found.undo[part] += weight.nbytes * any(module is model for model in models)
                 if weight in states:
-                    found["gradients"][part] += weight.nbytes
+                    found.gradients[part] += weight.nbytes
                     moments = bytes_of(one for one in states[weight].values() if isinstance(one, Tensor) and one.dim())
-                    found["states"][part] += moments
-                    found["undo"][part] += moments
+                    found.states[part] += moments
+                    found.undo[part] += moments
         return found
 
     def _is_fixed(self, module: nn.Module) -> bool:
@@ -264,7 +274,7 @@ class WatchedEngine:
         return sampled
 
 
-def mean_of(cells: list[Cells]) -> list[list[Any]]:
-    """Return the mean of several updates' FLOPs as JSON: [role, phase, part, FLOPs]."""
+def mean_of(cells: list[Cells]) -> list[PartCost]:
+    """Return the mean of several updates' FLOPs as JSON: role, phase, part, FLOPs."""
     total: Cells = sum(cells, Counter())
-    return [[*cell, flops / len(cells)] for cell, flops in sorted(total.items())]
+    return [(*cell, flops / len(cells)) for cell, flops in sorted(total.items())]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 from transformers import PreTrainedModel
@@ -25,6 +25,8 @@ from zoo_core.session.session import Session
 from zoo_core.storage.atomic import write_json
 from zoo_harness.job import Job, read_json
 from zoo_harness.jobs.materials import Materials, environment, open_judge, open_reward
+from zoo_harness.payloads import Training
+from zoo_harness.results import Staged, Trained, WeightsAt
 from zoo_harness.spec.schema import MOST_FOR_STAGES
 from zoo_harness.spec.settings import configure
 
@@ -32,34 +34,35 @@ POINTS = (0.25, 0.5, 0.75)
 """Shares of the budget at which weights are kept for the curve, beside the end."""
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: Job) -> Trained:
     """Train, save what is handed over, and return the result."""
-    payload = job.payload
-    algorithm = plugins().algorithm(payload["algorithm"])
-    before = sum(stage_flops(Path(directory)) for directory in payload["stages"])
-    session = _session(job, algorithm, before)
-    config = configure(algorithm, payload["settings"])
-    progress = _Progress(job, before)
-    failures = _observe("zoo_run_started", cell=payload)
+    payload = Training.of(job.payload)
+    algorithm = plugins().algorithm(payload.algorithm)
+    before = sum(stage_flops(directory) for directory in payload.stages)
+    session = _session(job, payload, algorithm, before)
+    config = configure(algorithm, payload.settings)
+    progress = _Progress(job, payload, before)
+    cell = {**job.payload, "row": job.row, "seed": job.seed}
+    failures = _observe("zoo_run_started", cell=cell)
     update = -1
     for update, metrics in enumerate(algorithm.load_train()(config, Run(session))):
         _check_finite(metrics, update)
         progress.write(session, metrics)
-        failures += _observe("zoo_run_updated", cell=payload, update=update, metrics=metrics)
+        failures += _observe("zoo_run_updated", cell=cell, update=update, metrics=metrics)
     final = job.directory / "final"
-    _hand_over(session, algorithm, job, final)
+    _hand_over(session, algorithm, Materials.of(payload).base, final)
     session.ledger.gather()
-    result = {
+    result: Trained = {
         "identity": job.identity,
         "algorithm": algorithm.name,
         "seed": job.seed,
         "ledger": session.ledger.report(),
-        "points": _points(job) if payload["budget"] else [],
+        "points": _points(job) if payload.budget else [],
         "weights_sha256": broadcast(lambda: weights_sha256(final)),
         "environment": environment(),
         "observer_failures": sorted(set(failures)),
     }
-    _observe("zoo_run_finished", cell=payload, result=result)
+    _observe("zoo_run_finished", cell=cell, result=result)
     return result
 
 
@@ -70,37 +73,36 @@ def _observe(hook: str, **seen: object) -> list[str]:
 
 def stage_flops(directory: Path) -> int:
     """What a stage cost, computed now or read from the cache."""
-    result = read_json(directory / "result.json")
+    result = cast(Staged | None, read_json(directory / "result.json"))
     if result is None:
         raise StorageError(
             f"{directory}: the stage's result.json is missing or damaged; delete the folder and run again."
         )
-    return int(result["ledger"]["flops"])
+    return result["ledger"]["flops"]
 
 
-def _session(job: Job, algorithm: Algorithm, before: int) -> Session:
-    payload = job.payload
-    budget = float("inf") if payload["budget"] is None else payload["budget"] - before
-    if payload["budget"] and before > MOST_FOR_STAGES * payload["budget"]:
+def _session(job: Job, payload: Training, algorithm: Algorithm, before: int) -> Session:
+    budget = float("inf") if payload.budget is None else payload.budget - before
+    if payload.budget and before > MOST_FOR_STAGES * payload.budget:
         raise BudgetError(
-            f"{job.row} does not fit in this budget: its stages cost {before:.3g} FLOPs of {payload['budget']:.3g}. "
+            f"{job.row} does not fit in this budget: its stages cost {before:.3g} FLOPs of {payload.budget:.3g}. "
             f"Raise the budget above {before / MOST_FOR_STAGES:.2g}, or lower the limits on labels and demonstrations."
         )
     materials = Materials.of(payload)
-    calibrated = Path(payload["calibration"]) if "reward" in algorithm.learns_from else None
+    calibrated = payload.calibration if "reward" in algorithm.learns_from else None
     return Session(
-        policy=load_policy(Path(payload["start"]) if payload["start"] else materials.base).train(),
+        policy=load_policy(payload.start or materials.base).train(),
         encoder=materials.encoder,
-        seed=payload.get("session_seed", job.seed),
+        seed=job.seed if payload.session_seed is None else payload.session_seed,
         budget=budget,
         rows=materials.signals(algorithm.learns_from, job.seed),
-        reward=open_reward(payload["reward"], payload["reward_model"]) if calibrated else None,
+        reward=open_reward(payload.reward, payload.reward_model) if calibrated else None,
         calibration=Calibration.load(calibrated) if calibrated else None,
         judge=open_judge(materials.spec, algorithm.learns_from),
         engine=materials.engine(),
         directory=job.directory,
         checkpoint_seconds=materials.spec.checkpoint_seconds,
-        at_boundary=_Points(job, payload["budget"], before),
+        at_boundary=_Points(job, payload.budget, before),
     )
 
 
@@ -118,16 +120,16 @@ class _Points:
             path = _point(self.job, share)
             # Points that lie inside the stages have no weights of their own: there the curve is at the start.
             if self.before < share * self.budget <= spent and not broadcast(path.exists):
-                point = {"fraction": share, "flops": spent, "weights": path.name}
+                point: WeightsAt = {"fraction": share, "flops": spent, "weights": path.name}
                 _save(session.policy, path, partial(_write_point, point))
 
 
-def _write_point(point: dict[str, Any], folder: Path) -> None:
+def _write_point(point: WeightsAt, folder: Path) -> None:
     write_json(folder / "point.json", point)
 
 
-def _points(job: Job) -> list[dict[str, Any]]:
-    points = [read_json(_point(job, share) / "point.json") for share in POINTS]
+def _points(job: Job) -> list[WeightsAt]:
+    points = [cast(WeightsAt | None, read_json(_point(job, share) / "point.json")) for share in POINTS]
     return [point for point in points if point is not None]
 
 
@@ -135,17 +137,17 @@ def _point(job: Job, share: float) -> Path:
     return job.directory / f"at-{100 * share:.0f}"
 
 
-def _hand_over(session: Session, algorithm: Algorithm, job: Job, final: Path) -> None:
+def _hand_over(session: Session, algorithm: Algorithm, base: Path, final: Path) -> None:
     """Save the trained model as an ordinary Hugging Face directory."""
     model: PreTrainedModel = session.kept[algorithm.makes]
     if not all(bool(torch.isfinite(local_shard(parameter)).all()) for parameter in model.parameters()):
         raise FloatingPointError("the trained weights hold NaN or infinity")
-    tokenizer = load_tokenizer(Materials.of(job.payload).base)
+    tokenizer = load_tokenizer(base)
     _save(model, final, tokenizer.save_pretrained, apart=algorithm.makes != "policy")
 
 
 def _save(model: PreTrainedModel, path: Path, complete: Callable[[Path], object], *, apart: bool = False) -> None:
-    """Save a model with what belongs to it, whole or not at all. The first process does. Together."""
+    """Save a model with what belongs to it, whole or not at all. Rank 0 does. Collective."""
 
     def begin() -> None:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -170,8 +172,8 @@ def _check_finite(metrics: dict[str, float], update: int) -> None:
 class _Progress:
     """Tells the table how far the job is, at most once a second."""
 
-    def __init__(self, job: Job, before: int) -> None:
-        self.job, self.before, self.written = job, before, 0.0
+    def __init__(self, job: Job, payload: Training, before: int) -> None:
+        self.job, self.budget, self.before, self.written = job, payload.budget, before, 0.0
 
     def write(self, session: Session, metrics: dict[str, float]) -> None:
         if not is_main_process() or time.monotonic() - self.written < 1.0:
@@ -181,7 +183,7 @@ class _Progress:
             self.job.progress_file,
             {
                 "flops": self.before + session.ledger.flops,
-                "budget": self.job.payload["budget"],
+                "budget": self.budget,
                 "updates": session.ledger.updates,
                 "metrics": metrics,
             },

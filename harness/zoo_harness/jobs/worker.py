@@ -12,7 +12,7 @@ import threading
 import traceback
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from filelock import Timeout
 
@@ -20,6 +20,9 @@ from zoo_core.errors import ZooError, in_one_line
 from zoo_core.registry.plugins import load_without
 from zoo_core.storage.atomic import write_json
 from zoo_harness.job import BUSY, Job, of_file, read_json
+from zoo_harness.payloads import ToScore
+from zoo_harness.results import Begun
+from zoo_harness.spec.schema import Spec
 
 PRELOAD = [
     "torch",
@@ -105,8 +108,8 @@ def _known(job: Job) -> int | None:
 def _begin(job: Job) -> None:
     """Count the attempt; clear away what another job, with another identity, left in this folder."""
     marker = job.directory / "begun.json"
-    begun = read_json(marker) or {}
-    if begun.get("identity") != job.identity:
+    begun = cast(Begun | None, read_json(marker))
+    if begun is None or begun["identity"] != job.identity:
         begun = {"identity": job.identity, "attempts": 0}
         for path in job.directory.iterdir():
             # What begins with a dot another bench is writing just now: the job.
@@ -150,9 +153,9 @@ def _prepare(job: Job) -> None:
     repeat_bits()
     if job.kind == "score":
         # What is scored must not run beside the scorer.
-        load_without(job.payload["algorithm_plugins"])
+        load_without(ToScore.of(job.payload).algorithm_plugins)
     else:
-        compute_in(job.payload["spec"]["precision"])
+        compute_in(Spec.model_validate(job.payload["spec"]).precision)
 
 
 def _disk_is_full(error: BaseException) -> bool:

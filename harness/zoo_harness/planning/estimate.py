@@ -1,26 +1,65 @@
 """What a bench will cost, from the probe's measurements: shown before anything runs."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypedDict
+
+from zoo_leaderboard.schema import DataSet, ProbedBase
 
 from zoo_core.errors import BudgetError
 from zoo_harness.planning.pipeline import Row
 from zoo_harness.planning.plan import Plan
+from zoo_harness.results import LoopCost, Probe, SamplingCost
 from zoo_harness.spec.schema import MOST_FOR_STAGES, Spec
 
 FEW_UPDATES = 50
 LARGE_STAGE_SHARE = 0.33
 
 
-def figures(plan: Plan) -> dict[str, Any]:
+class Filled(TypedDict):
+    """How a row fills its budget."""
+
+    stage_share: float
+    """FLOPs of the row's stages by the budget."""
+    updates: int
+
+
+class RowFigures(Filled):
+    """What one row will cost."""
+
+    row: str
+    algorithm: str
+    flops: float
+    flops_per_update: float
+    seconds: float
+    memory_bytes: int
+    models_resident: float
+    disk_bytes: int
+
+
+class Figures(TypedDict):
+    """What a bench will cost."""
+
+    identity: str
+    budget: float
+    seeds: int
+    base: ProbedBase
+    data: dict[str, DataSet]
+    stages: dict[str, float]
+    """FLOPs by stage."""
+    rows: list[RowFigures]
+    training_seconds_one_core: float
+    warnings: list[str]
+
+
+def figures(plan: Plan) -> Figures:
     """Estimate each row: updates, FLOPs, share of stages, seconds, memory, disk; with warnings."""
     costs, of_stages = plan.probe["costs"], stage_flops(plan)
-    rows, warnings, seconds = [], list[str](), 0.0
+    rows, warnings, seconds = list[RowFigures](), list[str](), 0.0
     for row in plan.pipeline.rows:
         cost = costs[row.name]
         stages = sum(of_stages[name] for name in plan.pipeline.closure(row))
         updates, spent, needed = updates_of(cost["loops"], max(0.0, plan.budget - stages - cost["prepare_flops"]))
-        found = {
+        found: RowFigures = {
             "row": row.name,
             "algorithm": row.algorithm.name,
             "flops": plan.budget,
@@ -38,13 +77,12 @@ def figures(plan: Plan) -> dict[str, Any]:
     for stage in plan.pipeline.stages:
         seconds += plan.spec.seeds * whole(costs[f"stage {stage.name}"], "seconds")
     seconds += plan.spec.seeds * sum(whole(cost, "seconds") for cost in plan.probe["samples"].values())
-    data = {kind: {n: v for n, v in found.items() if n != "sha256"} for kind, found in plan.probe["data"].items()}
     return {
         "identity": plan.identity,
         "budget": plan.budget,
         "seeds": plan.spec.seeds,
         "base": plan.probe["base"],
-        "data": data,
+        "data": plan.probe["data"],
         "stages": of_stages,
         "rows": rows,
         "training_seconds_one_core": seconds,
@@ -52,7 +90,7 @@ def figures(plan: Plan) -> dict[str, Any]:
     }
 
 
-def notes_on_data(data: Mapping[str, Any], spec: Spec) -> list[str]:
+def notes_on_data(data: Mapping[str, DataSet], spec: Spec) -> list[str]:
     """What is not used of each data set, counted for the seed that it is most of."""
     notes = []
     for kind, found in data.items():
@@ -72,7 +110,7 @@ def notes_on_data(data: Mapping[str, Any], spec: Spec) -> list[str]:
     return notes
 
 
-def notes_on_models(probe: Mapping[str, Any]) -> list[str]:
+def notes_on_models(probe: Probe) -> list[str]:
     """What ends a response, where that is more than one token, and what scorers cannot read whole."""
     ends, notes = probe["base"]["ends"], list[str]()
     if len(ends) > 1:
@@ -86,7 +124,7 @@ def notes_on_models(probe: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def budget_of(spec: Spec, probe: Mapping[str, Any]) -> float:
+def budget_of(spec: Spec, probe: Probe) -> float:
     """The budget in FLOPs: a time is converted once, by the rate of the slowest row's update, to two digits."""
     if spec.budget_seconds is None:
         return float(spec.budget)
@@ -94,21 +132,21 @@ def budget_of(spec: Spec, probe: Mapping[str, Any]) -> float:
     return float(f"{spec.budget_seconds * min(loop['flops'] / loop['seconds'] for loop in loops):.1e}")
 
 
-def updates_of(loops: list[dict[str, Any]], flops: float) -> tuple[int, float, float]:
+def updates_of(loops: Sequence[LoopCost], flops: float) -> tuple[int, float, float]:
     """Return the updates that fit in so many FLOPs, their seconds, and the FLOPs that lead to the last loop's first."""
     left, updates, seconds, needed = flops, 0, 0.0, 0.0
     for loop in loops:
         needed = flops - left + loop["flops"]
         room = min(left, flops * loop["share"]) if loop is not loops[-1] else left
         fit = int(room / loop["flops"])
-        count = fit if loop["most"] is None else min(fit, loop["most"])
+        count = fit if loop["most"] is None else min(fit, int(loop["most"]))
         left -= count * loop["flops"]
         updates += count
         seconds += count * loop["seconds"]
     return updates, seconds, needed
 
 
-def whole(cost: Mapping[str, Any], unit: str) -> float:
+def whole(cost: SamplingCost, unit: Literal["flops", "seconds"]) -> float:
     """FLOPs or seconds of a stage's whole recipe."""
     return float(sum(loop[unit] * (loop["most"] or 0) for loop in cost["loops"]))
 
@@ -122,7 +160,7 @@ def stage_flops(plan: Plan) -> dict[str, float]:
     return found | {name: whole(cost, "flops") for name, cost in plan.probe["samples"].items()}
 
 
-def warnings_of(row: Row, found: Mapping[str, Any], budget: float, needed: float) -> list[str]:
+def warnings_of(row: Row, found: Filled, budget: float, needed: float) -> list[str]:
     """What is unusual about a row; `BudgetError` if not one update fits."""
     share, warnings = found["stage_share"], []
     if share > MOST_FOR_STAGES:

@@ -1,13 +1,16 @@
 """Which algorithms a bench runs, and which stages stand before them. No algorithm is known here by its name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
+
+from pydantic import JsonValue
 
 from zoo_core.errors import PluginError, SpecError, did_you_mean
 from zoo_core.records import Algorithm
 from zoo_core.registry.plugins import plugins
 from zoo_core.rows import Kind
+from zoo_harness.payloads import Measurement, Probing
 from zoo_harness.spec.schema import FROM_PAIRS, Entry, LabelPairs, Spec
 from zoo_harness.spec.settings import configure
 
@@ -41,7 +44,7 @@ class Pipeline:
     start: Algorithm | None
     """The algorithm whose stage recipe makes `start`."""
     reward_maker: Algorithm | None
-    """The algorithm whose stage recipe makes a reward of pairs, if any row or the judge needs one."""
+    """The algorithm whose stage recipe makes a reward of pairs, if any row or gold needs one."""
 
     @classmethod
     def of(cls, spec: Spec) -> "Pipeline":
@@ -81,32 +84,22 @@ class Pipeline:
         scored: list[Kind] = ["dev_prompts", "test_prompts"]
         return [kind for kind in kinds if kind in wanted] + scored
 
-    def recipe(self, stage: Algorithm) -> dict[str, Any]:
+    def recipe(self, stage: Algorithm) -> dict[str, JsonValue]:
         """Return the settings of a stage."""
-        return {**(stage.stage or {}), **self.spec.stages.get(stage.name, {})}
+        own = cast(Mapping[str, JsonValue], stage.stage or {})  # of a record: plain values
+        return {**own, **self.spec.stages.get(stage.name, {})}
 
-    def to_probe(self) -> dict[str, Any]:
-        """Return the payload of the job that checks and measures all of this."""
-        return {
-            "spec": self.spec.model_dump(mode="json"),
-            "kinds": self.kinds,
-            "rewards": self.rewards,
-            "measure": self.measurements(),
-        }
-
-    def measurements(self) -> dict[str, dict[str, Any]]:
-        """What the probe measures: rows with their settings, stages with their recipes."""
-        wanted: dict[str, dict[str, Any]] = {
-            row.name: {"algorithm": row.algorithm.name, "settings": row.entry.settings, "reward": row.reward}
+    def to_probe(self) -> Probing:
+        """Return the payload of the job that checks and measures all of this: rows, and the recipes of stages."""
+        measure = {
+            row.name: Measurement(algorithm=row.algorithm.name, settings=row.entry.settings, reward=row.reward)
             for row in self.rows
         }
         for stage in self.stages:
-            wanted[f"stage {stage.name}"] = {
-                "algorithm": stage.name,
-                "settings": self.recipe(stage),
-                "reward": self.spec.reward,
-            }
-        return wanted
+            measure[f"stage {stage.name}"] = Measurement(
+                algorithm=stage.name, settings=self.recipe(stage), reward=self.spec.reward
+            )
+        return Probing(spec=self.spec, kinds=self.kinds, rewards=self.rewards, measure=measure)
 
     def closure(self, row: Row) -> list[str]:
         """Name the distinct stages that a row stands on and pays for, once each."""

@@ -22,12 +22,13 @@ their own cannot tell keys from hidden states: for a target with fewer, activati
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TypedDict
 
 from zoo_core.errors import BudgetError, SpecError
-from zoo_harness.planning.estimate import stage_flops, updates_of, warnings_of, whole
+from zoo_harness.planning.estimate import Filled, stage_flops, updates_of, warnings_of, whole
 from zoo_harness.planning.plan import Plan
 from zoo_harness.planning.sizes import Sizes, read_config, sizes_of
+from zoo_harness.results import Cost, LoopCost, SamplingCost
 
 LOGIT = 4
 """Bytes of a logit: they are brought to float32 whatever the weights are."""
@@ -46,6 +47,46 @@ class Machine:
     """Of one device's memory: sampling reads all weights for every token."""
     price_per_hour: float | None = None
     """Of one device."""
+
+
+class Memory(TypedDict):
+    """Bytes: of all devices together by purpose, and what one device holds under FSDP2 and under DDP."""
+
+    weights: float
+    gradients: float
+    states: float
+    undo: float
+    activations: float
+    cache: float
+    fsdp2_device: float
+    ddp_device: float
+
+
+class PredictedRow(Filled):
+    """What one row would cost."""
+
+    row: str
+    algorithm: str
+    flops_per_update: float
+    seconds: float | None
+    memory: Memory
+
+
+class Predicted(TypedDict):
+    """What a bench would cost with another base, or on other devices."""
+
+    budget: float
+    seeds: int
+    measured_on: dict[str, object]
+    target: dict[str, object]
+    """The reference of the base, and its `Sizes`."""
+    machine: dict[str, object]
+    """A `Machine`."""
+    stages: dict[str, float]
+    rows: list[PredictedRow]
+    training_hours: float | None
+    cost: float | None
+    warnings: list[str]
 
 
 class Scale:
@@ -97,7 +138,7 @@ class Scale:
         return float(number not in alike[:-more])
 
 
-def predict(plan: Plan, ref: str | None, machine: Machine) -> dict[str, Any]:
+def predict(plan: Plan, ref: str | None, machine: Machine) -> Predicted:
     """Figures of the plan with the base that `ref` configures (None: the spec's own) on these devices."""
     if plan.spec.precision != "fp32":
         raise SpecError(
@@ -107,15 +148,17 @@ def predict(plan: Plan, ref: str | None, machine: Machine) -> dict[str, Any]:
     base = sizes_of(read_config(plan.probe["base_path"]))
     target = sizes_of(read_config(ref)) if ref else base
     _check_context(plan, ref, target)
-    width, measured = plan.probe["bytes_per_weight"], {**plan.probe["costs"], **plan.probe["samples"]}
+    width, measured = plan.probe["bytes_per_weight"], plan.probe["costs"]
     scales = {name: Scale(base, target, _trained(cost)) for name, cost in measured.items()}
-    costs, samples = (
-        {name: _scaled(cost, scales[name], machine, width) for name, cost in plan.probe[kind].items()}
-        for kind in ("costs", "samples")
-    )
+    costs = {name: _scaled(cost, scales[name], machine, width) for name, cost in measured.items()}
+    untrained = Scale(base, target)
+    samples: dict[str, SamplingCost] = {
+        name: {"loops": [_loop(loop, untrained, machine, width) for loop in cost["loops"]]}
+        for name, cost in plan.probe["samples"].items()
+    }
     scaled = Plan(plan.pipeline, {**plan.probe, "costs": costs, "samples": samples}, 0.0, plan.output, plan.cache)
     scaled.budget = _budget(plan, machine)
-    of_stages, rows, warnings = stage_flops(scaled), [], list[str]()
+    of_stages, rows, warnings = stage_flops(scaled), list[PredictedRow](), list[str]()
     _check_budget(scaled, of_stages)
     shared = [*samples.values(), *(costs[f"stage {stage.name}"] for stage in plan.pipeline.stages)]
     seconds = _sum(whole(cost, "seconds") if machine.flops_per_second else None for cost in shared)
@@ -124,7 +167,7 @@ def predict(plan: Plan, ref: str | None, machine: Machine) -> dict[str, Any]:
         stages = sum(of_stages[name] for name in plan.pipeline.closure(row))
         updates, spent, needed = updates_of(cost["loops"], max(0.0, scaled.budget - stages - cost["prepare_flops"]))
         memory = _memory(measured[row.name], scales[row.name], machine.devices, width)
-        found = {
+        found: PredictedRow = {
             "row": row.name,
             "algorithm": row.algorithm.name,
             "stage_share": stages / scaled.budget,
@@ -138,7 +181,7 @@ def predict(plan: Plan, ref: str | None, machine: Machine) -> dict[str, Any]:
         warnings += warnings_of(row, found, scaled.budget, needed)
         warnings += _fits(row.name, memory, machine)
     hours = None if seconds is None else seconds * plan.spec.seeds / 3600
-    priced = None not in (hours, machine.price_per_hour)
+    price = machine.price_per_hour
     return {
         "budget": scaled.budget,
         "seeds": plan.spec.seeds,
@@ -148,44 +191,44 @@ def predict(plan: Plan, ref: str | None, machine: Machine) -> dict[str, Any]:
         "stages": of_stages,
         "rows": rows,
         "training_hours": hours,
-        "cost": hours * machine.devices * machine.price_per_hour if priced else None,  # type: ignore[operator]
+        "cost": None if hours is None or price is None else hours * machine.devices * price,
         "warnings": warnings,
     }
 
 
-def _trained(cost: Mapping[str, Any]) -> list[int]:
-    """The layers that have gradients."""
-    parts = (part.split("/") for part in cost.get("held", {}).get("gradients", {}))
+def _trained(cost: Cost) -> list[int]:
+    """Number the layers that have gradients."""
+    parts = (part.split("/") for part in cost["held"]["gradients"])
     return [int(part[1]) for part in parts if part[0] == "layer"]
 
 
-def _scaled(cost: Mapping[str, Any], scale: Scale, machine: Machine, width: int) -> dict[str, Any]:
-    """A cost of the probe with the target's FLOPs, and its seconds on these devices (0 where they are not known)."""
-    loops = [{**loop, **_loop(loop, scale, machine, width)} for loop in cost["loops"]]
-    prepared = sum(flops * scale.factor(part) for *_, part, flops in cost.get("prepare_parts", []))
+def _scaled(cost: Cost, scale: Scale, machine: Machine, width: int) -> Cost:
+    """Return a cost of the probe with the target's FLOPs, and its seconds on these devices (0 if unknown)."""
+    loops = [_loop(loop, scale, machine, width) for loop in cost["loops"]]
+    prepared = sum(flops * scale.factor(part) for _, _, part, flops in cost["prepare_parts"])
     return {**cost, "loops": loops, "prepare_flops": prepared}
 
 
-def _loop(loop: Mapping[str, Any], scale: Scale, machine: Machine, width: int) -> dict[str, float]:
+def _loop(loop: LoopCost, scale: Scale, machine: Machine, width: int) -> LoopCost:
     by_phase: dict[str, float] = {}
     for _, phase, part, flops in loop["parts"]:
         by_phase[phase] = by_phase.get(phase, 0.0) + flops * scale.factor(part)
     total, rate = sum(by_phase.values()), (machine.flops_per_second or 0.0) * machine.devices
     if not rate:
-        return {"flops": total, "seconds": 0.0}
+        return {**loop, "flops": total, "seconds": 0.0}
     seconds = {phase: flops / rate for phase, flops in by_phase.items()}
     if machine.bytes_per_second:
         # Devices divide the rows of a step; each reads all weights for those it has.
         reading = loop["sampling_steps"] * scale.target.parameters * width / machine.bytes_per_second
         seconds["sample"] = max(seconds.get("sample", 0.0), reading)
-    return {"flops": total, "seconds": sum(seconds.values())}
+    return {**loop, "flops": total, "seconds": sum(seconds.values())}
 
 
-def _memory(cost: Mapping[str, Any], scale: Scale, devices: int, width: int) -> dict[str, float]:
+def _memory(cost: Cost, scale: Scale, devices: int, width: int) -> Memory:
     """Bytes by purpose, of all devices together, and what one device holds; a weight takes `width` bytes."""
-    kinds = ("weights", "gradients", "states", "undo", "activations")
-    weights, gradients, states, undo, activations = (scale.total(cost["held"][kind]) for kind in kinds)
-    target = scale.target
+    held, target = cost["held"], scale.target
+    weights, gradients, states = (scale.total(held[kind]) for kind in ("weights", "gradients", "states"))
+    undo, activations = scale.total(held["undo"]), scale.total(held["activations"])
     cache = width * 2 * cost["cached_tokens"] * target.kv * target.depth
     cache += LOGIT * cost["sampled_at_once"] * target.vocabulary
     working = max(activations, cache) / devices
@@ -203,7 +246,7 @@ def _memory(cost: Mapping[str, Any], scale: Scale, devices: int, width: int) -> 
     }
 
 
-def _fits(row: str, memory: Mapping[str, float], machine: Machine) -> list[str]:
+def _fits(row: str, memory: Memory, machine: Machine) -> list[str]:
     if machine.memory is None or memory["fsdp2_device"] <= machine.memory:
         return []
     need, there = memory["fsdp2_device"] / 1e9, machine.memory / 1e9

@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from zoo_core.errors import ModelError, first_line
@@ -42,7 +41,7 @@ class Sizes:
         return self.kv_heads * self.head_width
 
 
-def sizes_of(config: Any) -> Sizes:
+def sizes_of(config: PreTrainedConfig) -> Sizes:
     """Return the sizes of the model that a configuration describes; nothing of it is allocated."""
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
@@ -91,18 +90,22 @@ def sizes_of(config: Any) -> Sizes:
     )
 
 
-def read_config(ref: str | Path) -> Any:
+def read_config(ref: str | Path) -> PreTrainedConfig:
     """Return the configuration in a file or a directory, or a hub id's; `ModelError` says why there is none."""
     path = Path(ref).expanduser()
     if path.is_dir() and not (path / "config.json").is_file():
         raise ModelError(f"{path}: has no config.json, so it is not a Hugging Face model directory.")
     try:
-        return AutoConfig.from_pretrained(path if path.exists() else str(ref), trust_remote_code=False)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            path if path.exists() else str(ref), trust_remote_code=False
+        )
+        return config
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"{ref}: no configuration of a model can be read there: {first_line(error)} Give the config.json "
             "of a model that transformers knows, its directory, or a hub id."
         ) from None
+    return config
 
 
 def stack(model: nn.Module) -> tuple[str, nn.ModuleList] | None:

@@ -1,8 +1,6 @@
 """The presets of a bench."""
 
-from typing import Any
-
-PRESETS: dict[str, dict[str, Any]] = {
+PRESETS: dict[str, dict[str, object]] = {
     "smoke": {
         "budget": 6e11,
         "seeds": 1,

@@ -14,22 +14,23 @@ from zoo_core.storage.yaml_files import read_yaml
 from zoo_harness.spec.presets import PRESETS
 from zoo_harness.spec.schema import Evaluation, Limits, Spec
 
+Raw = dict[str, Any]
+"""What a user wrote under some keys, not checked yet."""
 REFERENCES = ("base", "demonstrations", "preferences", "prompts", "reward", "judge", "gold")
 
 
-def read(
-    file: Path | None, preset: str | None, flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None
-) -> Spec:
+def read(file: Path | None, preset: str | None, flags: Raw, settings: Raw | None = None) -> Spec:
     """Put a spec together: the preset's values, over them the file's, over them the flags that were given.
 
     `settings` are dotted keys: `limits.prompts`, or `row.setting` for the setting of a row.
     """
-    values: dict[str, Any] = _read_yaml(file) if file else {}
+    values: Raw = _read_yaml(file) if file else {}
     preset = preset or values.pop("preset", None) or (None if file else "quick")
     if preset is not None and preset not in list(PRESETS):
         raise SpecError(f"there is no preset {preset!r}. {did_you_mean(str(preset), PRESETS)}")
-    merged: dict[str, Any] = {"preset": preset, "name": preset or "bench", "folder": str(Path.cwd())}
-    for layer in (PRESETS.get(preset or "", {}), values, flags):
+    merged: Raw = {"preset": preset, "name": preset or "bench", "folder": str(Path.cwd())}
+    layers: tuple[Raw, ...] = (PRESETS.get(preset or "", {}), values, flags)
+    for layer in layers:
         for key, value in layer.items():
             both = isinstance(merged.get(key), Mapping) and isinstance(value, Mapping)
             merged[key] = {**merged[key], **value} if both else value
@@ -42,7 +43,7 @@ def read(
     return _with_world_defaults(spec)
 
 
-def _set(merged: dict[str, Any], key: str, value: Any) -> None:
+def _set(merged: Raw, key: str, value: object) -> None:
     head, _, tail = key.partition(".")
     if not tail:
         merged[head] = value
@@ -70,7 +71,7 @@ def _set(merged: dict[str, Any], key: str, value: Any) -> None:
         )
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
+def _read_yaml(file: Path) -> Raw:
     values = read_yaml(file)
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise SpecError(f"{file}: a spec must be a list of `key: value` lines, this is a {type(values).__name__}.")
@@ -90,7 +91,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     return {**values, "folder": str(file.resolve().parent)}
 
 
-def _relate(file: Path, mapping: Any, key: str) -> None:
+def _relate(file: Path, mapping: object, key: str) -> None:
     if isinstance(mapping, dict) and isinstance(mapping.get(key), str):
         mapping[key] = _relative_to(file, mapping[key])
 
@@ -107,7 +108,7 @@ def _relative_to(file: Path, ref: str) -> str:
 def _with_world_defaults(spec: Spec) -> Spec:
     """Fill what was left out from the world that `base` names: `x:base` comes with `x:demonstrations` and so on."""
     world, colon, thing = spec.base.rpartition(":")
-    given: dict[str, Any] = {}
+    given: Raw = {}
     if colon and thing == "base":
         for key in ("demonstrations", "preferences", "prompts", "judge", "gold"):
             if getattr(spec, key) is None and key not in spec.model_fields_set:

@@ -1,10 +1,11 @@
 """The spec of a bench: its keys, their types and their defaults."""
 
+import math
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 from zoo_leaderboard.schema import BEST_OF
 
 from zoo_harness.spec.settings import refuse_truth_for_a_number
@@ -23,7 +24,7 @@ class _Strict(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_truth_for_a_number(cls, values: Any) -> Any:
+    def _no_truth_for_a_number(cls, values: object) -> object:
         for name, value in values.items() if isinstance(values, Mapping) else ():
             if name in cls.model_fields:
                 refuse_truth_for_a_number(value, cls.model_fields[name].annotation, f"{name}: ")
@@ -33,10 +34,10 @@ class _Strict(BaseModel):
 ENTRY_KEYS = ("name", "row", "reward", "reference")
 
 
-GOLD_PAIRS, UNSEEN_PAIRS = "judge pairs", "unseen pairs"
-"""What the probe calls the pairs that a judge is trained on, and those that judges are measured on."""
-FOR_ALGORITHMS, FOR_GOLD = "algorithms", "judge"
-"""The halves of the pairs where the judge is trained on pairs."""
+GOLD_PAIRS, UNSEEN_PAIRS = "gold pairs", "unseen pairs"
+"""What the probe calls the pairs that gold is trained on, and those that gold and proxy are measured on."""
+FOR_ALGORITHMS, FOR_GOLD = "algorithms", "gold"
+"""The halves of the pairs where gold is trained on pairs."""
 
 
 class Entry(_Strict):
@@ -50,11 +51,11 @@ class Entry(_Strict):
     """A reward for this row alone, in place of the spec's."""
     reference: bool = False
     """Whether the row is a point of reference: shown, and not ranked."""
-    settings: dict[str, Any] = Field(default_factory=dict)
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
-    def _short_forms(cls, value: Any) -> Any:
+    def _short_forms(cls, value: object) -> object:
         if isinstance(value, str):
             return {"name": value, "row": value}
         if isinstance(value, Mapping) and "settings" not in value:
@@ -137,11 +138,11 @@ class Spec(_Strict):
     judge: str | None = None
     """A language model that is asked about texts in place of people; left out, the world's, or the base model."""
     gold: str | None = None
-    """The board's hidden judge, never given to an algorithm: a reward, or "preferences" for a reward model that is
+    """The board's hidden scorer, never given to an algorithm: a reward, or "preferences" for a reward model that is
     trained on a half of the pairs which no algorithm sees."""
     algorithms: list[Entry] = Field(default_factory=list)
     """Rows; empty means every installed algorithm that is a row by default."""
-    stages: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    stages: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
     """By algorithm: settings that change the recipe of the stage it makes for others."""
     budget: float | str = 3e12
     """FLOPs, or a time such as "90s" that is converted once by a measured rate."""
@@ -174,13 +175,15 @@ class Spec(_Strict):
 
     @field_validator("budget", mode="before")
     @classmethod
-    def _amount(cls, budget: Any) -> float | str:
+    def _amount(cls, budget: object) -> float | str:
         if isinstance(budget, str) and re.fullmatch(r"\d+(\.\d+)?[smh]", budget):
             return budget
         try:
-            flops = float(budget)
-        except (TypeError, ValueError):
-            raise ValueError(f"{budget!r} is neither FLOPs (2e13) nor a time (90s, 5m, 1h)") from None
+            flops = float(budget) if isinstance(budget, (str, int, float)) else math.nan
+        except (ValueError, OverflowError):
+            flops = math.nan
+        if math.isnan(flops):
+            raise ValueError(f"{budget!r} is neither FLOPs (2e13) nor a time (90s, 5m, 1h)")
         if not 0 < flops < float("inf"):
             raise ValueError(f"a budget must be above 0, got {budget!r}")
         return flops

@@ -10,9 +10,9 @@ from zoo_core.errors import SpecError, did_you_mean
 from zoo_core.records import Algorithm
 
 
-def configure(algorithm: Algorithm, settings: Mapping[str, Any]) -> Any:
+def configure(algorithm: Algorithm, settings: Mapping[str, object]) -> Any:
     """Return the configuration; `SpecError` names the setting that is unknown or has a wrong value."""
-    kind: type[Any] = algorithm.load_config()
+    kind: type = algorithm.load_config()
     fields = [field.name for field in dataclasses.fields(kind)]
     for name in settings:
         if name not in fields:

@@ -66,7 +66,7 @@ def job_that(does: str, folder: Path, needs: Sequence[str] = ()) -> Job:
         directory=folder / "cells" / name,
         identity=does,
         needs=tuple(needs),
-        payload={"does": does, "spec": {"precision": "fp32"}},
+        payload={"does": does, "spec": {"name": "made"}},
     )
 
 

@@ -1,0 +1,119 @@
+"""What each kind of job is given, typed: the plan writes it, the job reads it, and neither can drift from the other."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from zoo_core.rows import Kind as DataKind
+from zoo_harness.spec.schema import LabelPairs, Spec
+
+Kind = Literal["probe", "train", "label_pairs", "calibrate", "score"]
+"""A kind of job; the module of that name in `zoo_harness.jobs` does it."""
+P = TypeVar("P", bound="Payload")
+
+
+class Payload(BaseModel):
+    """What a job is given beside its folder and its needs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: ClassVar[Kind]
+
+    spec: Spec
+    """The bench's spec. A training is not told of gold, tasks or other rows."""
+
+    @classmethod
+    def of(cls: type[P], values: Mapping[str, JsonValue]) -> P:
+        """Read it from the JSON of a job."""
+        return cls.model_validate(values)
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """Return it as the JSON of a job."""
+        return self.model_dump(mode="json")
+
+
+class Measurement(BaseModel):
+    """One row or stage whose updates are measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    algorithm: str
+    settings: dict[str, JsonValue]
+    reward: str | None
+
+
+class Probing(Payload):
+    """What the probe checks and measures."""
+
+    kind = "probe"
+
+    kinds: list[DataKind]
+    """The data sets that the bench reads."""
+    rewards: list[str]
+    measure: dict[str, Measurement]
+    """By row, and by "stage NAME"."""
+
+
+class Reading(Payload):
+    """What every job that reads rows is given."""
+
+    pairs: Path | None = None
+    """The folder of the pairs that the bench made itself."""
+    half: str | None = None
+    """Whose half of the preferences this is, where gold is trained on the other."""
+    start: Path | None = None
+    """The SFT checkpoint; None if this job begins from the base."""
+    reward: str | None = None
+    reward_model: Path | None = None
+    """The model of a reward that is trained on pairs."""
+
+
+class Training(Reading):
+    """An algorithm to train, for its whole budget or as a stage."""
+
+    kind = "train"
+
+    algorithm: str
+    settings: dict[str, JsonValue]
+    budget: float | None = None
+    """FLOPs, stages included; None for a stage, whose recipe is of fixed length."""
+    stages: list[Path] = []
+    """The folders of the stages that are charged to this training."""
+    calibration: Path | None = None
+    session_seed: int | None = None
+    """The seed of the training, where it is not the job's."""
+
+
+class Labelling(Reading):
+    """Pairs to make."""
+
+    kind = "label_pairs"
+
+    label_pairs: LabelPairs
+
+
+class Calibrating(Reading):
+    """A reward whose mean and deviation on samples of `start` are measured."""
+
+    kind = "calibrate"
+
+
+class ToScore(Reading):
+    """A model to score."""
+
+    kind = "score"
+
+    weights: Path
+    trained: Path | None = None
+    """The folder of the training, with its points on the way."""
+    best_of: int | None = None
+    start_result: Path | None = None
+    """The result of scoring `start`."""
+    gold_model: Path | None = None
+    """The model of a gold that is trained on pairs."""
+    calibration: Path | None = None
+    stands_on: list[str] = []
+    """Identities of the stages that are charged to a row that is only scored."""
+    algorithm_plugins: list[str] = []
+    """Entry points that the scoring process must not load."""

@@ -1,0 +1,161 @@
+"""What each kind of job leaves in its result.json, typed for those who read it.
+
+A result is read only by a job or a bench whose identity names the code that wrote it, so its shape is known.
+"""
+
+from typing import TypedDict, cast
+
+from zoo_leaderboard.schema import DataSet, Environment, Item, Point, ProbedBase, Scores
+
+from zoo_core.accounting.ledger import LedgerReport
+from zoo_harness.job import Job
+
+PartCost = tuple[str, str, str, float]
+"""FLOPs of one part of a model: role, phase, part (see `zoo_harness.jobs.trace`), FLOPs."""
+
+
+class LoopCost(TypedDict):
+    """What one update of a loop costs."""
+
+    most: float | None
+    """Updates that the loop is bounded by."""
+    share: float
+    """The loop's part of the budget."""
+    flops: float
+    seconds: float
+    parts: list[PartCost]
+    sampling_steps: float
+
+
+class Held(TypedDict):
+    """Bytes by part of a model."""
+
+    weights: dict[str, int]
+    gradients: dict[str, int]
+    states: dict[str, int]
+    undo: dict[str, int]
+    activations: dict[str, int]
+
+
+class SamplingCost(TypedDict):
+    """What a stage without updates costs, as a loop."""
+
+    loops: list[LoopCost]
+
+
+class Cost(SamplingCost):
+    """What the updates of a row or of a stage cost, measured."""
+
+    prepare_flops: float
+    prepare_parts: list[PartCost]
+    memory_bytes: int
+    models_resident: float
+    checkpoint_bytes: int
+    held: Held
+    cached_tokens: int
+    """Tokens in the key-value cache, at most."""
+    sampled_at_once: int
+    """Rows that are sampled at once, at most."""
+
+
+class Cut(TypedDict):
+    """How many prompts a scorer cannot read whole."""
+
+    context: int
+    prompts: int
+    cut: int
+
+
+class Probe(TypedDict):
+    """What the probe found."""
+
+    identity: str
+    base_path: str
+    bytes_per_weight: int
+    base: ProbedBase
+    data: dict[str, DataSet]
+    hashes: dict[str, str]
+    """By reference: a hash of each reward, gold, annotator, judge and task."""
+    cut_by_scorers: dict[str, Cut]
+    costs: dict[str, Cost]
+    """By row, and by "stage NAME"."""
+    samples: dict[str, SamplingCost]
+    """By "calibration REWARD", and of "pairs"."""
+    environment: Environment
+
+
+class WeightsAt(TypedDict):
+    """Weights that were kept in the middle of a run."""
+
+    fraction: float
+    """Share of the budget that was spent."""
+    flops: int
+    weights: str
+    """Name of the folder beside the result."""
+
+
+class Begun(TypedDict):
+    """What a job notes when it begins."""
+
+    identity: str
+    attempts: int
+
+
+class Progress(TypedDict, total=False):
+    """How far a running job is, for the screen."""
+
+    flops: int
+    budget: float | None
+    updates: int
+    metrics: dict[str, float]
+    doing: str
+    time: float
+
+
+class Staged(TypedDict):
+    """What calibrating and labelling leave."""
+
+    identity: str
+    ledger: LedgerReport
+
+
+class Trained(Staged):
+    """What a training leaves."""
+
+    algorithm: str
+    seed: int
+    points: list[WeightsAt]
+    weights_sha256: str
+    environment: Environment
+    observer_failures: list[str]
+
+
+class Scored(TypedDict):
+    """What scoring leaves."""
+
+    identity: str
+    scores: Scores
+    items: list[Item]
+    curve: list[Point]
+    weights_sha256: str
+    environment: Environment
+
+
+def probe_of(job: Job) -> Probe | None:
+    """Return what a probe found, if it is done."""
+    return cast(Probe | None, job.result())
+
+
+def staged(job: Job | None) -> Staged | None:
+    """Return what a stage left, if it is done."""
+    return cast(Staged | None, job.result() if job else None)
+
+
+def trained(job: Job | None) -> Trained | None:
+    """Return what a training left, if it is done."""
+    return cast(Trained | None, job.result() if job else None)
+
+
+def scored(job: Job) -> Scored | None:
+    """Return what scoring left, if it is done."""
+    return cast(Scored | None, job.result())

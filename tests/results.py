@@ -1,0 +1,158 @@
+"""Write the results in the plugins' READMEs from the bench that is committed in docs/results/quick.
+
+python tests/results.py                  write them where they belong
+python tests/results.py FOLDER COMMIT    before that, keep the bench that ended in FOLDER and was run at COMMIT
+"""
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from zoo_leaderboard.board import build
+from zoo_leaderboard.cells import START
+from zoo_leaderboard.columns import facts, interval, number, remarks, scientific, used
+from zoo_leaderboard.load import load
+from zoo_leaderboard.render import markdown
+from zoo_leaderboard.rows import SAMPLES
+from zoo_leaderboard.schema import BEST_OF
+
+ROOT = Path(__file__).parents[1]
+KEPT = ROOT / "docs" / "results" / "quick"
+SPEC = f"{KEPT.relative_to(ROOT)}/spec.yaml"
+BOARD = KEPT / "leaderboard.md"
+BEGIN, END = f"<!-- result: from {KEPT.relative_to(ROOT)} -->", "<!-- end of result -->"
+HEADING = "\n## Result\n"
+"""Every algorithm's README has this section; the other plugins' READMEs do not."""
+
+Board = Mapping[str, Any]
+
+
+def kept() -> Board:
+    """Return the board of the committed bench, computed from its records, and the commit that it was run at."""
+    bench, records = load(KEPT)
+    return build(bench, records) | {"commit": bench["commit"]}
+
+
+def readmes() -> list[Path]:
+    """Return the READMEs that show a result."""
+    return [path for path in sorted(ROOT.glob("plugins/*/README.md")) if HEADING in path.read_text()]
+
+
+def result(board: Board, plugin: str) -> list[str]:
+    """Return what the README of a plugin shows: the command, the commit, and the numbers to expect."""
+    rows = [row for row in board["rows"] if row["plugin"] == f"zoo-{plugin}" and row["kind"] == "algorithm"]
+    table = _rows(board, rows) if rows else _stage(board, plugin)
+    named = rows or _with_stage(board, plugin)[:1]
+    return [
+        f"    {command(board, sorted(row['row'] for row in named))}",
+        "",
+        f"At commit `{board['commit'][:12]}` this command gave the numbers below",
+        f"({facts(board)}).",
+        "World 0 is a development world with hand-set defaults, and three seeds rank nothing.",
+        "",
+        *table,
+        "",
+        f"`{BOARD.relative_to(ROOT)}` has the whole board, and `docs/board.md` says how to read it.",
+    ]
+
+
+def command(board: Board, rows: Iterable[str] = ()) -> str:
+    """Return what repeats the committed bench, or only these rows of it."""
+    words = shlex.split(board["command"].removeprefix("zoo bench "))
+    words += ["--algorithms", ",".join(rows)] if rows else []
+    return f'make bench ARGS="{shlex.join(words)}"'
+
+
+def _rows(board: Board, rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a table of these rows, `best-of-n` and `start`."""
+    beside = [row for row in board["rows"] if row["row"] == START or row["row"].startswith(BEST_OF)]
+    yield "| row | headroom gained | gold | proxy | KL | used | notes |"
+    yield "|---|---|---|---|---|---|---|"
+    for row in [*rows, *beside]:
+        cells = [
+            f"`{row['row']}`",
+            interval(row["headline"]),
+            number(row["gold"]["mean"]),
+            number(row["proxy"]["mean"], signed=True),
+            number(row["kl_start"]["mean"], digits=1),
+            used(row),
+            remarks(row),
+        ]
+        yield f"| {' | '.join(cells)} |"
+    yield ""
+    yield "Brackets hold 95 % t-intervals over seeds. Proxy is in standard deviations of `start`, and KL in nats per"
+    yield "response. *Used* is the share of the budget."
+
+
+def _stage(board: Board, name: str) -> Iterator[str]:
+    """Yield what a stage of this name costs the rows that start from it, and how good its reward is."""
+    rows = _with_stage(board, name)
+    stage = next(stage for stage in rows[0]["stages"] if stage["name"] == name)
+    yield "| stage | share of a row's budget | FLOPs | seconds |"
+    yield "|---|---|---|---|"
+    yield f"| `{name}` | {stage['share']:.1%} | {scientific(stage['flops'])} | {number(stage['seconds'], 0)} |"
+    yield ""
+    names = ", ".join(sorted(f"`{row['row']}`" for row in rows))
+    yield f"These rows pay for it: {names}."
+    if judge := board["judges"].get("proxy"):
+        agreed = f"{judge['accuracy']:.0%} [{judge['low']:.0%}, {judge['high']:.0%}]"
+        yield f"It agrees with the labels of {agreed} of {judge['pairs']} pairs that no row saw."
+        yield f'The baseline "the shorter answer wins" agrees with {judge["shorter"]:.0%}.'
+
+
+def _with_stage(board: Board, name: str) -> list[Mapping[str, Any]]:
+    """Return the ranked kind of rows that paid for a stage of this name."""
+    rows = [row for row in board["rows"] if row["kind"] == "algorithm"]
+    return [row for row in rows if any(stage["name"] == name for stage in row["stages"])]
+
+
+def between(text: str, lines: Iterable[str]) -> str:
+    """Return a text with these lines between the markers."""
+    head, _, rest = text.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    return "\n".join([f"{head}{BEGIN}", "", *lines, "", f"{END}{tail}"])
+
+
+def keep(folder: Path, commit: str) -> None:
+    """Put the plan and the records of a finished bench where they are committed, with the commit it was run at.
+
+    Of the answers, only those stay that the board shows. Raises `SystemExit` if this changes the board, or if the
+    commit does not hold the spec.
+    """
+    full = subprocess.run(["git", "rev-parse", f"{commit}^{{commit}}"], cwd=ROOT, capture_output=True, text=True)
+    held = subprocess.run(["git", "show", f"{commit}:{SPEC}"], cwd=ROOT, capture_output=True)
+    if held.stdout != (ROOT / SPEC).read_bytes():
+        sys.exit(f"{SPEC} of commit {commit} is not that of the working tree.")
+    shutil.rmtree(KEPT / "records", ignore_errors=True)
+    (KEPT / "records").mkdir()
+    bench = json.loads((folder / "bench.json").read_text())
+    _write(KEPT / "bench.json", bench | {"commit": full.stdout.strip()})
+    for path in sorted((folder / "records").glob("*.json")):
+        record = json.loads(path.read_text())
+        _write(KEPT / "records" / path.name, record | {"items": record["items"][:SAMPLES]})
+    if build(*load(KEPT)) != build(*load(folder)):
+        sys.exit(f"What was kept in {KEPT.relative_to(ROOT)} gives another board than {folder}.")
+
+
+def _write(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, sort_keys=True, separators=(",", ":")) + "\n")
+
+
+def main() -> None:
+    """Write every README and the whole board."""
+    if sys.argv[1:]:
+        folder, commit = sys.argv[1:]
+        keep(Path(folder), commit)
+    board = kept()
+    BOARD.write_text(markdown(board))
+    for path in readmes():
+        path.write_text(between(path.read_text(), result(board, path.parent.name)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""What the plugins' READMEs say of results is what the committed bench gives, and anybody can run that bench again."""
+
+import json
+import re
+import runpy
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from zoo_leaderboard.load import load
+from zoo_leaderboard.render import markdown
+
+ROOT = Path(__file__).parents[1]
+RESULTS = runpy.run_path(str(ROOT / "tests" / "results.py"))
+KEPT, SPEC, BEGIN, END = (RESULTS[name] for name in ("KEPT", "SPEC", "BEGIN", "END"))
+READMES = RESULTS["readmes"]()
+MOST_BYTES = 512 * 1024
+
+
+@pytest.fixture(scope="module")
+def board():
+    return RESULTS["kept"]()
+
+
+def git(*arguments):
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.parent.name)
+def test_the_result_of_a_readme_is_made_from_the_committed_bench(readme, board):
+    text = readme.read_text()
+    assert text.count(BEGIN) == text.count(END) == 1
+    assert RESULTS["between"](text, RESULTS["result"](board, readme.parent.name)) == text
+
+
+def test_the_committed_board_is_made_from_the_committed_records(board):
+    assert RESULTS["BOARD"].read_text() == markdown(board)
+
+
+def test_every_row_of_the_bench_stands_in_one_readme(board):
+    shown = [row for path in READMES for row in re.findall(r"^\| `([\w-]+)` \|", between(path), re.MULTILINE)]
+    rows = [row["row"] for row in board["rows"] if row["kind"] == "algorithm"]
+    assert rows
+    assert {row: shown.count(row) for row in rows} == dict.fromkeys(rows, 1)
+
+
+def test_the_committed_bench_finished(board):
+    assert {row["seeds_ok"] for row in board["rows"]} == {board["seeds"]}
+
+
+def test_the_command_runs_the_committed_spec(board):
+    bench, _ = load(KEPT)
+    spec = yaml.safe_load((ROOT / SPEC).read_text())
+    assert bench["command"] == f"zoo bench {SPEC}"
+    assert RESULTS["command"](board) == f'make bench ARGS="{SPEC}"'
+    assert [entry["name"] for entry in bench["spec"]["algorithms"]] == spec.pop("algorithms")
+    assert {key: bench["spec"][key] for key in spec} == spec
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.parent.name)
+def test_the_command_of_a_readme_names_rows_of_the_spec(readme, board):
+    (rows,) = re.findall(rf'^    make bench ARGS="{SPEC} --algorithms ([\w,-]+)"$', between(readme), re.MULTILINE)
+    assert set(rows.split(",")) <= set(yaml.safe_load((ROOT / SPEC).read_text())["algorithms"])
+
+
+def test_the_commit_is_in_the_history_and_holds_the_spec(board):
+    if git("rev-parse", "--is-shallow-repository").stdout.strip() != "false":
+        pytest.skip("no checkout with its history: nothing says what the commit holds")
+    assert git("merge-base", "--is-ancestor", board["commit"], "HEAD").returncode == 0
+    assert git("show", f"{board['commit']}:{SPEC}").stdout == (ROOT / SPEC).read_text()
+
+
+def test_the_committed_bench_is_small_and_says_nothing_of_the_machine_s_folders():
+    files = [path for path in KEPT.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < MOST_BYTES
+    for path in files:
+        assert not re.search(r"https?:|localhost|[\"' =](/|~/|[A-Z]:\\)\w", path.read_text()), path
+
+
+def test_a_bench_is_kept_with_its_commit_and_gives_the_same_board(tmp_path, monkeypatch, board):
+    monkeypatch.setitem(RESULTS["keep"].__globals__, "KEPT", tmp_path / "kept")
+    ended = tmp_path / "ended"
+    shutil.copytree(KEPT, ended)
+    for path in (ended / "records").glob("*.json"):
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps(record | {"items": record["items"] * 3}))
+    (tmp_path / "kept").mkdir()
+    RESULTS["keep"](ended, board["commit"][:12])
+    assert {path.name: path.read_text() for path in (tmp_path / "kept").rglob("*.json")} == {
+        path.name: path.read_text() for path in KEPT.rglob("*.json")
+    }
+    with pytest.raises(SystemExit, match="not that of the working tree"):
+        RESULTS["keep"](ended, "no-such-commit")
+
+
+def between(readme):
+    return readme.read_text().partition(BEGIN)[2].partition(END)[0]
