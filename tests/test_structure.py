@@ -27,7 +27,7 @@ BEHIND_THE_DOOR = {
     "zoo_core.models.tokenizers": "rrhf's reward is a policy that is read back",
     "zoo_core.registry.references": "rrhf's reward and tinytown's judge are made of models that users name",
     "zoo_core.session.seeds": "rlaif's labels are drawn by a seed of their own",
-    "zoo_core.storage.atomic": "rlaif keeps a server's answers",
+    "zoo_core.storage.atomic": "rlaif keeps a server's answers, tinytown the card of a world",
     "zoo_core.storage.yaml_files": "rlaif's constitutions are YAML that people write",
 }
 """What plugins import from behind the front door, and why."""

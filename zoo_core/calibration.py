@@ -1,4 +1,4 @@
-"""Bringing a reward to mean 0 and standard deviation 1 on samples of a policy.
+"""Standardise a reward: mean 0 and standard deviation 1 on samples of a policy.
 
 A KL coefficient has a meaning only in units of the reward; without this a comparison of algorithms under two rewards
 would compare their scales.
@@ -10,12 +10,13 @@ from zoo_core.reward import Calibration, Reward
 from zoo_core.run import Run
 
 SAMPLES = 256
-"""Samples that a reward is standardised on (Ziegler et al. 2019, arXiv:1909.08593, section 2.1)."""
+"""Number of samples that a reward is standardised on (Ziegler et al. 2019, arXiv:1909.08593, section 2.1)."""
 BATCH = 64
+"""Number of prompts that are answered at once."""
 
 
 def calibrate(run: Run) -> Calibration:
-    """Sample the policy on training prompts at temperature 1, score, and return mean and deviation of `run.reward`."""
+    """Sample the policy on training prompts at temperature 1; return mean and deviation of `run.reward` on them."""
     scores = []
     for batch in range(SAMPLES // BATCH):
         rollout = run.sample(run.prompts.batch(batch, BATCH))
@@ -27,6 +28,6 @@ def calibrate(run: Run) -> Calibration:
 
 
 def standardised(run: Run, name: str, reward: Reward) -> Run:
-    """Return the stage that climbs a reward, in units of its deviation on samples of the policy as it is now."""
+    """Return a stage of `run` that learns from `reward`, standardised on samples of the policy at this moment."""
     calibration = calibrate(run.stage("calibrate", reward=reward))
     return run.stage(name, reward=reward, calibration=calibration)

@@ -1,4 +1,4 @@
-"""What a response that did not end itself is worth: which of the two rules in functional.py the settings ask for."""
+"""The score of a response that was cut off: the settings choose one of the two rules in functional.py."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from torch import Tensor
 from zoo_core.functional import penalised_scores, replaced_scores
 
 EndingRule = Callable[[Tensor, Tensor], Tensor]
-"""Takes the scores of responses and whether each ended itself; returns what they count as."""
+"""A function of scores, and of whether each response ended itself, to the scores that an algorithm learns from."""
 
 
 @runtime_checkable
@@ -19,11 +19,11 @@ class EndingSettings(Protocol):
 
     @property
     def missing_eos_penalty(self) -> float:
-        """What a response that did not end itself loses of its score."""
+        """Reward units that a response loses if it was cut off."""
 
     @property
     def missing_eos_score(self) -> float | None:
-        """The score that it has instead, if given."""
+        """The score that a response gets instead of its own if it was cut off; None leaves it to the penalty."""
 
 
 def ending_rule(settings: EndingSettings) -> EndingRule:
@@ -34,7 +34,7 @@ def ending_rule(settings: EndingSettings) -> EndingRule:
 
 
 def check_endings(settings: EndingSettings) -> None:
-    """Raise for a penalty that would be a prize, and for what is no number."""
+    """Raise `ValueError` for a penalty below 0, which would be a prize, and for numbers that are not finite."""
     if not 0 <= settings.missing_eos_penalty < math.inf:
         raise ValueError(
             f"missing_eos_penalty={settings.missing_eos_penalty} must be a finite number, 0 or more: below 0 not "

@@ -1,15 +1,15 @@
-"""What can go wrong by a user's hand. The command line prints the message and exits with 2.
+"""Errors that a user can mend. The command line prints their message and exits with code 2.
 
 ZooError
-├── SpecError       a bench spec or a setting says something that cannot be done
+├── SpecError       a bench spec or a setting asks for something that cannot be done
 ├── DataError       a data set cannot be read, or a row of it is wrong
 ├── ModelError      a model, tokenizer or scorer cannot be loaded or does not fit
 ├── BudgetError     the budget is too small, or the meter found it broken
 ├── PluginError     a plugin cannot be used
 └── StorageError    a result cannot be written or read
 
-Every message says what is wrong (with the value), where, and what to do about it. Anything that is not a
-`ZooError` is a bug of ours or of a plugin and keeps its traceback.
+Every message says what is wrong (with the value), where, and what to do about it. Any other
+exception is a bug of the zoo or of a plugin and keeps its traceback.
 """
 
 import difflib
@@ -21,7 +21,7 @@ class ZooError(Exception):
 
 
 class SpecError(ZooError):
-    """A bench spec or a setting says something that cannot be done."""
+    """A bench spec or a setting asks for something that cannot be done."""
 
 
 class DataError(ZooError):
@@ -45,7 +45,7 @@ class StorageError(ZooError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return "Did you mean 'x'? Known: ..." for a name that is not among the known ones."""
+    """Return the hint "Did you mean 'x'? Known: ..." for a name that is not known."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"Did you mean {close[0]!r}? " if close else ""
@@ -53,11 +53,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of another library's error, or the name of its kind where it says nothing."""
+    """Return the first line of another library's error, or the name of its class if it has no message."""
     lines = str(error).strip().split("\n")
     return lines[0].strip() or type(error).__name__
 
 
 def in_one_line(error: BaseException, most: int = 300) -> str:
-    """Return kind and text of another library's error in one line of at most so many characters."""
+    """Return class and message of another library's error in one line of at most `most` characters."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:most]

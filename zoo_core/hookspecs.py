@@ -1,8 +1,15 @@
-"""The hooks a plugin may implement: project name `zoo`, entry-point group `zoo`.
+"""The hooks that a plugin may implement. These docstrings are the reference for plugin authors.
 
-A plugin is a module that an entry point of group `zoo` names; its functions marked with `hookimpl` are its hooks. It
-implements the ones it needs. These docstrings are the reference. No hook may import torch when it is *called to
-list* (`zoo_algorithms`, `zoo_tasks`, `zoo_commands`, `zoo_executors`): records name code by path.
+A plugin is a module that an entry point of group `zoo` names. Functions that are marked with `hookimpl` and named like
+a hook below are its hooks; it implements those that it needs, with any subset of their arguments.
+
+    zoo_algorithms, zoo_tasks, zoo_commands, zoo_executors      called once, when the plugin is loaded
+    zoo_load_model, zoo_load_dataset, zoo_reward, zoo_judge,    called with a reference that a user wrote; the first
+    zoo_rollout_engine                                          answer that is not None counts, the core's own is last
+    zoo_run_started, zoo_run_updated, zoo_run_finished          called during a training; what they return is ignored
+
+The first four return records, which name code by path, so that listing all plugins is fast: neither the module of a
+plugin nor these four may import torch. `zoo plugins` lists every plugin, its hooks, and why one could not be loaded.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,66 +32,96 @@ hookimpl = HookimplMarker("zoo")
 
 @hookspec
 def zoo_algorithms() -> list[Algorithm]:  # type: ignore[empty-body]
-    """Return the algorithms this plugin provides."""
+    """Return the algorithms that this plugin provides.
+
+    Each becomes a row that users can name under `algorithms:` of a spec. `zoo_core.records.Algorithm` describes the
+    fields of a record, `zoo_core.run.Run` the object that the training generator works with.
+    """
 
 
 @hookspec
 def zoo_tasks() -> list[Task]:  # type: ignore[empty-body]
-    """Return the lm-eval tasks this plugin provides."""
+    """Return the lm-eval tasks that this plugin provides.
+
+    Users name them under `tasks:` of a spec, like those of lm-eval. `zoo_core.records.Task` describes the fields.
+    """
 
 
 @hookspec
 def zoo_commands() -> list[Command]:  # type: ignore[empty-body]
-    """Return the subcommands of `zoo` this plugin provides."""
+    """Return the groups of subcommands that this plugin adds to the command `zoo`.
+
+    `zoo <name> ...` runs the record's `typer.Typer`. `zoo_core.records.Command` describes the fields.
+    """
 
 
 @hookspec
 def zoo_executors() -> list[Executor]:  # type: ignore[empty-body]
-    """Return the places this plugin can run the jobs of a bench.
+    """Return the places where this plugin can run the jobs of a bench.
 
-    An executor is a function `run(jobs, finished, workers, watch, options, folder)`: it runs the jobs
-    (`zoo_harness.job.Job`, each after those it needs), at most `workers` at once, calls `finished(job, outcome)` in the
-    calling process once per job and `watch(running)` about once a second. `options` are the record's, with what the
-    user gave by `--option KEY=VALUE` as text; `folder` is for files of its own. It need only say how a process is
-    started and how it ended (`Place` of `zoo_harness.executors.scheduler`): `run` of that module does the rest.
+    The `run` of a record is a function `run(jobs, finished, workers, watch, options, folder)`. It runs all jobs:
+
+    - `jobs` (`zoo_harness.job.Job`): a job starts after the jobs that it needs, and at most `workers` run at once.
+    - `finished(job, outcome)` is to be called once per job, in the calling process.
+    - `watch(running)` is to be called about once a second with the jobs that run.
+    - `options` are those of the record; values that a user gave by `--option KEY=VALUE` are text.
+    - `folder` is a directory for the executor's own files.
+
+    `zoo_harness.executors.scheduler.run` does all of this for a `Place`, an object that can start a process, wait for
+    it, tell how it ended, and stop it. So an executor is a `Place` and one call.
     """
 
 
 @hookspec(firstresult=True)
 def zoo_load_model(ref: str) -> Path | None:
-    """Return a local directory holding the model that `ref` names, or None if the reference is not this plugin's.
+    """Return the local directory of the model that `ref` names, or None if the reference is not this plugin's.
 
-    The directory is an ordinary Hugging Face one (config.json, safetensors weights, tokenizer files) of a causal
-    language model or a scorer; the core checks and loads it. `ref` is what the user wrote: `tinytown:base`,
-    a path, a hub id. Raise `ModelError` for a reference that is yours and wrong.
+    `ref` is the text that the user wrote: `tinytown:base`, a path, a hub id. The directory has the form of Hugging
+    Face (config.json, safetensors weights, tokenizer files) and holds a causal language model or a scorer. The core
+    checks and loads it. Raise `ModelError` if the reference is this plugin's and wrong.
     """
 
 
 @hookspec(firstresult=True)
 def zoo_load_dataset(ref: str, kind: Kind, seed: int) -> Iterable[Mapping[str, object]] | None:
-    """Return rows in TRL's data set types, or None if the reference is not this plugin's.
+    """Return the rows of the data set that `ref` names, or None if the reference is not this plugin's.
 
-    demonstrations: {"prompt", "completion"}; preferences: {"prompt", "chosen", "rejected"}; the prompt kinds:
-    {"prompt"}. Each value is a string, or a list of {"role", "content"} (conversational). `seed` is the seed of the
-    cell: a simulated world draws its annotators' labels and its subsets by it. A plugin splits by itself: it answers
-    the three prompt kinds with disjoint prompts, and its training rows hold no test prompt. (Files of a user are split
-    by the core.)
+    The keys of a row depend on `kind`; they are those of TRL's data set types:
+
+        demonstrations                          {"prompt", "completion"}
+        preferences                             {"prompt", "chosen", "rejected"}
+        prompts, dev_prompts, test_prompts      {"prompt"}
+
+    Each value is a string, or a list of messages {"role", "content"} (conversational). `seed` is the seed of the cell:
+    a simulated world draws its annotators' labels by it, and which rows it has. A plugin does its own split: the three
+    kinds of prompts are disjoint, and no training row holds a test prompt. The core splits the files of users only.
+    Raise `DataError` if the reference is this plugin's and wrong.
     """
 
 
 @hookspec(firstresult=True)
 def zoo_rollout_engine(name: str) -> "RolloutEngine | None":
-    """Return the engine of that name, or None. An engine samples responses: see `zoo_core.rollout.RolloutEngine`."""
+    """Return the rollout engine of that name, or None if this plugin has no such engine.
+
+    An engine samples the responses of `run.sample`; users choose one by name in the spec (`rollout_engine:`).
+    `zoo_core.rollout.RolloutEngine` describes its arguments and results.
+    """
 
 
 @hookspec(firstresult=True)
 def zoo_reward(ref: str) -> "Reward | None":
     """Return the reward that `ref` names, or None if the reference is not this plugin's.
 
-    A reward is a callable `list[Sample] -> list[float]` **on text** (see `zoo_core.reward.Reward`): a rule, a scorer
-    with any tokenizer, a judge. It may have an attribute `best: float`, the highest score any response can get, a
-    method `parts(samples) -> dict[str, list[float]]`, the scores it is made of, `model`, a module that the run meters,
-    and `identity: str`, a hash of what it has loaded, so that no result of an older model passes for one of this.
+    A reward is a function of text, `list[Sample] -> list[float]` (`zoo_core.reward.Reward`): a rule, or a scorer with
+    a tokenizer of its own. Higher is better. It may have these attributes:
+
+    - `best: float`, the highest score that any response can get.
+    - `parts(samples) -> dict[str, list[float]]`, the parts that a score is made of; records keep their means.
+    - `model: nn.Module`, the model that computes the scores; the run meters it.
+    - `identity: str`, a hash of all that the reward has loaded. If it changes, no result of the old reward is reused.
+
+    Raise a `ZooError` if the reference is this plugin's and wrong. A scorer's directory or hub id, and a function that
+    is named `module:function`, need no plugin.
     """
 
 
@@ -92,21 +129,34 @@ def zoo_reward(ref: str) -> "Reward | None":
 def zoo_judge(ref: str) -> "Judge | None":
     """Return the judge that `ref` names, or None if the reference is not this plugin's.
 
-    A judge is a language model that is asked about texts (see `zoo_core.judge.Judge`). A directory or hub id of a
-    causal language model is a judge without any plugin.
+    A judge is a language model that labels texts for RLAIF (`zoo_core.judge.Judge`), for example one on a server. It
+    may have an attribute `identity`, as a reward may. The directory or hub id of a causal language model needs no
+    plugin.
     """
 
 
 @hookspec
 def zoo_run_started(cell: Mapping[str, object]) -> None:
-    """Observe that a cell begins. `cell` is its plan: algorithm, seed, settings, budget."""
+    """Observe that a training begins: a cell (one row with one seed), or a stage that cells start from.
+
+    `cell` is the plan of the training, to be read only: among others its "row" ("" for a stage) and "seed", the
+    "algorithm", its "settings", and its "budget" in FLOPs (None for a stage). Rank 0 alone calls the three observers. If one raises, the training goes on, and its
+    result names the observer under "observer_failures".
+    """
 
 
 @hookspec
 def zoo_run_updated(cell: Mapping[str, object], update: int, metrics: Mapping[str, float]) -> None:
-    """Observe one update of a running cell and the metrics it yielded."""
+    """Observe that a training has made an update and yielded `metrics`.
+
+    `update` counts from 0, over all stages of the algorithm; a resumed training counts from 0 again. The time that an
+    observer takes is part of the training's wall-clock time.
+    """
 
 
 @hookspec
 def zoo_run_finished(cell: Mapping[str, object], result: Mapping[str, object]) -> None:
-    """Observe that a cell ended. `result` holds its status and ledger."""
+    """Observe that a training ended and its final weights are written. It is not called for a training that failed.
+
+    `result` holds, among others, "algorithm", "seed", "weights_sha256" and "ledger", with all costs of the run.
+    """

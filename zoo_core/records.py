@@ -1,4 +1,4 @@
-"""The records by which a plugin describes what it brings.
+"""The records by which a plugin describes its algorithms, tasks, commands and executors.
 
 A record holds plain strings: code is named as "module:attribute" and imported when it is first used, so that
 listing every installed plugin imports neither torch nor transformers.
@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, Literal
 
 API_VERSION = 1
-"""Version of the contract between the core and its plugins; raised when a plugin must be changed to go on working."""
+"""Version of the contract between core and plugins. It is raised when plugins must be changed to go on working."""
 
 Signal = Literal["demonstrations", "preferences", "prompts", "reward", "judge"]
 
@@ -20,33 +20,33 @@ class Algorithm:
     """One alignment algorithm."""
 
     name: str
-    """What users type: `zoo bench --algorithms ppo`. Lower case, digits and hyphens."""
+    """The name that users type: `zoo bench --algorithms ppo`. Lower case, digits and hyphens."""
     summary: str
     """One line for tables."""
     paper: str
-    """arXiv id of the defining paper."""
+    """arXiv id of the paper that defines it."""
     config: str
-    """Path of the settings, a frozen dataclass."""
+    """Path ("module:attribute") of its settings, a frozen dataclass."""
     train: str
-    """Path of the training generator: `train(config, run)` yields metrics once per update."""
+    """Path of its training generator: `train(config, run)` yields metrics once per update."""
     learns_from: tuple[Signal, ...]
-    """The signals a run of it is given; it is given no others."""
+    """The signals that its runs are given. `run` refuses all others."""
     starts_from: str = "base"
-    """"base", or the name of the algorithm whose stage recipe is run first and charged to this one."""
+    """The model that it trains: "base", or the algorithm whose stage recipe runs first and is charged to this one."""
     makes: str = "policy"
-    """"policy", or the name under which it keeps the model that it hands over ("reward": a scorer)."""
+    """"policy", or the name that it gives to `run.keep` for the model that it hands over ("reward": a scorer)."""
     stage: Mapping[str, object] | None = None
-    """Settings of the fixed, shorter recipe that runs when others start from this one. None: nothing starts from it."""
+    """Settings of the fixed recipe that runs when others start from this algorithm. None: no other can do so."""
     competes: bool = True
-    """Whether it is a row of the board; False for algorithms that only prepare stages."""
+    """Whether it can be a row of a board. False for algorithms that only prepare a stage."""
     by_default: bool = True
-    """Whether a bench that names no rows has it as one; False for variants that users ask for by name."""
+    """Whether a bench that names no rows includes it. False for variants that users ask for by name."""
     reference: bool = False
-    """Whether it is a reference row: on every board whose data it can learn from, never ranked."""
+    """Whether it is a reference row: on every board whose data it can learn from, and never ranked."""
     stops_early: str = ""
-    """The rule by which it may end before its budget is spent, in words for the board; empty if it has none."""
+    """The rule by which it may end before its budget is spent, in words for the board; empty without such a rule."""
     api_version: int = API_VERSION
-    """The contract it was written for."""
+    """The version of the plugin contract that it was written for."""
 
     def load_config(self) -> type:
         """Import and return the settings class."""
@@ -62,17 +62,17 @@ class Task:
     """One lm-eval task."""
 
     name: str
-    """What users type under `tasks:`."""
+    """The name that users type under `tasks:`."""
     summary: str
-    """One line for tables: what is asked and how it is scored."""
+    """One line for tables: what the task asks and how it scores answers."""
     config: str
-    """Path of a function `() -> dict`: the task in lm-eval's own configuration words, rows under "custom_dataset"."""
+    """Path of a function `() -> dict`: the task as an lm-eval configuration, with its rows under "custom_dataset"."""
     metric: str = "acc"
     """The metric that the board shows."""
     chance: float = 0.0
-    """Score of blind guessing, in the metric's unit."""
+    """The score of blind guessing, in the unit of the metric."""
     world: str | None = None
-    """The world it belongs to: a bench whose base is "<world>:base" asks it unless the spec names tasks."""
+    """The world it belongs to. A bench whose base is "<world>:base" runs it, unless the spec names its tasks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class Command:
     """A group of subcommands: `zoo <name> ...`."""
 
     name: str
-    """What users type after `zoo`."""
+    """The word that users type after `zoo`."""
     summary: str
     """One line for `zoo --help`."""
     app: str
@@ -92,16 +92,16 @@ class Executor:
     """A place where the jobs of a bench run."""
 
     name: str
-    """What users type: `zoo bench --executor local`."""
+    """The name that users type: `zoo bench --executor local`."""
     summary: str
     """One line for tables."""
     run: str
-    """Path of a function; `zoo_core.hookspecs.zoo_executors` says what it is given."""
+    """Path of the function that runs the jobs; `zoo_core.hookspecs.zoo_executors` describes its arguments."""
     options: Mapping[str, object] = field(default_factory=dict)
-    """Options it understands, with their defaults."""
+    """The options that users can set by `--option KEY=VALUE`, with their defaults."""
 
 
 def load_path(path: str) -> Any:
-    """Import what "module:attribute" names."""
+    """Import and return the attribute that "module:attribute" names."""
     module, _, name = path.partition(":")
     return getattr(import_module(module), name)

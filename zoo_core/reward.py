@@ -1,4 +1,4 @@
-"""Rewards: functions of text, so that a scorer of any architecture and tokenizer serves any policy."""
+"""Rewards are functions of text, so that a scorer with any architecture and tokenizer serves any policy."""
 
 import json
 import math
@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from zoo_core.errors import SpecError, ZooError
 from zoo_core.rows import Preference, Text
+from zoo_core.storage.atomic import write_text
 
 Answer = TypeVar("Answer")
 
@@ -23,11 +24,11 @@ class Sample:
     prompt: Text
     response: str
     ended: bool
-    """Whether the policy ended the response itself; False if it was cut at the longest length."""
+    """Whether the policy ended the response itself; False if it was cut off at the longest length."""
 
 
 Reward = Callable[[Sequence[Sample]], Sequence[float]]
-"""One score per sample; higher is better."""
+"""A function of samples that returns one score per sample; higher is better."""
 
 NEEDED = "it must return one finite number per sample"
 CALIBRATION = "calibration.json"
@@ -35,30 +36,30 @@ CALIBRATION = "calibration.json"
 
 @dataclass(frozen=True)
 class Calibration:
-    """Mean and standard deviation of a reward on samples of `start`; algorithms see scores in these units."""
+    """Mean and standard deviation of a reward on samples of `start`. Algorithms see scores in these units."""
 
     mean: float
     deviation: float
 
     def save(self, directory: Path) -> None:
-        """Write it beside the scorer it belongs to."""
-        (directory / CALIBRATION).write_text(json.dumps({"mean": self.mean, "deviation": self.deviation}))
+        """Write mean and deviation into the directory of the scorer that they belong to."""
+        write_text(directory / CALIBRATION, json.dumps({"mean": self.mean, "deviation": self.deviation}))
 
     @classmethod
     def load(cls, directory: Path) -> "Calibration":
-        """Read it back."""
+        """Read mean and deviation from the directory of a scorer."""
         return cls(**json.loads((directory / CALIBRATION).read_text()))
 
 
 def as_sample(prompt: Text, answer: Text) -> Sample:
-    """Return an answer of a data set as a reward reads it; of several messages the last one is the response."""
+    """Return an answer of a data set as a sample. The last of several messages is the response."""
     if isinstance(prompt, str) or isinstance(answer, str):
         return Sample(prompt, str(answer), ended=True)
     return Sample([*prompt, *answer[:-1]], answer[-1]["content"], ended=True)
 
 
 def checked(reward: Reward, samples: Sequence[Sample]) -> list[float]:
-    """Ask a reward; `SpecError` unless it gives one finite number per sample."""
+    """Return the scores of samples under a reward; `SpecError` unless it gives one finite number per sample."""
 
     def scores_of() -> object:
         given = reward(samples)
@@ -84,13 +85,13 @@ def checked(reward: Reward, samples: Sequence[Sample]) -> list[float]:
 
 
 def name_of(function: object) -> str:
-    """Return module:function of what a user wrote, or the name of its kind."""
+    """Return "module:name" of a function, or of the class of an object that is not a function."""
     named = function if hasattr(function, "__qualname__") else type(function)
     return f"{named.__module__}:{named.__qualname__}"
 
 
 def asked(ask: Callable[[], Answer], what: str, function: object) -> Answer:
-    """Call a user's function; what it raises becomes a `SpecError` that says `what` it is and where it failed."""
+    """Call a user's function; an exception becomes a `SpecError` that says `what` failed and at which line."""
     try:
         return ask()
     except ZooError:
@@ -108,7 +109,7 @@ def asked(ask: Callable[[], Answer], what: str, function: object) -> Answer:
 
 
 def pair_accuracy(reward: Reward, pairs: Sequence[Preference]) -> float:
-    """Share of pairs whose chosen answer a reward scores higher, ties 1/2. Answers count as ended by their writer."""
+    """Return the share of pairs whose chosen answer scores higher; a tie counts 1/2. All answers count as ended."""
     scores = checked(reward, [as_sample(pair.prompt, text) for pair in pairs for text in (pair.chosen, pair.rejected)])
     won = [
         float(chosen > rejected) + 0.5 * float(chosen == rejected)

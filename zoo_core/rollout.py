@@ -1,4 +1,4 @@
-"""Sampling responses, and reading log-probabilities back from them.
+"""Prompts, responses and rollouts as tokens, and the forward passes that read log-probabilities and states from them.
 
 Shapes: B rows, P prompt tokens (padded on the left), T response tokens (padded on the right), S = P + T.
 """
@@ -37,12 +37,12 @@ class Prompts:
 
     @property
     def rows(self) -> list[TokenRow]:
-        """The tokens of each prompt, without padding."""
+        """The tokens of each prompt without padding."""
         lengths = self.attention.sum(1).tolist()
         return [(row[len(row) - length :], ()) for row, length in zip(self.tokens.tolist(), lengths, strict=True)]
 
     def repeat(self, times: int) -> "Prompts":
-        """Each prompt `times` times, copies next to each other."""
+        """Return each prompt `times` times, with its copies next to each other."""
         texts = tuple(text for text in self.texts for _ in range(times))
         return Prompts(self.tokens.repeat_interleave(times, 0), self.attention.repeat_interleave(times, 0), texts)
 
@@ -57,11 +57,11 @@ class Responses:
     prompt_length: int
     """P: columns that belong to the prompts."""
     mask: Bool[Tensor, "B T"]
-    """True on response tokens up to and including the end: the first ones of each row."""
+    """True on the tokens of each response, its end included."""
 
     @classmethod
     def join(cls, prompts: Prompts, tokens: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> "Responses":
-        """Put responses behind their prompts."""
+        """Return prompts with the response tokens that follow each of them."""
         return Responses(
             torch.cat([prompts.tokens, tokens], 1),
             torch.cat([prompts.attention, mask], 1),
@@ -71,7 +71,7 @@ class Responses:
 
     @classmethod
     def of(cls, rows: Sequence[TokenRow], pad: int, device: torch.device) -> "Responses":
-        """Pad prompts on the left and responses on the right."""
+        """Make a batch of token rows: prompts padded on the left, responses on the right."""
         before, after = (max(len(row[part]) for row in rows) for part in (0, 1))
         tokens = torch.full((len(rows), before + after), pad)
         attention = torch.zeros_like(tokens, dtype=torch.bool)
@@ -88,22 +88,22 @@ class Responses:
 
     @property
     def positions(self) -> Int[Tensor, "B S"]:
-        """Position of each token in its own row, whatever padding stands before it."""
+        """The position of each token in its row, not counting the padding before it."""
         return (self.attention.long().cumsum(1) - 1).clamp(min=0)
 
     @property
     def slots(self) -> Bool[Tensor, "B slots"]:
-        """True on the states that a response passes through: before each of its tokens, and after the last."""
+        """True on the states of a response: one before each of its tokens, and one after the last."""
         return pad(self.mask, (1, 0), value=True)
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """The arguments of a Hugging Face model."""
+        """The arguments for calling a Hugging Face model on this batch."""
         return {"input_ids": self.tokens, "attention_mask": self.attention.long(), "position_ids": self.positions}
 
     @property
     def rows(self) -> list[TokenRow]:
-        """The tokens of each prompt and of its response, without padding."""
+        """The tokens of each prompt and of its response without padding."""
         prompts, lengths = self.attention[:, : self.prompt_length].sum(1).tolist(), self.mask.sum(1).tolist()
         return [
             (row[self.prompt_length - prompt : self.prompt_length], row[self.prompt_length :][:length])
@@ -122,11 +122,11 @@ class Rollout(Responses):
     """Responses that the policy sampled."""
 
     logprobs: Float[Tensor, "B T"]
-    """log π(yₜ) at the sampling temperature, when it was sampled; read it only where the mask is true."""
+    """log π(yₜ) under the policy that sampled it, at the sampling temperature. Read it only where the mask is true."""
     ended: Bool[Tensor, " B"]
     """Whether the policy ended the response itself."""
     samples: Sequence[Sample]
-    """The same as text, for rewards."""
+    """Prompts and responses as text, for rewards."""
 
     def __getitem__(self, rows: Int[Tensor, " M"]) -> "Rollout":
         return replace(
@@ -142,7 +142,7 @@ class Rollout(Responses):
 
 @runtime_checkable
 class RolloutEngine(Protocol):
-    """Samples one response per prompt. Implemented by `sample_cached` and by plugins (`zoo_rollout_engine`)."""
+    """A function that samples one response per prompt: `sample_cached`, or a plugin's (`zoo_rollout_engine`)."""
 
     def __call__(
         self,
@@ -155,35 +155,34 @@ class RolloutEngine(Protocol):
         pad: int,
         generator: torch.Generator,
     ) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T"]]:
-        """Return tokens (pad behind the end) and their log-probabilities at this temperature.
+        """Return the tokens of responses, with `pad` on the right, and their log-probabilities at this temperature.
 
-        1 <= T <= response_tokens.
-
-        `eos` are ids any of which ends a response: EOS, and what else ends a turn (`zoo_core.datasets.chat`).
+        T is between 1 and `response_tokens`. Any of the ids in `eos` ends a response (`zoo_core.datasets.chat`).
         Temperature 0 is greedy decoding; its log-probabilities are those at temperature 1. All randomness comes from
-        `generator`. Every rank is asked for all rows and must return the same; an engine may divide them among ranks
-        (`zoo_core.compute.data_parallel.across_ranks`).
+        `generator`. Every rank calls the engine with all rows and must get the same results; an engine may divide the
+        rows among ranks (`zoo_core.compute.data_parallel.across_ranks`).
         """
         ...
 
 
 AS_THEY_ARE = nn.Identity()
+"""The head that returns hidden states unchanged."""
 
 
 def is_any_of(tokens: Int[Tensor, "*B"], ids: int | Collection[int]) -> Bool[Tensor, "*B"]:
-    """Whether each token is one of these."""
+    """Return, for each token, whether it is one of these ids."""
     wanted = [ids] if isinstance(ids, int) else sorted(ids)
     return torch.isin(tokens, torch.tensor(wanted, dtype=tokens.dtype, device=tokens.device))
 
 
 def response_mask(tokens: Int[Tensor, "B T"], eos: int | Collection[int]) -> Bool[Tensor, "B T"]:
-    """True up to and including the first token of each row that ends a response."""
+    """Return a mask that is true up to and including the first token of each row that ends a response."""
     is_end = is_any_of(tokens, eos).long()
     return is_end.cumsum(1) - is_end == 0
 
 
 def response_logprobs(policy: PreTrainedModel, responses: Responses, temperature: float = 1.0) -> Float[Tensor, "B T"]:
-    """log π(yₜ | x, y₍<t₎) of every response token, 0 where the mask is false."""
+    """Return log π(yₜ | x, y₍<t₎) of every response token; 0 where the mask is false. Collective."""
     return across_ranks(lambda some: _response_logprobs(policy, some, temperature), responses, policy)
 
 
@@ -199,16 +198,16 @@ def _response_logprobs(policy: PreTrainedModel, responses: Responses, temperatur
 
 
 def response_logits(policy: PreTrainedModel, responses: Responses) -> Float[Tensor, "B T V"]:
-    """The logits that predict each response token, computed for no other position."""
+    """Return the logits that predict each response token; no others are computed."""
     kept = responses.tokens.shape[1] - responses.prompt_length + 1
     logits = policy(**responses.inputs, use_cache=False, logits_to_keep=kept).logits
     return logits[:, :-1]  # type: ignore[no-any-return]  # the logits at position i predict token i + 1
 
 
 def response_states(body: nn.Module, responses: Responses, head: nn.Module = AS_THEY_ARE) -> Float[Tensor, "B slots D"]:
-    """Last hidden states before each response token and after the last one; 0 where a response has no such slot.
+    """Return the last hidden states before each response token and after the last one; 0 where the slots are false.
 
-    With a `head`, what it makes of them.
+    With a `head`, return its outputs on these states. Collective.
     """
     return across_ranks(lambda some: _response_states(body, some, head), responses, body, head)
 
@@ -223,7 +222,7 @@ def _response_states(body: nn.Module, responses: Responses, head: nn.Module) -> 
 
 
 def text_states(body: nn.Module, responses: Responses) -> tuple[Float[Tensor, "B S D"], Bool[Tensor, "B S"]]:
-    """Last hidden states of every token, prompts included, 0 on padding; and where the real ones are."""
+    """Return the last hidden state of every token of prompt and response, 0 on padding, and their mask. Collective."""
     return across_ranks(lambda some: _text_states(body, some), responses, body), responses.attention
 
 
@@ -240,7 +239,7 @@ def _text_states(body: nn.Module, responses: Responses) -> Float[Tensor, "B S D"
 def logprobs_and_states(
     policy: PreTrainedModel, responses: Responses, temperature: float = 1.0, head: nn.Module = AS_THEY_ARE
 ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B slots D"]]:
-    """`response_logprobs` and `response_states` of one and the same forward pass."""
+    """Return the results of `response_logprobs` and `response_states`, from a single forward pass. Collective."""
 
     def compute(some: Responses) -> tuple[Tensor, Tensor]:
         return _logprobs_and_states(policy, some, temperature, head)
@@ -265,7 +264,7 @@ def _logprobs_and_states(
             states = head(read[0]).masked_fill(~slots.unsqueeze(-1), 0.0)
     finally:
         hook.remove()
-    # The state after the last token predicts nothing; the token that stands for its target is not read.
+    # The state after the last token predicts nothing: its target is a placeholder whose log-probability is dropped.
     targets = pad(responses.responses, (0, 1))
     if packs(policy):
         every = spread(token_logprobs(logits[0], targets[slots], temperature), slots)
@@ -275,7 +274,7 @@ def _logprobs_and_states(
 
 
 def spread(values: Float[Tensor, "true ..."], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T ..."]:
-    """Put values where a mask is true, row by row, and 0 elsewhere."""
+    """Return values laid out where a mask is true, row by row, and 0 elsewhere."""
     grid = values.new_zeros(*mask.shape, *values.shape[1:])
     grid[mask] = values
     return grid

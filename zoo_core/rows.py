@@ -13,7 +13,7 @@ Message = Mapping[str, str]
 Text = str | Sequence[Message]
 
 Kind = Literal["demonstrations", "preferences", "prompts", "dev_prompts", "test_prompts"]
-"""What a data set is wanted for. `dev_prompts` and `test_prompts` are asked for by the scorer only."""
+"""What a data set is used for. Only the scoring of a bench asks for `dev_prompts` and `test_prompts`."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Prompt:
 
     prompt: Text
     where: str
+    """Where the row was read, for messages and as its identity in the ledger: "pairs.jsonl:7"."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +48,18 @@ DataRow = Prompt | Demonstration | Preference
 
 
 def answers_of(row: DataRow) -> list[Text]:
-    """Return the answers of a row: none, the completion, or chosen and rejected."""
+    """Return the answers that a row holds: none of a prompt, the completion, or chosen and rejected."""
     return [getattr(row, name) for name in ("completion", "chosen", "rejected") if hasattr(row, name)]
 
 
 def canonical(row: DataRow) -> str:
-    """Return the row's content as one string, whatever file it came from."""
+    """Return the content of a row as one string that does not depend on the file it came from."""
     content = {name: value for name, value in vars(row).items() if name != "where"}
     return json.dumps(content, sort_keys=True, ensure_ascii=False, default=list)
 
 
 def fingerprint(rows: Iterable[DataRow]) -> str:
-    """SHA-256 over the rows' content and order."""
+    """Return a SHA-256 over the content and the order of rows."""
     digest = hashlib.sha256()
     for row in rows:
         digest.update(canonical(row).encode() + b"\n")

@@ -1,4 +1,4 @@
-"""What the harness hands to a training loop: models, data, reward, sampling, budget and memory of all of it.
+"""`Run` is the object that the harness hands to a training loop: models, data, reward, sampling, budget, checkpoints.
 
     def train(config, run):
         optimizer = run.keep("optimizer", AdamW(run.policy.parameters()))
@@ -7,10 +7,10 @@
             ...
             yield {"loss": loss.item()}
 
-Resume. Everything kept, the policy and the ledger are restored *together, when `updates()` starts*, never when `keep`
-is called: code outside loops runs again after a crash in the same world as the first time (a critic is built from the
-initial policy, a reference copied from it), loop bodies are skipped. A resumed run ends in the same bits as an
-undisturbed one.
+Resume. The policy, the ledger and everything that was given to `keep` are restored at the same moment, *when
+`updates()` starts*, and never when `keep` is called. So after a crash the code before a loop runs again as it did the
+first time (it builds a critic from the initial policy, or copies a reference from it), and the loop skips the updates
+that are done. A resumed run ends with the same bits as one that was never interrupted.
 """
 
 import re
@@ -48,6 +48,7 @@ from zoo_core.storage.atomic import write_rows
 Kept = TypeVar("Kept")
 Row = TypeVar("Row")
 RAW = Calibration(mean=0.0, deviation=1.0)
+"""The calibration that leaves scores as they are."""
 
 
 class Run:
@@ -72,59 +73,59 @@ class Run:
 
     @property
     def policy(self) -> PreTrainedModel:
-        """The causal language model, trained in place. Leave it whole at every `yield`."""
+        """The causal language model, trained in place. It must be complete at every `yield`, for checkpoints."""
         return self._session.policy
 
     @property
     def seed(self) -> int:
-        """The cell's seed."""
+        """The seed of the cell."""
         return self._session.seed
 
     @property
     def progress(self) -> float:
-        """How far this stage is, 0 to 1, by its share of the budget or by its count of updates. Schedules use it."""
+        """The progress of this stage from 0 to 1, by its share of the budget or its count of updates, for schedules."""
         return self._loop.progress
 
     @property
     def update(self) -> int:
-        """The update that this stage's loop is in, or was in last; -1 before the first."""
+        """The update that the loop of this stage is in, or was in last; -1 before the first."""
         return self._loop.update
 
     @property
     def device(self) -> torch.device:
-        """Where the policy is."""
+        """The device that the policy is on."""
         return self._session.encoder.device
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The policy's tokenizer."""
+        """The tokenizer of the policy."""
         return self._session.encoder.tokenizer
 
     @property
     def response_tokens(self) -> int:
-        """Tokens of the longest response that is sampled or learnt from."""
+        """The largest number of tokens of a response, sampled or learnt from, EOS included."""
         return self._session.encoder.response_tokens
 
     @property
     def prompts(self) -> PromptFeed:
-        """Prompts to answer: `run.prompts.batch(update, size)`."""
+        """The prompts to answer: `run.prompts.batch(update, size)`."""
         rows = cast(Sequence[Prompt], self._rows("prompts"))
         return PromptFeed(rows, *self._feeding("prompts"))
 
     @property
     def demonstrations(self) -> DemonstrationFeed:
-        """Prompts with answers to imitate."""
+        """The prompts with an answer to imitate: `run.demonstrations.batch(update, size)`."""
         rows = cast(Sequence[Demonstration], self._rows("demonstrations"))
         return DemonstrationFeed(rows, *self._feeding("demonstrations"))
 
     @property
     def preferences(self) -> PreferenceFeed:
-        """Prompts with a chosen and a rejected answer."""
+        """The prompts with a chosen and a rejected answer: `run.preferences.batch(update, size)`."""
         rows = cast(Sequence[Preference], self._rows("preferences"))
         return PreferenceFeed(rows, *self._feeding("preferences"))
 
     def reward(self, samples: Sequence[Sample]) -> Float[Tensor, " B"]:
-        """Score texts; mean 0 and standard deviation 1 on samples of the checkpoint that runs start from."""
+        """Return the scores of samples, calibrated: mean 0 and standard deviation 1 on samples of `start`."""
         ledger = self._session.ledger
         if self._reward is None or self._calibration is None:
             raise PluginError("run.reward: this algorithm's record does not list 'reward' under learns_from.")
@@ -135,22 +136,22 @@ class Run:
 
     @property
     def reward_model(self) -> tuple[Scorer, Calibration] | None:
-        """The scorer behind `reward` and what brings it to its units; None if the reward is a rule or a judge."""
+        """The scorer behind `reward` with its calibration; None if the reward is not a scorer."""
         if isinstance(self._reward, Scorer) and self._calibration:
             return self._reward, self._calibration
         return None
 
     @property
     def judge(self) -> CountedJudge:
-        """A language model to ask about texts; every call is in the ledger."""
+        """The language model that labels texts for RLAIF. Its calls are in the ledger."""
         return self._session.counted_judge
 
     def scorer(self, model: PreTrainedModel) -> Scorer:
-        """Return the reward that a sequence classifier with the policy's tokenizer gives, for `stage(reward=...)`."""
+        """Return a reward, for `stage(reward=...)`, made of a sequence classifier that has the policy's tokenizer."""
         return Scorer(model, self._session.encoder.tokenizer)
 
     def encode(self, pairs: Sequence[tuple[Text, Text]], ended: Sequence[bool] | None = None) -> Responses:
-        """Tokenise prompts with an answer each; `ended` tells which sampled answers the policy ended itself."""
+        """Tokenise prompts with one answer each. An answer whose `ended` is False was cut off and gets no EOS."""
         return self._session.encoder.responses(pairs, ended)
 
     def encode_prompts(self, prompts: Sequence[Text]) -> Prompts:
@@ -158,22 +159,22 @@ class Run:
         return self._session.encoder.prompts(prompts)
 
     def declare(self, role: str, flops: int) -> None:
-        """Charge what no layer of a model computes, such as the distances of a selection.
+        """Charge FLOPs that no layer of a model computes, such as the distances of a selection.
 
-        Several processes all compute it; it is charged once.
+        All ranks compute the same; the FLOPs are charged once.
         """
         if is_main_process():
             self._session.ledger.declare(role, flops)
 
     def write_rows(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
-        """Leave rows for people to read, as `<name>.jsonl` beside the trained model."""
+        """Write rows for people to read into `<name>.jsonl` in the folder of the training."""
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,40}", name):
             raise PluginError(f"run.write_rows: {name!r} must be lower case letters, digits and hyphens.")
         if self._session.directory and is_main_process():
             write_rows(self._session.directory / f"{name}.jsonl", rows)
 
     def sample(self, prompts: Prompts, temperature: float = 1.0) -> Rollout:
-        """Sample one response per prompt from the policy; temperature 0 is greedy."""
+        """Sample one response to each prompt from the policy; temperature 0 is greedy."""
         session = self._session
         self._loop.draws += 1
         generator = self.rng(self.update, f"sample {self._loop.draws}")
@@ -183,22 +184,22 @@ class Run:
         return rollout
 
     def rng(self, update: int, purpose: str) -> torch.Generator:
-        """Return a generator that depends on seed, stage, update and purpose only: resuming repeats its numbers."""
+        """Return a generator that depends on seed, stage, update and purpose only: a resume repeats its numbers."""
         return torch.Generator(self.device).manual_seed(derive(self.seed, self._name, update, purpose))
 
     def batch_of(self, rows: Sequence[Row], update: int, size: int) -> list[Row]:
-        """Return the collected rows of an update: passes over all of them, each in an order of its own.
+        """Return the batch of an update from rows that the algorithm collected, in passes that are shuffled anew.
 
-        What is left at the end of a pass is a smaller batch, where a feed's batches run on into the next pass.
+        The last batch of a pass may be smaller. (Batches of a feed go on into the next pass.)
         """
         epoch, place = divmod(update, -(-len(rows) // size))
         order = list(minibatches(len(rows), size, self.rng(epoch, "order")))[place]
         return [rows[row] for row in order.tolist()]
 
     def reference(self) -> PreTrainedModel:
-        """Return a frozen copy of the policy as it is at this stage's start. To be called before the loop.
+        """Return a frozen copy of the policy at the start of this stage. Call it before the loop.
 
-        Weights that are frozen in the policy by then, and so stay what they are, are shared with it and not copied.
+        Weights that are frozen in the policy are shared with it and not copied, since they do not change.
         """
         if self._loop.entered:
             raise PluginError("run.reference() must be called before the loop: inside it the policy has already moved.")
@@ -209,12 +210,12 @@ class Run:
         return frozen
 
     def keep(self, name: str, thing: Kept) -> Kept:
-        """Register something that training changes, so that checkpoints hold it; return it.
+        """Register an object that training changes, so that checkpoints hold it; return the object.
 
-        Modules (placed on the device and metered under this name), optimizers and anything else with
-        `state_dict`, tensors, and dicts and lists of numbers, texts and tensors that are changed in place. What is kept
-        inside the loop only must be made without the global random generators (`with torch.random.fork_rng()`): a
-        resumed run makes it in another update.
+        It can be a module (which is also moved to the device, and metered under this name), an optimizer or another
+        object with a `state_dict`, a tensor, or a dict or list of numbers, texts and tensors. Tensors, dicts and lists
+        must be changed in place. An object that is first kept inside the loop must be made without the global random
+        generators (`with torch.random.fork_rng()`), because a resumed run makes it in another update.
         """
         qualified = f"{self._name}/{name}" if self._name else name
         if qualified in self._session.kept:
@@ -238,11 +239,11 @@ class Run:
         reward: Reward | None = None,
         calibration: Calibration = RAW,
     ) -> "Run":
-        """Return a run for a part of the budget, with its own counter, progress, names and reference.
+        """Return a run for a part of the budget, with its own updates, progress, names of kept objects, and reference.
 
-        `share` is a part of this run's whole line; None is all that is left of it. To be called where the stage
-        begins, behind the loop of the one before. `reward` takes the place of the bench's; `calibrate` (of
-        zoo_core.calibration) measures what brings it to mean 0 and deviation 1.
+        `share` is the stage's part of this run's budget; None gives it all that is left. Call it where the stage
+        begins, after the loop of the stage before. `reward` replaces the reward of the bench; `calibrate` (in
+        zoo_core.calibration) measures its `calibration`.
         """
         spent, window = self._loop.spent, self._loop.window
         end = window.end if share is None else min(window.end, spent + share * (window.end - window.start))
@@ -252,17 +253,18 @@ class Run:
         return type(self)(self._session, qualified, BudgetWindow(spent, end), reward, calibration)
 
     def updates(self, most: int | None = None) -> Iterator[int]:
-        """Count updates, from 0 or from where a checkpoint left off, until the budget (or `most`) is reached.
+        """Yield the number of each update, from 0 or the latest checkpoint on, until the budget or `most` is reached.
 
-        Checkpoints are taken when the next update is asked for. A stage that is finished yields nothing: its end is
-        loaded. The engine is zoo_core/session/loop.py.
+        Checkpoints are taken between two updates. A stage that is finished yields nothing, because its end is loaded
+        from its checkpoint. The engine is zoo_core/session/loop.py.
         """
         return self._loop.updates(most)
 
     def _asked(self, reward: Reward, samples: Sequence[Sample]) -> list[float]:
-        """Ask a reward. A rule of the user's is asked by one process: it might not answer twice alike.
+        """Return the scores of a reward. Only rank 0 calls a user's rule, which might give every rank other scores.
 
-        A model is asked by all, who divide the samples; so is what a stage brings, which may ask models.
+        All ranks call a model, which divides the samples among them. They also call the reward of a stage, because it
+        may call models.
         """
         if reward is self._session.reward and module_of(reward) is None:
             return broadcast(lambda: checked(reward, samples))

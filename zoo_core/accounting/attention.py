@@ -1,6 +1,6 @@
-"""The attention that charges the meter and takes packed rows apart, in the place of transformers' "sdpa".
+"""An attention function that charges the meter and handles packed rows; it replaces transformers' "sdpa".
 
-A model is loaded, copied or metered with it in place, so `zoo_core.models.loading` and `Meter.attach` put it there.
+Models must be loaded, copied and metered with it, so `zoo_core.models.loading` and `Meter.attach` register it.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def _metered(attention: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def use_metered_attention() -> None:
-    """Have every model of this process whose attention is "sdpa" compute it here; without effect the second time."""
+    """Register the metered attention for all models of this process that use "sdpa". A second call has no effect."""
     attention = ALL_ATTENTION_FUNCTIONS["sdpa"]
     if not getattr(attention, "takes_packed_rows", False):
         AttentionInterface.register("sdpa", _metered(attention))

@@ -1,4 +1,4 @@
-"""An exact counter of what really runs, to audit the meter with."""
+"""An exact count of the FLOPs of all operators that run, by which the meter is audited."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from torch.utils.flop_counter import flop_registry
 
 
 def attention_flops(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
-    """Scores and sums over values. Each head of the queries is multiplied, whichever share a head of the keys."""
+    """Return the FLOPs of attention scores and of sums over values, for every head of the queries."""
     return 2 * query.shape[:-1].numel() * key.shape[-2] * (key.shape[-1] + value.shape[-1])
 
 
 def attention_backward_flops(_: Tensor, query: Tensor, key: Tensor, value: Tensor, *__: Any, **___: Any) -> int:
-    """The scores again, and gradients: two products as wide as the keys, two as wide as the values."""
+    """Return the FLOPs of attention's backward pass: the scores again, and two products each for keys and values."""
     return 2 * query.shape[:-1].numel() * key.shape[-2] * (3 * key.shape[-1] + 2 * value.shape[-1])
 
 
@@ -32,17 +32,17 @@ def convolution_backward_flops(
     wanted: Any,
     **_: Any,
 ) -> int:
-    """As much as forward for the input, and again for the weight. torch forgets the groups in the weight's part."""
+    """Return the FLOPs of a convolution's backward pass; torch's formula for the weight forgets the groups."""
     return int(wanted[0] + wanted[1]) * 2 * (x if transposed else out).numel() * weight[0].numel()
 
 
 def grouped_flops(a: Tensor, b: Tensor, *_: Any, **__: Any) -> int:
-    """Rows of one group each, times the matrix of their group; or, backward, groups of rows times groups of rows."""
+    """Return the FLOPs of rows times the matrix of their group; backward, of groups of rows times groups of rows."""
     return 2 * a.numel() * b.shape[-1] // (a.shape[0] if a.dim() > b.dim() else 1)
 
 
 def triangular_flops(matrix: Tensor, right: Tensor, *_: Any, **__: Any) -> int:
-    """Half of a product."""
+    """Return the FLOPs of solving a triangular system: half of a matrix product."""
     return right.numel() * matrix.shape[-1]
 
 
@@ -64,17 +64,17 @@ FORMULAS: dict[Any, Any] = {
 
 
 class ExactCounter(TorchDispatchMode):
-    """Counts the FLOPs of every operator that runs inside.
+    """Counts the FLOPs of every operator that runs inside this context.
 
-    Unlike torch's `FlopCounterMode` it takes no operator apart, so that an audited update computes the same bits as one
-    that is not (under FlopCounterMode `silu_backward` is decomposed and the weights come out different).
+    Unlike torch's `FlopCounterMode` it decomposes no operator, so that an audited update computes the same bits as any
+    other. (FlopCounterMode decomposes `silu_backward`, and the weights come out different.)
     """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.total = 0
         self.failed: str | None = None
-        """The first operator whose FLOPs could not be told, and why; the total lacks it. No training ends by it."""
+        """The first operator whose FLOPs could not be counted, and why. The total lacks it; the training goes on."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

@@ -1,4 +1,4 @@
-"""The ledger: everything a run cost. It is part of every checkpoint, so no unit is lost or counted twice."""
+"""The ledger: all costs of a run. It is part of every checkpoint, so that no cost is lost or counted twice."""
 
 import resource
 import sys
@@ -17,9 +17,9 @@ from zoo_core.compute.sharding import local_shard
 
 SUMS = ("declared", "audit_charged", "audit_counted")
 MAXIMA = ("peak_memory_bytes", "parameter_bytes", "training_bytes")
-"""What several processes add up, and of what the largest counts."""
+"""Fields that `gather` sums over ranks, and fields of which it takes the largest."""
 NOT_KEPT = ("meter", "rows", "gathered", "elsewhere")
-"""What is no part of a checkpoint, or has a form of its own there."""
+"""Fields that checkpoints do not hold, or hold in another form."""
 
 
 class LedgerReport(TypedDict):
@@ -49,55 +49,55 @@ class LedgerReport(TypedDict):
 
 @dataclass
 class Ledger:
-    """Costs of one run, from its start to now."""
+    """All costs of one run, from its start to now."""
 
     meter: Meter = field(default_factory=Meter)
     rows: dict[str, set[str]] = field(default_factory=dict)
-    """Rows of each data set that were seen, by where they stand."""
+    """The rows of each data set that were used, each named by the place it was read from."""
     generated_tokens: int = 0
-    """Response tokens sampled, EOS included, padding not."""
+    """Number of response tokens sampled, with EOS and without padding."""
     reward_queries: int = 0
-    """Responses scored."""
+    """Number of responses scored."""
     judge_calls: int = 0
-    """Verdicts asked of a judge."""
+    """Number of verdicts and texts that a judge was asked for."""
     optimizer_steps: int = 0
     updates: int = 0
     wall_seconds: float = 0.0
     peak_memory_bytes: int = 0
     policy_bytes: int = 0
-    """Weights of the policy as the run found it."""
+    """Bytes of the policy's weights at the start of the run."""
     parameter_bytes: int = 0
-    """Weights of all models at an update's end, at most; memory that models share counts once."""
+    """Largest number of bytes of all models' weights at the end of an update; shared memory counts once."""
     training_bytes: int = 0
-    """The same with gradients and the optimizers' states."""
+    """The same with gradients and the states of optimizers."""
     declared: int = 0
-    """FLOPs that were declared and not seen by the meter: of a judge elsewhere, of a selection's distances."""
+    """FLOPs that were declared because the meter cannot see them: a judge on a server, distances of a selection."""
     audit_charged: int = 0
-    """FLOPs the meter charged on audited updates ..."""
+    """FLOPs that the meter charged for audited updates."""
     audit_counted: int = 0
-    """... and what really ran there."""
+    """FLOPs that the exact counter counted in the same updates."""
     flags: list[str] = field(default_factory=list)
-    """What a reader of the board should know about this run."""
+    """Remarks on this run for readers of the board."""
     gathered: dict[str, Any] = field(default_factory=dict)
-    """What was counted when the processes last put their counts together."""
+    """The counts as of the last `gather`."""
     elsewhere: int = 0
-    """FLOPs metered by the other ranks, as of the last `gather`."""
+    """FLOPs that other ranks metered, as of the last `gather`."""
 
     @property
     def flops(self) -> int:
-        """FLOPs of every model, role and phase."""
+        """FLOPs of all models, roles and phases."""
         return self.meter.total
 
     @property
     def metered_here(self) -> int:
-        """FLOPs that the meter of this process saw."""
+        """FLOPs that the meter of this rank counted."""
         return self.flops - self.declared - self.elsewhere
 
     def gather(self) -> None:
-        """Add what the other ranks counted since the last time, so that all ledgers are equal. Collective.
+        """Add the counts of the other ranks since the last call, so that all ledgers are equal. Collective.
 
-        FLOPs are sums over the processes; memory is that of the process that took most. Rows, tokens, queries, steps
-        and updates are of the whole batch everywhere, and counted once.
+        FLOPs are summed over ranks; of memory the maximum is taken. Every rank counts the rows, tokens, queries, steps
+        and updates of the whole batch, so these are equal already.
         """
         if world_size() == 1:
             return
@@ -121,22 +121,22 @@ class Ledger:
         self.gathered = {"cells": dict(self.meter.cells), **{name: getattr(self, name) for name in SUMS}}
 
     def flag(self, text: str) -> None:
-        """Note something once."""
+        """Add a remark, once."""
         if text not in self.flags:
             self.flags.append(text)
 
     def see(self, kind: str, wheres: Iterable[str]) -> None:
-        """Count rows of a data set as used; a preference that is imitated is no demonstration beside it."""
+        """Count rows of a data set as used. A pair that is also imitated counts as a preference only."""
         counted = self.rows.get("preferences", set()) if kind == "demonstrations" else set()
         self.rows.setdefault(kind, set()).update(set(wheres) - counted)
 
     def declare(self, role: str, flops: int) -> None:
-        """Charge what no metered layer computes."""
+        """Charge FLOPs that no metered layer computes."""
         self.meter.charge(role, flops)
         self.declared += flops
 
     def note_memory(self) -> None:
-        """Raise the peak: on CUDA what its allocator held, on the CPU the process's resident memory."""
+        """Update the memory peak: of the allocator on CUDA, of the process's resident memory on the CPU."""
         if torch.cuda.is_available():
             peak = torch.cuda.max_memory_allocated()
         else:
@@ -145,7 +145,7 @@ class Ledger:
         self.peak_memory_bytes = max(self.peak_memory_bytes, peak)
 
     def note_models(self, models: Iterable[nn.Module], optimizers: Iterable[Optimizer]) -> None:
-        """Raise what weights, gradients and states of optimizers take."""
+        """Update the peaks of the memory of weights, gradients and states of optimizers."""
         weights = [weight for model in models for weight in model.parameters()]
         gradients = [weight.grad for weight in weights if weight.grad is not None]
         moments = [one for optimizer in optimizers for state in optimizer.state.values() for one in state.values()]
@@ -154,7 +154,7 @@ class Ledger:
         self.training_bytes = max(self.training_bytes, bytes_of(trained))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return the state that a checkpoint holds."""
         state = {name: value for name, value in vars(self).items() if name not in NOT_KEPT}
         state["flags"] = list(self.flags)
         state["cells"] = {"/".join(cell): flops for cell, flops in self.meter.cells.items()}
@@ -162,7 +162,7 @@ class Ledger:
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over a checkpoint's ledger in place of what was counted since the process began."""
+        """Restore the ledger of a checkpoint, in place of all that was counted since the process began."""
         for name, value in state.items():
             if name not in ("cells", "rows", "peak_memory_bytes"):
                 setattr(self, name, list(value) if name == "flags" else value)
@@ -176,7 +176,7 @@ class Ledger:
         self._remember()
 
     def report(self) -> LedgerReport:
-        """Return the figures of a record; `flops_by_role_phase` sums to `flops`."""
+        """Return the costs as a record holds them."""
         cells = sorted(("/".join(cell), flops) for cell, flops in self.meter.cells.items())
         return {
             "flops": self.flops,
@@ -199,6 +199,6 @@ class Ledger:
 
 
 def bytes_of(tensors: Iterable[Tensor]) -> int:
-    """Memory of tensors on this process, each piece of it once."""
+    """Return the bytes of tensors on this rank; memory that they share counts once."""
     storages = (local_shard(tensor).untyped_storage() for tensor in tensors)
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())

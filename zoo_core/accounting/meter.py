@@ -1,10 +1,10 @@
 """The meter: model FLOPs, counted where they are computed, by role and phase.
 
-Every multiplication and addition of a Linear layer, of attention and of any other product (products.py: experts,
-convolutions, attention of a model's own) counts, padding included, forward when it runs and
-backward when *that* runs. So shared trunks, response-only logits, value heads, frozen layers, gradient checkpointing
-and LoRA come out right without the meter knowing of them. Cheap operations (norms, softmax, embeddings, optimizers)
-are left out, as PyTorch's own FLOP counter does.
+The meter counts every multiplication and addition of Linear layers, attention and all other products (products.py:
+experts, convolutions, a model's own attention), padding included: those of a forward pass when it runs, those of a
+backward pass when that runs. So it needs to know nothing of shared trunks, response-only logits, value heads, frozen
+layers, gradient checkpointing or LoRA. It leaves out cheap operations (norms, softmax, embeddings, optimizers), as
+PyTorch's FLOP counter does.
 
     Linear     forward 2·tokens·in·out; backward the same once for the input and once for the weight, if they need it
     attention  forward 4·B·H·Tq·Tk·D; backward 2.5 times that (flash attention computes the scores again) or twice;
@@ -24,24 +24,24 @@ from zoo_core.accounting.attention import use_metered_attention
 from zoo_core.accounting.products import PRODUCTS, watch
 
 METER_VERSION = 3
-"""Raised when what is counted changes; boards of different versions are not merged."""
+"""Version of the rules of counting. Boards of different versions are never merged."""
 
 Cells = dict[tuple[str, str], int]
 
 
 class Meter:
-    """Adds up FLOPs by (role, phase). A role is what a model is for; a phase is what it is being used for."""
+    """Sums FLOPs by role (the purpose of a model: policy, critic) and phase (sample, score, train, prepare)."""
 
     def __init__(self) -> None:
         self.cells: Cells = {}
         self.in_loop = False
-        """Whether a training loop is inside an update; outside, compute is the phase "prepare"."""
+        """Whether a training loop is inside an update. Outside, the phase is "prepare"."""
         self._phase: str | None = None
         self._modules: dict[str, nn.Module] = {}
 
     @property
     def total(self) -> int:
-        """FLOPs so far."""
+        """All FLOPs so far."""
         return sum(self.cells.values())
 
     @property
@@ -50,7 +50,7 @@ class Meter:
         return list(self._modules.values())
 
     def attach(self, module: nn.Module, role: str) -> None:
-        """Count what a model computes, under this role; attaching it again renames it."""
+        """Count the FLOPs of a model under this role. Attaching it again changes its role."""
         use_metered_attention()
         self._modules[role] = module
         for part in module.modules():
@@ -61,18 +61,18 @@ class Meter:
         watch(module, METERED.values())
 
     def attach_again(self) -> None:
-        """Find layers added to attached models since (LoRA)."""
+        """Attach layers that were added to attached models, such as those of LoRA."""
         for role, module in self._modules.items():
             self.attach(module, role)
 
     def charge(self, role: str, flops: int) -> None:
-        """Add FLOPs in the current phase."""
+        """Add FLOPs to this role in the current phase."""
         cell = role, self._phase or self._usual_phase()
         self.cells[cell] = self.cells.get(cell, 0) + flops
 
     @contextlib.contextmanager
     def during(self, phase: str) -> Iterator[None]:
-        """Book everything computed inside under a phase: "sample", "score"."""
+        """Count all FLOPs inside this context under a phase: "sample", "score"."""
         before, self._phase = self._phase, phase
         try:
             yield
@@ -85,7 +85,7 @@ class Meter:
         return "train" if torch.is_grad_enabled() else "score"
 
     def charge_backward(self, role: str, flops: int) -> Callable[[Any], None]:
-        """Return the hook that charges FLOPs, in the phase of now, when a backward pass comes by."""
+        """Return a hook that charges FLOPs, in the phase of this call, when the backward pass runs it."""
         phase = self._phase or ("train" if self.in_loop else "prepare")
 
         def on_backward(_: Any) -> None:
@@ -108,10 +108,10 @@ def _count_linear(layer: nn.Module, x: Tensor, weight: Tensor, out: Tensor, widt
 
 
 class MeteredLinear(nn.Linear):
-    """A Linear layer that charges the meter it is attached to."""
+    """A Linear layer that charges the meter that it is attached to."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Multiply, add and charge."""
+        """Compute the layer; charge its FLOPs, and those of its backward pass."""
         with PRODUCTS.counted:
             out = F.linear(input, self.weight, self.bias)
         _count_linear(self, input, self.weight, out, self.out_features)
@@ -119,10 +119,10 @@ class MeteredLinear(nn.Linear):
 
 
 class MeteredConv1D(Conv1D):
-    """GPT-2's name for a Linear layer with a transposed weight."""
+    """A Conv1D layer (GPT-2's name for a Linear layer with a transposed weight) that charges its meter."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Multiply, add and charge."""
+        """Compute the layer; charge its FLOPs, and those of its backward pass."""
         with PRODUCTS.counted:
             out: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         _count_linear(self, x, self.weight, out, self.nf)
@@ -133,6 +133,6 @@ METERED: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: MeteredLinear, Con
 
 
 def module_of(thing: object) -> nn.Module | None:
-    """Return the model behind a reward or judge, its attribute `model`; None for a rule, or a model elsewhere."""
+    """Return the model behind a reward or judge, its attribute `model`; None for a rule or a model on a server."""
     model = getattr(thing, "model", None)
     return model if isinstance(model, nn.Module) else None

@@ -1,8 +1,8 @@
-"""Products that no metered layer computes: attention of a model's own, convolutions, experts, recurrences.
+"""Products that no metered layer computes: a model's own attention, convolutions, experts, recurrences.
 
-They are seen where they are asked for, above autograd, while a model's forward pass runs, so that what a backward pass
-will cost is known, too. Models that consist of linear layers and of transformers' attention are not watched: their
-layers count themselves (meter.py), which is faster.
+A torch function mode sees them during a model's forward pass, above autograd, so that the cost of the backward pass is
+known, too. Models that consist of linear layers and transformers' attention are not watched: their layers count
+themselves (meter.py), which is faster.
 """
 
 from collections.abc import Collection
@@ -22,11 +22,11 @@ FACTORS = {
     "scaled_dot_product_attention": slice(0, 3),
     **dict.fromkeys(("solve_triangular", "linalg_solve_triangular"), slice(0, 2)),
 }
-"""By the name of a function: which of its tensors it multiplies. What it only adds costs nothing."""
+"""The tensors that each function multiplies, by its name. Tensors that it only adds cost nothing."""
 
 
 class Products(TorchFunctionMode):
-    """Charges every product that is computed inside a watched module, and not inside a layer that counts itself."""
+    """Charges every product inside a watched module, except inside layers that count themselves."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Products(TorchFunctionMode):
         self.counted = Counted()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Compute, and count if it is a product."""
+        """Call a function; charge its FLOPs if it is a product."""
         factors = FACTORS.get(getattr(func, "__name__", "").strip("_"))
         if factors is None or self.counted.depth:
             return func(*args, **(kwargs or {}))
@@ -50,7 +50,7 @@ class Products(TorchFunctionMode):
 
 
 def is_fused(node: Any) -> bool:
-    """Whether PyTorch's attention ran as one operator: that computes the scores again on its way back."""
+    """Return whether PyTorch's attention ran as one operator, whose backward pass computes the scores again."""
     while node is not None and "Bmm" not in node.name():
         if node.name().startswith("ScaledDotProduct"):
             return True
@@ -59,10 +59,11 @@ def is_fused(node: Any) -> bool:
 
 
 def _halves(name: str, given: list[Tensor], node: Any) -> int:
-    """How much a backward pass costs, in halves of the forward pass.
+    """Return the cost of a backward pass, in halves of the cost of the forward pass.
 
-    A product's gradient by one factor is a product as large. Fused attention computes five products for its two. The
-    system of a triangular matrix is half a product; its gradient is another such system, and by the matrix a product.
+    The gradient by one factor of a product costs as much as the product. Fused attention computes five products in its
+    backward pass, for two in its forward pass. Solving a triangular system costs half a product; its gradient solves
+    another system, and by the matrix it costs a product.
     """
     if name == "scaled_dot_product_attention":
         return 5 if is_fused(node) else 4
@@ -77,7 +78,7 @@ def _tensors(given: list[Any]) -> list[Tensor]:
 
 
 class Counted:
-    """Where a layer counts its own products."""
+    """A context in which a layer counts its own products, so that `Products` does not."""
 
     def __init__(self) -> None:
         self.depth = 0
@@ -93,10 +94,10 @@ PRODUCTS = Products()
 
 
 def watch(module: nn.Module, layers: Collection[type[nn.Module]]) -> None:
-    """Charge the products in a module's forward pass to the meter and role that it is attached to.
+    """Charge the products in the forward pass of a module to the meter and role that it is attached to.
 
-    `layers` count themselves. The parts of blocks are watched one by one as well: gradient checkpointing calls them
-    again without the model around them.
+    Layers of the types in `layers` count themselves. The parts of blocks are watched one by one, too, because gradient
+    checkpointing calls them again outside the forward pass of the model.
     """
     if _counts_itself(module, layers):
         return
@@ -109,7 +110,7 @@ def watch(module: nn.Module, layers: Collection[type[nn.Module]]) -> None:
 
 
 def _counts_itself(module: nn.Module, layers: Collection[type[nn.Module]]) -> bool:
-    """Whether all that a module multiplies is counted by its linear layers and by the registered attention."""
+    """Return whether the linear layers of a module and the registered attention count all of its products."""
     for part in module.modules():
         if isinstance(part, PreTrainedModel):
             through_interface = part._supports_attention_backend and part.config._attn_implementation == "sdpa"

@@ -6,8 +6,8 @@
 
 So a training loop is the same for any number of ranks, and so are its losses, whatever they are averaged over. The
 functions that run a forward pass divide the rows (rollout.py, models/scorer.py, models/causal_judge.py, sampler.py). A
-rank knows the gradients of its own rows only; DDP or FSDP2 averages them where a sum is due, so gradients that flow
-back to a row are multiplied by the number of ranks. With one rank nothing of this happens.
+rank has the gradients of its own rows only. DDP and FSDP2 average over ranks where the sum is needed, so gradients that
+flow back to a row are multiplied by the number of ranks. With one rank nothing of this happens.
 
 The launcher decides: `accelerate launch --multi_gpu` is DDP; `--use_fsdp --fsdp_version 2` shards the weights.
 """
@@ -33,7 +33,7 @@ class Batch(Protocol):
 
     @property
     def rows(self) -> Sequence[TokenRow]:
-        """The tokens of each row, by which rows are assigned to ranks."""
+        """The tokens of each row, by which the rows are divided among ranks."""
 
     def __getitem__(self, rows: Tensor, /) -> Any:
         """Return a batch of these rows."""
@@ -61,10 +61,10 @@ def across_ranks(compute: Callable[[B], tuple[Tensor, ...]], batch: B, *models: 
 
 
 def across_ranks(compute: Callable[[Any], Any], batch: Batch, *models: nn.Module) -> Any:
-    """Compute a batch with these models, each rank its share of the rows; return all results on every rank. Collective.
+    """Divide the rows of a batch among the ranks, compute them, and all-gather the results. Collective.
 
-    `compute` returns one tensor or several, with one entry a row. Floating-point results come back in float32, and
-    gradients flow back to the rank that computed the row.
+    `compute` calls `models`; it returns one tensor or several, with one entry per row. Floating-point results come
+    back in float32, and gradients flow back to the rank that computed the row.
     """
     if world_size() == 1:
         return _computed(compute, batch, models)
@@ -73,8 +73,8 @@ def across_ranks(compute: Callable[[Any], Any], batch: Batch, *models: nn.Module
     rows = batch.rows
     parts = shares(rows, world_size())
     mine = parts[dist.get_rank()]
-    # A rank without rows computes one all the same, or the others would wait for it. Its result is dropped and its cost
-    # is charged.
+    # A rank without rows computes one all the same, because the others wait for it in collectives. The result is
+    # dropped, the cost is charged.
     shortest = min(range(len(rows)), key=lambda row: len(rows[row][0]) + len(rows[row][1]))
     some = batch[torch.tensor(mine or [shortest])]
     found = through_ddp(lambda: _computed(compute, some, models), models)
@@ -117,9 +117,10 @@ def shares(rows: Sequence[TokenRow], count: int) -> list[list[int]]:
 
 
 class Gather(torch.autograd.Function):
-    """All-gather of results; gradients flow back to the rank's own rows.
+    """An all-gather of results whose gradients flow back to the rows of this rank.
 
-    They are multiplied by the number of ranks, because DDP and FSDP2 average what is a sum over rows.
+    Gradients are multiplied by the number of ranks, because DDP and FSDP2 average over ranks where a sum over rows is
+    needed.
     """
 
     @staticmethod
@@ -135,5 +136,5 @@ class Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """Take this rank's part: the gradient is the same on every rank, so nothing is sent."""
+        """Return the gradients of this rank's rows. Every rank has the gradients of all rows, so nothing is sent."""
         return gradients[0][ctx.start : ctx.end] * ctx.times, None

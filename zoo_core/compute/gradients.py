@@ -18,14 +18,14 @@ _wrappers: Wrappers = WeakKeyDictionary()
 
 
 class CallThroughDDP(nn.Module):
-    """A module whose forward pass is any computation with a model: its body alone, or with an adapter. DDP wraps it."""
+    """A module for DDP to wrap whose forward pass is any computation with a model: its body alone, or an adapter."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, compute: Callable[[], Any]) -> Any:
-        """Compute."""
+        """Return the result of `compute`."""
         return compute()
 
 
@@ -48,7 +48,7 @@ def average_gradients(model: nn.Module) -> None:
 
 
 def through_ddp(compute: Callable[[], Any], models: Sequence[nn.Module]) -> Any:
-    """Compute inside the DDP wrappers of these models, so that the backward pass averages their gradients."""
+    """Return the result of `compute` inside the DDP wrappers of these models: backward averages their gradients."""
     if not torch.is_grad_enabled():
         return compute()
     for wrapper in {id(found): found for model in models if (found := _wrappers.get(model))}.values():

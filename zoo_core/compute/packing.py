@@ -1,14 +1,14 @@
-"""Batches without padding: all rows behind each other as one, and what several rows begin with computed once.
+"""Packed batches: all rows in one sequence without padding, and a prefix that rows share computed once.
 
-Every layer but attention works token by token, so it does not matter to it whose neighbour a token is. Attention takes
-the rows apart: rows of one length go through it together, so nothing is padded there either, and what a batch costs is
-the sum of what its rows cost, however they are divided among batches.
+Every layer except attention works token by token, so the neighbours of a token do not matter to it. Attention separates
+the rows again: rows of one length are computed as one batch, so it has no padding either. So the cost of a batch is the
+sum of the costs of its rows, however rows are divided into batches.
 
     rows       prompt a + answer 1, prompt a + answer 2, prompt b + answer 3
     computed   a 1 2 b 3            one token after another, with each token's place in its own row
     attention  a1 a2 b3             each row whole again
 
-The layout reaches attention on the mask, which models hand on untouched when it has four dimensions.
+The mask carries the layout to attention: models pass on a mask with four dimensions unchanged.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,31 +23,31 @@ from transformers import PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 TokenRow = tuple[Sequence[int], Sequence[int]]
-"""The tokens that a row shares with every row that begins with the same, and its own."""
+"""The two parts of a row: the tokens that it shares with other rows, and its own tokens."""
 
 
 @dataclass(frozen=True)
 class Packing:
-    """Where the tokens of a batch stand."""
+    """The layout of a packed batch."""
 
     tokens: Int[Tensor, "1 N"]
-    """Every token that is computed."""
+    """All tokens that are computed."""
     positions: Int[Tensor, "1 N"]
-    """Its position in its row."""
+    """The position of each token in its row."""
     reads: Int[Tensor, " R"]
-    """Where the last shared token of each row stands, and then the row's own tokens; row behind row."""
+    """Row by row, the indices of the last shared token and of the row's own tokens."""
     ends: Int[Tensor, " B"]
-    """Where the last token of each row stands."""
+    """The index of the last token of each row."""
     lengths: tuple[int, ...]
-    """Lengths of the rows as attention sees them, ascending."""
+    """The lengths of the rows in the order of attention, ascending."""
     copies: Int[Tensor, " M"] | None
-    """Which token stands at each place of attention's rows; None if every token stands in one row only, in order."""
+    """The index of the token at each place of attention's rows; None if rows share no tokens and are in order."""
     firsts: Int[Tensor, " N"] | None
-    """A place of attention's rows where each token stands."""
+    """One place in attention's rows of each token; None as for `copies`."""
 
     @classmethod
     def of(cls, rows: Sequence[TokenRow], device: torch.device) -> "Packing":
-        """Lay out rows of at least one token each."""
+        """Return the layout of rows that have at least one token each."""
         tokens, positions, copies, firsts = list[int](), list[int](), list[int](), list[int]()
         shared: dict[tuple[int, ...], range] = {}
         reads: list[Sequence[int]] = [()] * len(rows)
@@ -79,22 +79,22 @@ class Packing:
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """The arguments of a Hugging Face model that `packs`."""
+        """The arguments for calling a Hugging Face model for which `packs` is true."""
         mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self.tokens.device)
         mask.rows = self  # type: ignore[attr-defined]  # accounting/attention.py calls `attend`
         return {"input_ids": self.tokens, "position_ids": self.positions, "attention_mask": mask}
 
     @property
     def pairs(self) -> int:
-        """Pairs of a query and a key that attention computes."""
+        """The number of pairs of a query and a key that attention computes."""
         return sum(length * length for length in self.lengths)
 
     def attend(
         self, attention: Callable[..., Any], module: Any, query: Tensor, key: Tensor, value: Tensor, **settings: Any
     ) -> tuple[Tensor, None]:
-        """Call causal attention for the rows of each length; shapes are (1, heads, N, width), and (1, N, heads, width).
+        """Call causal attention on the rows of each length; shapes (1, heads, N, width) become (1, N, heads, width).
 
-        `attention` is one of transformers' functions of this signature.
+        `attention` is one of transformers' attention functions.
         """
         if self.copies is not None:
             query, key, value = (tensor.index_select(2, self.copies) for tensor in (query, key, value))
@@ -110,10 +110,10 @@ class Packing:
 
 
 def packs(model: nn.Module) -> bool:
-    """Whether a model computes packed rows as it computes padded ones.
+    """Return whether a model computes the same for packed rows as for padded ones.
 
-    It must hand its mask to transformers' attention functions, look back over the whole row and at nothing else.
-    Others compute padded rows: the same numbers, later.
+    For this it must pass its mask to transformers' attention functions, and its attention must be causal over the whole
+    row. Other models compute padded rows, with the same results, but slower.
     """
     if not isinstance(model, PreTrainedModel):
         return False

@@ -1,7 +1,7 @@
 """The precision that models compute in: float32, or bfloat16 wherever torch's autocast holds it to be safe.
 
-Weights, their gradients and the optimizer's moments are float32 in both, and so is all that leaves a forward pass. A
-process has one precision, which the harness chooses by the bench's spec.
+Weights, gradients, the optimizer's moments and all results of a forward pass are float32 with both. A process has one
+precision; the harness sets it from the spec of the bench.
 """
 
 from contextlib import AbstractContextManager
@@ -15,11 +15,11 @@ _precision: Precision = "fp32"
 
 
 def compute_in(precision: Precision) -> None:
-    """Have every forward pass from now on compute in this precision."""
+    """Set the precision of all forward passes of this process from now on."""
     global _precision
     _precision = precision
 
 
 def autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Return what a forward pass on this device runs in."""
+    """Return the autocast context in which a forward pass on this device runs."""
     return torch.autocast(device.type, torch.bfloat16, enabled=_precision == "bf16")

@@ -23,7 +23,7 @@ _is_alone = False
 
 @cache
 def accelerator() -> Accelerator:
-    """Return this process's accelerator: the only way to a device, and to the other ranks."""
+    """Return the accelerator of this process, through which all code reaches its device and the other ranks."""
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # every rank reads the weights and keeps its shard
     # Without a GPU, accelerate must be told that several processes share the CPU.
     found = Accelerator(cpu=True) if is_launched() and not torch.accelerator.is_available() else Accelerator()
@@ -38,7 +38,7 @@ def accelerator() -> Accelerator:
 
 
 def is_launched() -> bool:
-    """Whether a launcher started this process as one of several ranks."""
+    """Return whether a launcher started this process as one of several ranks."""
     return "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
@@ -48,12 +48,12 @@ def world_size() -> int:
 
 
 def is_main_process() -> bool:
-    """Whether this is rank 0, which writes the files."""
+    """Return whether this is rank 0, which writes files."""
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
 def barrier() -> None:
-    """Wait until all ranks are here. Collective."""
+    """Wait until all ranks have called this. Collective."""
     if world_size() > 1:
         accelerator().wait_for_everyone()
 

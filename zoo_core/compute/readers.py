@@ -1,4 +1,4 @@
-"""Reading prompts, and then token by token what follows them, with keys and values cached."""
+"""Readers compute the logits after a prompt, and then after each further token, with keys and values cached."""
 
 import inspect
 from collections.abc import Callable
@@ -15,16 +15,16 @@ from zoo_core.compute.packing import Packing, packs
 from zoo_core.rollout import Prompts
 
 BLOCK = 16
-"""Columns by which a cache grows: growing copies it, and columns not yet used are attended to in vain."""
+"""Columns by which a cache grows: more would be computed in vain, fewer would copy the cache more often."""
 
 
 def reader_of(policy: PreTrainedModel, prompts: Prompts) -> "PackedReader | PaddedReader | RereadingReader":
-    """Return what reads these prompts, and then token by token what comes behind them."""
+    """Return a reader of these prompts and of the tokens that follow them."""
     return reader_for(policy)(policy, prompts)
 
 
 def reader_for(policy: PreTrainedModel) -> "type[PackedReader | PaddedReader | RereadingReader]":
-    """Return the fastest reader that is right for a model."""
+    """Return the fastest reader class that is correct for a model."""
     if packs(policy):
         return PackedReader
     kinds = {type(layer) for layer in DynamicCache(config=policy.config).layers}
@@ -34,27 +34,27 @@ def reader_for(policy: PreTrainedModel) -> "type[PackedReader | PaddedReader | R
 
 
 class PackedReader:
-    """Reads rows of any lengths without padding them."""
+    """Reads rows of different lengths without padding."""
 
     def __init__(self, policy: PreTrainedModel, prompts: Prompts) -> None:
         self.policy = policy
         lengths = prompts.attention.sum(1)
         self.packing = Packing.of(prompts.rows, prompts.tokens.device)
         ends = self.packing.ends
-        # Where each token of each prompt stands; what is behind a prompt's end is hidden by the mask.
+        # The place of each token of each prompt; the mask hides the columns after the end of a prompt.
         columns = torch.arange(int(lengths.max()) + BLOCK, device=ends.device)
         places = (ends.unsqueeze(1) - lengths.unsqueeze(1) + 1 + columns).clamp(max=self.packing.tokens.shape[1] - 1)
         self.cache = RaggedCache(lengths, places)
 
     def prompts(self) -> Float[Tensor, "B V"]:
-        """Read each different prompt once."""
+        """Read each different prompt once; return the logits after each row."""
         out = self.policy(
             **self.packing.inputs, past_key_values=self.cache, use_cache=True, logits_to_keep=self.packing.ends
         )
         return out.logits[0]  # type: ignore[no-any-return]
 
     def next(self, tokens: Int[Tensor, " B"]) -> Float[Tensor, "B V"]:
-        """Read one token behind the end of each row."""
+        """Read one more token of each row; return the logits after it."""
         positions = self.cache.lengths.unsqueeze(1)
         out = self.policy(
             input_ids=tokens.unsqueeze(1),
@@ -66,28 +66,28 @@ class PackedReader:
         return out.logits[:, -1]  # type: ignore[no-any-return]
 
     def keep(self, rows: Bool[Tensor, " B"]) -> None:
-        """Forget the other rows."""
+        """Drop all other rows."""
         self.cache.keep(rows)
 
 
 class RaggedCache(Cache):
-    """Keys and values of rows that are not equally long, each from column 0 on.
+    """Keys and values of rows of different lengths, each from column 0 on.
 
-    What attention is given is in one piece, which its matrix products need to be fast: the cache has hardly more
-    columns than the longest row has tokens, and grows with it.
+    Attention gets them as one tensor, which its matrix products need to be fast. So the cache has only a few more
+    columns than the longest row has tokens, and grows with that row.
     """
 
     def __init__(self, lengths: Int[Tensor, " B"], places: Int[Tensor, "B C"]) -> None:
         super().__init__(layers=[])
         self.lengths = lengths
-        """Tokens of each row, the one being read included."""
+        """Number of tokens of each row, with the one that is being read."""
         self.longest = int(lengths.max())
         self.rows = torch.arange(len(lengths), device=lengths.device)
         self._places = places
         self._states: list[tuple[Tensor, Tensor]] = []
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any) -> Any:
-        """Add the states of packed prompts, or of one token of each row; return what attention is to see."""
+        """Add the states of packed prompts, or of one token per row; return keys and values for attention."""
         if layer_idx == len(self._states):
             # Under autocast positions are turned into keys in float32; attention computes in the type of the values.
             self._states.append((self._spread(key_states.to(value_states.dtype)), self._spread(value_states)))
@@ -97,11 +97,11 @@ class RaggedCache(Cache):
         return self._states[layer_idx]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Tokens of the longest row."""
+        """Return the number of tokens of the longest row."""
         return self.longest if self._states else 0
 
     def lengthen(self) -> Float[Tensor, "B 1 1 C"]:
-        """Make room for one token of each row; return the mask that hides what is behind a row's end."""
+        """Make room for one more token per row; return the mask that hides the columns after the end of each row."""
         self.lengths = self.lengths + 1
         self.longest += 1
         if self.longest > self._states[0][0].shape[2]:
@@ -115,7 +115,7 @@ class RaggedCache(Cache):
         return mask
 
     def keep(self, rows: Bool[Tensor, " B"]) -> None:
-        """Forget the other rows."""
+        """Drop all other rows."""
         self.lengths = self.lengths[rows]
         self.longest = int(self.lengths.max())
         self.rows = self.rows[: len(self.lengths)]
@@ -131,14 +131,14 @@ class RaggedCache(Cache):
 
 @dataclass(frozen=True)
 class OneTokenEach:
-    """One query for each row of a `RaggedCache`."""
+    """The layout of one query per row of a `RaggedCache`."""
 
     hidden: Float[Tensor, "B C"]
-    """-inf behind the end of each row, 0 elsewhere."""
+    """-inf after the end of each row, 0 elsewhere."""
 
     @property
     def pairs(self) -> int:
-        """Pairs of a query and a key that attention computes."""
+        """The number of pairs of a query and a key that attention computes."""
         return self.hidden.numel()
 
     def attend(
@@ -146,7 +146,7 @@ class OneTokenEach:
     ) -> tuple[Tensor, None]:
         """Call attention; shapes are (B, heads, 1, D), (B, heads of keys, C, D), and (B, 1, heads, D).
 
-        On a CPU as two batched products: for a single query they take a third of the time of PyTorch's attention.
+        On a CPU it computes two batched products instead, which take a third of the time for a single query.
         """
         if query.device.type != "cpu":
             found = attention(module, query, key, value, self.hidden[:, None, None], **settings)
@@ -168,16 +168,16 @@ class PaddedReader:
         self.cache = DynamicCache(config=policy.config)
 
     def prompts(self) -> Float[Tensor, "B V"]:
-        """Read the prompts."""
+        """Read the prompts; return the logits after each row."""
         return self._read(self.tokens, (self.attention.cumsum(1) - 1).clamp(min=0))
 
     def next(self, tokens: Int[Tensor, " B"]) -> Float[Tensor, "B V"]:
-        """Read one token more of each row."""
+        """Read one more token of each row; return the logits after it."""
         self.attention = torch.cat([self.attention, torch.ones_like(self.attention[:, :1])], 1)
         return self._read(tokens.unsqueeze(1), self.attention.sum(1, keepdim=True) - 1)
 
     def keep(self, rows: Bool[Tensor, " B"]) -> None:
-        """Forget the other rows."""
+        """Drop all other rows."""
         self.cache.batch_select_indices(rows.nonzero().squeeze(1))
         self.attention = self.attention[rows]
 
@@ -194,10 +194,11 @@ class PaddedReader:
 
 
 class RereadingReader:
-    """Reads the whole of each row again for every token, padded on the left.
+    """Reads every row from its beginning for each token, padded on the left.
 
-    For models that keep a state of their own (state spaces, gated convolutions, mixed layers), or none: their caches
-    have other names and shapes in each architecture. Right for all of them, and slow: T tokens cost T readings.
+    It serves models with states of their own (state spaces, gated convolutions, mixed layers) and models without any
+    cache: the names and shapes of their caches differ by architecture. It is correct for all, and slow: T tokens cost
+    T readings.
     """
 
     def __init__(self, policy: PreTrainedModel, prompts: Prompts) -> None:
@@ -205,7 +206,7 @@ class RereadingReader:
         self.tokens, self.attention = prompts.tokens, prompts.attention.long()
 
     def prompts(self) -> Float[Tensor, "B V"]:
-        """Read the prompts."""
+        """Read the prompts; return the logits after each row."""
         out = self.policy(
             input_ids=self.tokens,
             position_ids=(self.attention.cumsum(1) - 1).clamp(min=0),
@@ -216,12 +217,12 @@ class RereadingReader:
         return out.logits[:, -1]  # type: ignore[no-any-return]
 
     def next(self, tokens: Int[Tensor, " B"]) -> Float[Tensor, "B V"]:
-        """Read each row with one token more."""
+        """Read each row again with one more token; return the logits after it."""
         self.tokens = torch.cat([self.tokens, tokens.unsqueeze(1)], 1)
         self.attention = torch.cat([self.attention, torch.ones_like(self.attention[:, :1])], 1)
         return self.prompts()
 
     def keep(self, rows: Bool[Tensor, " B"]) -> None:
-        """Forget the other rows."""
+        """Drop all other rows."""
         real = self.attention[rows].any(0)
         self.tokens, self.attention = self.tokens[rows][:, real], self.attention[rows][:, real]

@@ -1,8 +1,8 @@
-"""The built-in sampler: token by token, on keys and values that are kept.
+"""The built-in sampler: it samples token by token, with cached keys and values.
 
-Prompts are read packed, each different one once. Every row then has a place of its own in the cache, so none is padded
-on the left; a row that has ended leaves the batch. Random numbers are drawn for every row beforehand: what a row
-becomes does not depend on when its neighbours end.
+Prompts are read packed, each different prompt once. Each row then has its own part of the cache without padding, and
+rows that have ended leave the batch. The random numbers of every row are drawn in advance, so that a row does not
+depend on when its neighbours end.
 """
 
 from collections.abc import Collection, Sequence
@@ -24,7 +24,7 @@ from zoo_core.reward import Sample
 from zoo_core.rollout import Prompts, Responses, Rollout, RolloutEngine, is_any_of, response_mask
 
 CROWDED = 0.75
-"""Rows that have ended leave once at most this share of the batch is still running: leaving copies the cache."""
+"""Rows that have ended leave when at most this share of the batch still runs, because leaving copies the cache."""
 
 
 @torch.no_grad()
@@ -38,13 +38,13 @@ def sample_cached(
     pad: int,
     generator: torch.Generator,
 ) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T"]]:
-    """Sample until every row has ended; the contract is that of `RolloutEngine`.
+    """Sample until every row has ended, as `RolloutEngine` describes. Collective.
 
-    What the policy's generation config names ends a response, too, as in transformers' `generate`.
+    The ids that the policy's generation config names end a response, too, as in transformers' `generate`.
     """
     if response_tokens < 1:
         raise ValueError(f"response_tokens={response_tokens} must be 1 or more.")
-    # By step and row, so that a longer limit changes no token before it.
+    # Drawn by step and row, so that a longer limit changes no earlier token.
     uniform = torch.rand(response_tokens, len(prompts), generator=generator, device=prompts.tokens.device)
     drawn = SeededPrompts(prompts, uniform.T)
     named = getattr(policy.generation_config, "eos_token_id", None)  # not every model has such a config
@@ -55,14 +55,14 @@ def sample_cached(
 
 @dataclass(frozen=True)
 class SeededPrompts:
-    """Prompts, and the random numbers that decide what is said to each."""
+    """Prompts, and the random numbers that the response to each is sampled by."""
 
     prompts: Prompts
     uniform: Float[Tensor, "B T"]
 
     @property
     def rows(self) -> Sequence[TokenRow]:
-        """Those of the prompts."""
+        """The tokens of the prompts."""
         return self.prompts.rows
 
     def __getitem__(self, rows: Int[Tensor, " M"]) -> "SeededPrompts":
@@ -72,7 +72,7 @@ class SeededPrompts:
 def _sample(
     policy: PreTrainedModel, drawn: SeededPrompts, temperature: float, ends: Int[Tensor, " E"], pad: int
 ) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T"], Int[Tensor, " B"]]:
-    """Return tokens, log-probabilities, and how many steps were made, once per row."""
+    """Return tokens, log-probabilities, and the number of steps, repeated for each row."""
     uniform, response_tokens = drawn.uniform, drawn.uniform.shape[1]
     tokens = torch.full(uniform.shape, pad, device=uniform.device)
     logprobs = torch.zeros(uniform.shape, device=uniform.device)
@@ -86,7 +86,7 @@ def _sample(
         logprobs[rows, step] = logprob.masked_fill(~running, 0.0)
         running = running & ~torch.isin(token, ends)
         left = int(running.sum())
-        # A model whose weights are on all processes is called by all of them, or by none.
+        # All ranks call a sharded model, or none does.
         if not (all_reduce_max(left) if in_step else left) or step + 1 == response_tokens:
             break
         if 0 < left <= CROWDED * len(rows):
@@ -101,13 +101,13 @@ def choose(
 ) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
     """Return the token at which the cumulative probability passes a number in [0, 1), and its log-probability.
 
-    At temperature 0 the likeliest token, with its log-probability at temperature 1.
+    At temperature 0 return the likeliest token with its log-probability at temperature 1.
     """
     logprobs = (logits / temperature if temperature not in (0.0, 1.0) else logits).log_softmax(-1)
     if temperature:
         cumulative = logprobs.exp().cumsum(-1)
         total = cumulative[:, -1:]
-        # Strictly below the total, whatever the rounding: behind it there is no token.
+        # Strictly below the total, whatever the rounding: above it there is no token.
         passed = torch.minimum(uniform.unsqueeze(1) * total, total.nextafter(torch.zeros_like(total)))
         token = torch.searchsorted(cumulative, passed, right=True)
     else:
@@ -123,7 +123,7 @@ def roll_out(
     temperature: float,
     generator: torch.Generator,
 ) -> Rollout:
-    """Sample one response per prompt: tokens, mask, texts, and whether each ended."""
+    """Return a rollout of one response per prompt, sampled by an engine."""
     tokens, logprobs = engine(
         policy,
         prompts,

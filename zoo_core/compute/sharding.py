@@ -62,12 +62,12 @@ def _mesh() -> DeviceMesh:
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Whether this rank holds shards of the weights only."""
+    """Return whether this rank holds only shards of the weights."""
     return any(isinstance(weight, DTensor) for weight in module.parameters())
 
 
 def check_callable_alone(model: nn.Module) -> None:
-    """Raise `ModelError` for a part of a model whose weights only a call of the whole model gathers."""
+    """Raise `ModelError` for a part of a model whose weights are gathered only when the whole model is called."""
     if any(isinstance(weight, DTensor) for weight in _left_to_callers(model)):
         raise ModelError(
             f"FSDP2: {type(model).__name__} cannot be called apart from the model it belongs to. Launch without "
@@ -76,7 +76,7 @@ def check_callable_alone(model: nn.Module) -> None:
 
 
 def _left_to_callers(model: nn.Module) -> Iterator[Tensor]:
-    """Go through the weights that neither the model nor a part of it gathers when it is called."""
+    """Yield the weights that neither the model nor a part of it gathers when it is called."""
     if not isinstance(model, FSDPModule):
         yield from model.parameters(recurse=False)
         for child in model.children():
@@ -89,7 +89,7 @@ def local_shard(tensor: Tensor) -> Tensor:
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """Gather the shards of a tensor. Collective."""
+    """Return the full tensor, gathered from the shards of all ranks. Collective."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
@@ -105,7 +105,7 @@ def full_state_on_main(module: nn.Module) -> dict[str, Tensor]:
 
 
 def load_full_state(thing: nn.Module | Optimizer, state: Mapping[str, Any]) -> None:
-    """Load a state whose tensors are full, or sharded as they are here; every rank passes it."""
+    """Load a state whose tensors are full, or sharded as here. All ranks pass the same state."""
     if isinstance(thing, nn.Module):
         here = thing.state_dict()
         thing.load_state_dict({name: sharded_like(value, here.get(name)) for name, value in state.items()})
@@ -119,7 +119,7 @@ def load_full_state(thing: nn.Module | Optimizer, state: Mapping[str, Any]) -> N
 
 
 def sharded_like(value: Any, other: Any) -> Any:
-    """Return a full tensor sharded as the other is; every rank passes the full one."""
+    """Return a full tensor sharded like another one. All ranks pass the same full tensor."""
     alike = isinstance(value, Tensor) and isinstance(other, DTensor) and value.shape == other.shape
     if alike and not isinstance(value, DTensor):
         return distribute_tensor(value.to(other.device), other.device_mesh, other.placements, src_data_rank=None)

@@ -1,7 +1,7 @@
-"""What a tokenizer's chat template writes, and what ends a turn: one notion for sampling, training, judging, display.
+"""Chat templates and the end of a turn: one rule for sampling, training, scoring, judging and display.
 
-A turn ends with any of: the tokenizer's EOS, what the model's generation config names, and the first special token that
-the chat template writes behind an answer. They often differ: a template closes a turn with <|im_end|>, EOS is
+Each of these ends a turn: the tokenizer's EOS, the ids that the model's generation config names, and the first special
+token that the chat template writes after an answer. They often differ: a template closes a turn with <|im_end|>, EOS is
 <|endoftext|>, and the generation config names both.
 """
 
@@ -18,9 +18,9 @@ from zoo_core.errors import DataError, ModelError
 from zoo_core.rows import Message
 
 MOST_KNOWN = 2**16
-"""Conversations of data sets that are remembered, at most."""
+"""Largest number of conversations whose tokens are cached."""
 _MARK = "Answer7Mark"
-"""An answer that no template writes by itself: what is behind it closes a turn."""
+"""An answer that no template writes by itself. The text after it is what closes a turn."""
 
 
 @dataclass
@@ -29,30 +29,30 @@ class Chat:
 
     tokenizer: PreTrainedTokenizerBase
     named: Sequence[int] = ()
-    """Ids that the model's generation config ends a response with."""
+    """The ids by which the model's generation config ends a response."""
     most_known: int = MOST_KNOWN
-    """Conversations that are remembered, at most: rows come again in every pass, what is sampled hardly ever does."""
+    """Largest number of cached conversations. Rows come again in every pass, sampled texts hardly ever do."""
     _written: dict[str, str] = field(default_factory=dict, repr=False)
     _known: dict[str, list[int]] = field(default_factory=dict, repr=False)
-    """What conversations were written as before, and its token ids."""
+    """The token ids of texts; `_written` holds the texts of conversations."""
 
     @cached_property
     def ends(self) -> frozenset[int]:
-        """Every id that ends a response."""
+        """All ids that end a response."""
         ids = [self.tokenizer.eos_token_id, self._closing[1], *self.named]
         return frozenset(one for one in ids if one is not None)
 
     def end_of(self, is_conversation: bool) -> int | None:
-        """The id that is put behind an answer which ends: the template's in a conversation, EOS elsewhere."""
+        """Return the id to put after an answer that ended: the template's in a conversation, EOS elsewhere."""
         closing = self._closing[1] if is_conversation else None
         return self.tokenizer.eos_token_id if closing is None else closing
 
     def prompt(self, messages: Sequence[Message], where: str) -> list[int]:
-        """Token ids of a prompt, up to where an answer begins."""
+        """Return the token ids of a prompt, up to the place where an answer begins."""
         return self._ids(self._write(messages, True, where))
 
     def answer(self, prompt: Sequence[Message], answer: Sequence[Message], where: str) -> list[int] | None:
-        """Token ids of an answer without what closes its turn; None if the template writes the prompt anew with it."""
+        """Return the token ids of an answer without the close of its turn; None if the template changes the prompt."""
         start = self._write(prompt, True, where)
         text = self._write([*prompt, *answer], False, where)
         if not text.startswith(start):
@@ -60,20 +60,20 @@ class Chat:
         whole, before = self._ids(self._open(text)), self._ids(start)
         if whole[: len(before)] == before:
             return whole[len(before) :]
-        # The tokenizer joins the prompt's end and the answer's beginning. A policy is asked after the prompt's own end.
+        # The tokenizer merges the end of the prompt with the answer. A policy answers after the prompt's own tokens.
         return self._ids(self._open(text).removeprefix(start))
 
     def open_turn(self, messages: Sequence[Message], where: str) -> list[int]:
-        """Token ids of a conversation without what closes its last turn."""
+        """Return the token ids of a conversation without the close of its last turn."""
         return self._ids(self._open(self._write(messages, False, where)))
 
     def cut(self, ids: Sequence[int]) -> list[int]:
-        """Return what stands before the first id that ends a response."""
+        """Return the ids before the first one that ends a response."""
         return list(ids[: next((place for place, one in enumerate(ids) if one in self.ends), len(ids))])
 
     @cached_property
     def _closing(self) -> tuple[str, int | None]:
-        """What the template closes an answer with: from its first special token on, and that token; else mere text."""
+        """The text with which the template closes an answer, and the first special token in it, if there is one."""
         if not self.tokenizer.chat_template:
             return "", None
         messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _MARK}]
@@ -86,12 +86,12 @@ class Chat:
         if end is not None:
             word = str(self.tokenizer.decode([end], skip_special_tokens=False)).strip()
             return behind[behind.find(word) :] if word in behind else behind, end
-        # Where nothing else ends a text, what the template writes is all there is to see.
+        # Without an EOS token, the text that the template writes is the only sign of an end.
         return (behind, None) if self.tokenizer.eos_token_id is not None else ("", None)
 
     @cached_property
     def special(self) -> frozenset[int]:
-        """Ids of tokens that are no text: special ones, and others that were added to the vocabulary."""
+        """The ids of tokens that are not text: special tokens, and others that were added to the vocabulary."""
         added = (number for word, number in self.tokenizer.get_added_vocab().items() if word.strip())
         return frozenset([*self.tokenizer.all_special_ids, *added])
 
@@ -136,7 +136,7 @@ class Chat:
 
 
 def named_ends(directory: Path) -> tuple[int, ...]:
-    """Return the ids that a model directory's generation config, or else its config, ends a response with."""
+    """Return the ids by which the generation config of a model directory, or else its config, ends a response."""
     for name in ("generation_config.json", "config.json"):
         file = directory / name
         try:
@@ -152,7 +152,7 @@ def named_ends(directory: Path) -> tuple[int, ...]:
 
 
 def as_ids(found: int | Iterable[int] | None) -> tuple[int, ...]:
-    """Return the ids of a setting that may hold none, one or several."""
+    """Return the ids in a setting that may hold none, one or several of them."""
     if found is None:
         return ()
     return (found,) if isinstance(found, int) else tuple(found)

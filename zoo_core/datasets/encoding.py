@@ -1,4 +1,4 @@
-"""Between text and padded token batches: one place for templates, EOS, truncation and padding."""
+"""From text to padded token batches: the one place for templates, EOS, truncation and padding."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,33 +15,33 @@ from zoo_core.rows import Text
 
 @dataclass
 class Encoder:
-    """Turns rows into batches: prompts padded on the left, responses on the right."""
+    """Turns texts into batches: prompts padded on the left, responses on the right."""
 
     tokenizer: PreTrainedTokenizerBase
     prompt_tokens: int
-    """Longest prompt that is accepted."""
+    """The largest number of tokens of a prompt."""
     response_tokens: int
-    """Longest response; a longer one is cut, and then does not end with EOS."""
+    """The largest number of tokens of a response. A longer one is cut off and then has no EOS."""
     device: torch.device
     named_ends: Sequence[int] = ()
-    """Ids that the model's generation config ends a response with; see `zoo_core.datasets.chat`."""
+    """The ids by which the model's generation config ends a response; see `zoo_core.datasets.chat`."""
     limit: str = "prompt_tokens={}"
-    """What bounds a prompt's length, in the words of an error, with a place for the number."""
+    """The name of the bound on prompts in an error message, with a place for the number."""
     room: str = "raise prompt_tokens (prompt and response must fit the model's context), or set long_prompts: drop"
-    """What a user can do about a prompt that is too long, beside shortening it."""
+    """The advice in an error message on a prompt that is too long, besides shortening it."""
 
     @cached_property
     def chat(self) -> Chat:
-        """What the tokenizer's template writes, and what ends a turn."""
+        """The tokenizer's chat template and the ends of turns."""
         return Chat(self.tokenizer, self.named_ends)
 
     @property
     def ends(self) -> frozenset[int]:
-        """Ids any of which ends a response."""
+        """All ids that end a response."""
         return self.chat.ends
 
     def prompt(self, text: Text, where: str = "prompt") -> list[int]:
-        """Token ids of a prompt, template and BOS included; `DataError` if it is too long."""
+        """Return the token ids of a prompt, with template and BOS; `DataError` if it is too long."""
         ids = self._prompt(text, where)
         if len(ids) > self.prompt_tokens:
             raise DataError(
@@ -51,16 +51,16 @@ class Encoder:
         return ids
 
     def fits(self, text: Text, where: str) -> bool:
-        """Whether a prompt is short enough."""
+        """Return whether a prompt is short enough."""
         return len(self._prompt(text, where)) <= self.prompt_tokens
 
     def response(self, prompt: Text, completion: Text, where: str = "row", ended: bool = True) -> list[int]:
-        """Token ids of a response: closed once, unless it was cut (at `response_tokens`, or not `ended`)."""
+        """Return the token ids of a response. It has one end unless it was cut off (by length, or not `ended`)."""
         ids = self.whole_response(prompt, completion, where)
         return (ids if ended or len(ids) == 1 else ids[:-1])[: self.response_tokens]
 
     def whole_response(self, prompt: Text, completion: Text, where: str = "row") -> list[int]:
-        """Token ids of a response that ended, however long it is."""
+        """Return the token ids of a response that ended, of any length."""
         if isinstance(prompt, str) or isinstance(completion, str):
             ids: list[int] = self.tokenizer(str(completion), add_special_tokens=False)["input_ids"]
         else:
@@ -73,20 +73,20 @@ class Encoder:
                 )
             ids = found
         before = self.chat.cut(ids)
-        # What the text itself ends with stays; else the end that its form has.
+        # An end in the text itself stays; without one, the response gets the end of its form.
         end = ids[len(before)] if len(before) < len(ids) else self.chat.end_of(not isinstance(prompt, str))
         return [*before, end] if end is not None else before
 
     def prompts(self, texts: Sequence[Text]) -> Prompts:
-        """Pad prompts on the left to the longest of them."""
+        """Return a batch of prompts, padded on the left."""
         rows = [(self.prompt(text), ()) for text in texts]
         padded = Responses.of(rows, self.tokenizer.pad_token_id, self.device)
         return Prompts(padded.tokens, padded.attention, tuple(texts))
 
     def responses(self, pairs: Sequence[tuple[Text, Text]], ended: Sequence[bool] | None = None) -> Responses:
-        """Join prompts (padded on the left) and their responses (padded on the right).
+        """Return a batch of prompts, padded on the left, with one response each, padded on the right.
 
-        `ended` tells of sampled responses which of them the policy ended itself; the others get no EOS.
+        `ended` says which responses ended by themselves (None: all of them); the others get no EOS.
         """
         ends = ended or [True] * len(pairs)
         rows = [
@@ -96,7 +96,7 @@ class Encoder:
         return Responses.of(rows, self.tokenizer.pad_token_id, self.device)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of a response up to its end, special tokens left out."""
+        """Return the text of a response up to its end, without special tokens."""
         return str(self.tokenizer.decode(self.chat.cut(ids), skip_special_tokens=True))
 
     def _prompt(self, text: Text, where: str) -> list[int]:

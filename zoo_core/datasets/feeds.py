@@ -1,4 +1,4 @@
-"""Batches of a data set: a pure function of (seed, stage, update), the same for every algorithm."""
+"""Feeds hand out batches of a data set: a pure function of seed, stage and update, the same for every algorithm."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from zoo_core.rows import DataRow, Demonstration, Preference, Prompt
 R = TypeVar("R", Prompt, Demonstration, Preference)
 Feed = TypeVar("Feed", bound="_Feed")  # type: ignore[type-arg]  # of whatever rows
 ROW_TYPES: dict[str, type[DataRow]] = {"prompts": Prompt, "demonstrations": Demonstration, "preferences": Preference}
-"""By the name of a data set: what its rows are."""
+"""The type of rows of each data set, by its name."""
 
 
 @dataclass(frozen=True)
@@ -28,29 +28,29 @@ class _Feed(Generic[R]):
     seed: int
 
     def __len__(self) -> int:
-        """Rows in the data set."""
+        """Return the number of rows in the data set."""
         return len(self.rows)
 
     def epoch(self, size: int) -> int:
-        """Updates that one pass over the data takes, at `size` rows an update."""
+        """Return the number of updates that one pass over the data takes, with `size` rows per update."""
         return -(-len(self.rows) // size)
 
     def all(self) -> list[R]:
-        """Return every row, in the order that the seed draws, and count all of them as used."""
+        """Return all rows, in the order that the seed draws, and count all of them as used."""
         self.ledger.see(self.kind, (row.where for row in self.rows))
         return list(self.rows)
 
     def only(self: Feed, rows: Sequence[R]) -> Feed:
-        """Return a feed of these rows alone: what a selection has left."""
+        """Return a feed of these rows only, for example of those that a selection chose."""
         return replace(self, rows=rows)
 
     def drawn(self, count: int, generator: torch.Generator) -> list[R]:
-        """Return so many rows drawn at random, none twice; the others are not looked at."""
+        """Return `count` different rows drawn at random. None of the others counts as used."""
         order = torch.randperm(len(self.rows), generator=generator, device=generator.device)
         return [self.rows[row] for row in order[:count].tolist()]
 
     def take(self, update: int, size: int) -> list[R]:
-        """Return the rows of an update: shuffled passes over the data, one behind the other."""
+        """Return the rows of an update, from shuffled passes over the data, and count them as used."""
         taken = []
         for draw in range(update * size, (update + 1) * size):
             epoch, place = divmod(draw, len(self.rows))
@@ -60,34 +60,34 @@ class _Feed(Generic[R]):
 
 
 class PromptFeed(_Feed[Prompt]):
-    """Prompts without answers."""
+    """A feed of prompts without answers."""
 
     def batch(self, update: int, size: int) -> Prompts:
-        """Return `size` prompts."""
+        """Return the `size` prompts of an update."""
         return self.encoder.prompts([row.prompt for row in self.take(update, size)])
 
 
 class DemonstrationFeed(_Feed[Demonstration]):
-    """Prompts with the answer to imitate."""
+    """A feed of prompts with an answer to imitate."""
 
     def batch(self, update: int, size: int) -> Responses:
-        """Return `size` demonstrations."""
+        """Return the `size` demonstrations of an update."""
         rows = self.take(update, size)
         return self.encoder.responses([(row.prompt, row.completion) for row in rows])
 
 
 class PreferenceFeed(_Feed[Preference]):
-    """Prompts with two answers."""
+    """A feed of prompts with a chosen and a rejected answer."""
 
     def batch(self, update: int, size: int) -> Responses:
-        """Return `size` chosen responses, and behind them the rejected ones in the same order."""
+        """Return the `size` pairs of an update: all chosen responses, then the rejected ones in the same order."""
         rows = self.take(update, size)
         chosen = [(row.prompt, row.chosen) for row in rows]
         return self.encoder.responses([*chosen, *((row.prompt, row.rejected) for row in rows)])
 
 
 def check_rows(rows: Mapping[str, Sequence[DataRow]]) -> None:
-    """Raise `PluginError` for a data set that holds rows of another kind: a feed would hand out what it is not."""
+    """Raise `PluginError` for a data set with a row of another type than its name says."""
     for kind, some in rows.items():
         wrong = next((row for row in some if not isinstance(row, ROW_TYPES[kind])), None)
         if wrong is not None:

@@ -1,4 +1,4 @@
-"""Reading rows from files a user made: JSONL, a JSON list, Parquet, `save_to_disk` directories, hub ids."""
+"""Reading the rows of a user's file: JSONL, a JSON list, Parquet, a `save_to_disk` directory, a hub id."""
 
 import codecs
 import json
@@ -17,7 +17,7 @@ FORMATS = (
 
 
 class LocatedRow(dict[str, object]):
-    """A row that knows where it was read, for messages: "pairs.jsonl:7"."""
+    """A row with the place it was read from, for messages: "pairs.jsonl:7"."""
 
     where: str = "?"
 
@@ -25,7 +25,7 @@ class LocatedRow(dict[str, object]):
 def read_rows(ref: str) -> list[Mapping[str, object]] | None:
     """Return the rows that a path or hub id names; None if `ref` can be neither.
 
-    Raises `DataError` naming file and line for anything that cannot be read.
+    A `DataError` names file and line of anything that cannot be read.
     """
     path = Path(ref).expanduser()
     if path.is_dir():
@@ -46,7 +46,7 @@ def read_rows(ref: str) -> list[Mapping[str, object]] | None:
 
 
 def _read_json(path: Path) -> Iterator[LocatedRow]:
-    """Read one object a line, or one list of objects, whichever the file is."""
+    """Read one object per line, or one list of objects; the file's first character tells which."""
     with path.open("rb") as file:
         start = file.read(4096)
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -61,7 +61,7 @@ def _read_json(path: Path) -> Iterator[LocatedRow]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, object]]:
-    """Yield the value of each line, and the line's number."""
+    """Yield the number and the value of each line."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
@@ -75,7 +75,7 @@ def _lines(path: Path) -> Iterator[tuple[int, object]]:
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Make an object; a key that is there twice would be the last of the two in silence."""
+    """Return an object; `ValueError` for a key that is there twice, of which JSON would silently take the last."""
     made = dict(pairs)
     if len(made) < len(pairs):
         names = [name for name, _ in pairs]
@@ -92,7 +92,7 @@ def _is_json(path: Path) -> bool:
 
 
 def _elements(path: Path) -> Iterator[tuple[int, object]]:
-    """Yield the elements of a list, and the line that each begins on."""
+    """Yield the elements of a list, each with the number of the line on which it begins."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""Reading rows in TRL's data set types, checked one by one; an error names the row and says what to do."""
+"""Reading rows in TRL's data set types. Each row is checked; an error names the row and says what to do."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,12 +8,12 @@ from zoo_core.rows import DataRow, Demonstration, Kind, Message, Preference, Pro
 
 _HALF = re.compile("[\ud800-\udfff]")
 MANY = 8
-"""Rows from which on a habit of a data set is told from chance."""
+"""Number of rows from which on a pattern in a data set is no accident."""
 ROLES = ("system", "user", "assistant", "tool")
 
 
 def parse_rows(ref: str, kind: Kind, rows: Iterable[Mapping[str, object]]) -> list[DataRow]:
-    """Read the rows of a data set; `DataError` names the row that is wrong, by its file and line where it has them."""
+    """Read the rows of a data set; `DataError` names a wrong row, by file and line if it has them."""
     located = [(row, getattr(row, "where", f"{ref} row {number}")) for number, row in enumerate(rows)]
     if kind == "demonstrations":
         parsed: list[DataRow] = [one for row, where in located for one in demonstrations(row, where)]
@@ -27,7 +27,7 @@ def parse_rows(ref: str, kind: Kind, rows: Iterable[Mapping[str, object]]) -> li
 def demonstrations(row: Mapping[str, object], where: str) -> list[Demonstration]:
     """Read TRL's prompt-completion, language-modelling ("text") or conversational ("messages") type.
 
-    Of a conversation each of the assistant's turns is one demonstration: an answer to all that stands before it.
+    Each assistant's turn of a conversation becomes one demonstration: an answer to everything before it.
     """
     if not _has(row, "prompt") and _has(row, "text"):
         return [Demonstration("", _text(row, "text", where), where)]
@@ -48,7 +48,7 @@ def demonstrations(row: Mapping[str, object], where: str) -> list[Demonstration]
 def preference(row: Mapping[str, object], where: str) -> Preference:
     """Read TRL's preference type, with an explicit prompt or one implied by the common beginning.
 
-    What two conversations begin with alike belongs to the prompt; what is left of each must be one answer.
+    The messages that both conversations begin with belong to the prompt; the rest of each must be one answer.
     """
     _need(row, ("chosen", "rejected"), "a preference", where)
     chosen, rejected = _text(row, "chosen", where), _text(row, "rejected", where)
@@ -128,7 +128,7 @@ def _message(message: object, name: str, where: str) -> Message:
 
 
 def _part(part: object, name: str, where: str) -> str:
-    """Text of a part of a message, as OpenAI and TRL write it: {"type": "text", "text": ...}."""
+    """Return the text of a part of a message, as OpenAI and TRL write it: {"type": "text", "text": ...}."""
     kind = part.get("type") if isinstance(part, Mapping) else None
     if isinstance(part, Mapping) and kind in ("text", None) and isinstance(part.get("text"), str):
         return str(part["text"])
@@ -162,7 +162,7 @@ def _same_form(one: Text, other: Text, name: str, other_name: str, where: str) -
 
 
 def _apart(prompt: Text, answer: Text) -> tuple[Text, Text]:
-    """Take the prompt off an answer that begins with all of it, as whole conversations beside their prompt do."""
+    """Return prompt and answer, without the prompt in an answer that repeats all of it, as whole conversations do."""
     if isinstance(answer, str):
         return prompt, answer
     if isinstance(prompt, str):
@@ -176,7 +176,7 @@ def _apart(prompt: Text, answer: Text) -> tuple[Text, Text]:
 
 
 def _turns(prompt: Sequence[Message], messages: Sequence[Message], name: str, where: str) -> list[Demonstration]:
-    """Each of the assistant's turns as an answer to all before it; a greeting that answers nothing is no answer."""
+    """Return each assistant's turn as an answer to everything before it, except a greeting, which has no prompt."""
     whole = [*prompt, *messages]
     if whole[-1]["role"] != "assistant":
         raise DataError(f"{where}: {name!r} must be a list that ends with an assistant's message to imitate.")
@@ -205,7 +205,7 @@ def _begins_with_an_answer(answer: Sequence[Message], name: str, where: str) -> 
 
 
 def _one_answer(answer: Sequence[Message], name: str, where: str) -> None:
-    """Raise `DataError` unless this is one message of the assistant, and says something."""
+    """Raise `DataError` unless the answer is one message of the assistant that is not empty."""
     _begins_with_an_answer(answer, name, where)
     if len(answer) > 1:
         raise DataError(
@@ -217,7 +217,7 @@ def _one_answer(answer: Sequence[Message], name: str, where: str) -> None:
 
 
 def _prompts_are_apart(ref: str, rows: Sequence[DataRow]) -> None:
-    """Raise `DataError` if the answers of a data set of plain text hold their prompts again, as a rule."""
+    """Raise `DataError` if most answers of a data set of plain text repeat their prompts."""
     plain = [row for row in rows if isinstance(row.prompt, str) and row.prompt and not isinstance(row, Prompt)]
     again = [row for row in plain if all(str(answer).startswith(str(row.prompt)) for answer in answers_of(row))]
     if len(again) > len(plain) / 2 and len(again) >= MANY:
@@ -232,7 +232,7 @@ def _joined(prompt: Text, more: Text) -> Text:
 
 
 def _shared_beginning(one: Text, other: Text) -> int:
-    """How much of two answers belongs to the prompt: characters or messages; of equal conversations all but one."""
+    """Return how many characters or messages two answers share at their beginning; each message list keeps its last."""
     shared = 0
     while shared < min(len(one), len(other)) and one[shared] == other[shared]:
         shared += 1

@@ -1,4 +1,4 @@
-"""Which prompts are trained on and which are kept back, the same for every algorithm.
+"""The split of prompts into train, dev and test, the same for every algorithm.
 
 Prompts are split by the hash of their first user turn, so that no conversation is in two splits: 10 % test (fixed),
 10 % of the rest dev (drawn by the seed). The others are trained on.
@@ -22,7 +22,7 @@ def split_of(prompt: Text, seed: int) -> str:
 
 
 def in_first_half(prompt: Text) -> bool:
-    """Whether a prompt falls into the first of two halves, by its first user turn."""
+    """Return whether a prompt falls into the first of two halves, by its first user turn."""
     return _hash(f"half\n{_first_turn(prompt)}") < 0.5
 
 
@@ -43,10 +43,10 @@ def in_split(rows: Sequence[DataRow], split: str, seed: int, ref: str) -> list[D
 
 
 def in_drawn_order(rows: Sequence[DataRow], seed: int) -> list[DataRow]:
-    """Put rows in the order that a seed draws."""
+    """Return rows in the order that a seed draws."""
     return sorted(rows, key=lambda row: _hash(f"{seed}\n{canonical(row)}"))
 
 
 def _hash(text: str) -> float:
-    """Return a number in [0, 1) drawn by the text."""
+    """Return a number in [0, 1) that depends on the text only."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64

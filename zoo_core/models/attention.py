@@ -1,7 +1,7 @@
-"""Which implementation of attention a model is loaded with: the fast one, which packs, if that computes it rightly.
+"""The attention implementation of a model: the fast one, which packs rows, if it is correct for the model.
 
-Transformers' interface to PyTorch's attention knows no caps on scores and no sinks, and some classes compute attention
-themselves. Those run as they were written ("eager"); their products are counted where they are computed (products.py).
+Transformers' interface to PyTorch's attention has no caps on scores and no sinks, and some classes compute attention
+themselves. Such models run as they were written ("eager"), and products.py counts their FLOPs.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from zoo_core.errors import ModelError
 
 
 def class_of(auto: Any, config: PreTrainedConfig) -> type[PreTrainedModel]:
-    """Return the class that an auto class makes of a configuration, without making weights."""
+    """Return the class that an auto class chooses for a configuration, without making weights."""
     try:
         with torch.device("meta"):
             return type(auto.from_config(config, attn_implementation="eager"))

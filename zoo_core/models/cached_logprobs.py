@@ -1,4 +1,4 @@
-"""What a frozen model says of responses that come again in every pass: computed once each."""
+"""Log-probabilities of a frozen model, computed once for responses that come again in every pass."""
 
 import hashlib
 
@@ -12,11 +12,11 @@ from zoo_core.rollout import Responses, response_logprobs
 
 
 class CachedLogprobs:
-    """log π(y|x) in nats under a model that does not change, known by the tokens of prompt and response.
+    """log π(y|x) in nats under a model that does not change, cached by the tokens of prompt and response.
 
-        reference = Remembered(run.reference(), run.keep("reference", {}))
+        reference = CachedLogprobs(run.reference(), run.keep("reference", {}))
 
-    `known` is to be kept: a resumed run then pays for no response twice, and goes on with the same bits.
+    Give `known` to `run.keep`: then a resumed run pays for no response twice and goes on with the same bits.
     """
 
     def __init__(self, model: PreTrainedModel, known: dict[str, float]) -> None:
@@ -25,7 +25,7 @@ class CachedLogprobs:
 
     @torch.no_grad()
     def __call__(self, responses: Responses) -> Float[Tensor, " B"]:
-        """Sum over the tokens of each response."""
+        """Return log π(y|x) of each response, the sum over its tokens."""
         names = [hashlib.sha256(repr(row).encode()).hexdigest()[:24] for row in responses.rows]
         unknown = {name: row for row, name in enumerate(names) if name not in self.known}
         if unknown:

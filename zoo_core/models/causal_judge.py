@@ -23,7 +23,7 @@ from zoo_core.rows import Text
 
 
 class CausalJudge:
-    """A causal language model in this process, reading with its own tokenizer and chat template."""
+    """A causal language model in this process as a judge, with its own tokenizer and chat template."""
 
     def __init__(
         self,
@@ -40,12 +40,12 @@ class CausalJudge:
 
     @classmethod
     def load(cls, path: Path, constitution: Path | None = None) -> "CausalJudge":
-        """Load it from a directory, hub id or model of a plugin."""
+        """Load a judge from the directory of a causal language model."""
         return cls(load_policy(path), load_tokenizer(path), constitution)
 
     @torch.no_grad()
     def verdicts(self, questions: Sequence[Text], answers: Sequence[str]) -> list[Verdict]:
-        """log P(answer | question), summed over the answer's tokens; what ends the answer is not counted."""
+        """Return log P(answer | question) summed over the tokens of each answer, without its end."""
         ids = [self.tokenizer(answer, add_special_tokens=False)["input_ids"] for answer in answers]
         if all(len(one) == 1 for one in ids):
             return self._next_token(questions, [one[0] for one in ids])
@@ -59,7 +59,7 @@ class CausalJudge:
         return [list(found[start : start + len(answers)]) for start in range(0, len(found), len(answers))]
 
     def _next_token(self, questions: Sequence[Text], answers: Sequence[int]) -> list[Verdict]:
-        """Read all answers of one token each from one look at the question."""
+        """Return the verdicts on answers of one token each, from one forward pass per question."""
         encoder = self._encoder(1)
         found: list[Verdict] = []
 
@@ -72,7 +72,7 @@ class CausalJudge:
         return found
 
     def write(self, questions: Sequence[Text], longest: int, temperature: float, seed: int) -> list[Written]:
-        """Sample, or decode greedily, up to the end or `longest` tokens."""
+        """Write a text to each question, sampled or greedy (temperature 0), of at most `longest` tokens."""
         encoder = self._encoder(longest)
         generator = torch.Generator(encoder.device).manual_seed(seed)
         written: list[Written] = []

@@ -1,4 +1,4 @@
-"""Copies of models in memory: references, and scorers on a policy's body."""
+"""Copies of models in memory: references, and scorers on the body of a policy."""
 
 import copy
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ M = TypeVar("M", bound=nn.Module)
 def scorer_from(policy: PreTrainedModel, seed: int) -> PreTrainedModel:
     """Return a scorer on a copy of a policy's body, with a new head ~ N(0, 1/√(d+1)) without bias.
 
-    The initialisation of Ziegler et al. 2019 (arXiv:1909.08593), section 2.1.
+    The initialisation is that of Ziegler et al. 2019 (arXiv:1909.08593), section 2.1.
     """
     config = type(policy.config).from_dict(
         {**policy.config.to_dict(), "id2label": {0: "score"}, "label2id": {"score": 0}}
@@ -35,12 +35,12 @@ def scorer_from(policy: PreTrainedModel, seed: int) -> PreTrainedModel:
 
 
 def copied(model: M, shared: Mapping[int, object] | None = None) -> M:
-    """Return a copy with weights of its own, but for those that are `shared`, by their id. Collective.
+    """Return a copy of a model with its own weights, except those in `shared`, by id. Collective.
 
-    The copy of a model that FSDP2 has sharded is full and shares nothing with it.
+    A copy of a model that FSDP2 has sharded has full weights and shares none.
     """
     if not is_sharded(model):
-        return copy.deepcopy(model, dict(shared or {}))  # what a copy's memo holds is taken for copied already
+        return copy.deepcopy(model, dict(shared or {}))  # deepcopy takes objects in its memo for copied already
     if any(not weight.requires_grad for weight in model.parameters()):
         raise ModelError(
             "FSDP2: models cannot share weights that are frozen. Launch without --use_fsdp (DDP), or use an "
@@ -54,12 +54,12 @@ def copied(model: M, shared: Mapping[int, object] | None = None) -> M:
 
 
 def without_dropout(model: M) -> M:
-    """Set every probability of dropout of a model to 0; return the model."""
+    """Set all dropout probabilities of a model to 0; return the model."""
     # p = 0 and not eval(): with dropout the probability ratio of an unchanged policy would not be 1.
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        # Others hand a probability to a function, some straight from their config: hidden_dropout, layerdrop, ...
+        # Others pass a probability to a function, some from their config: hidden_dropout, layerdrop, ...
         for holder in (module, getattr(module, "config", None)):
             for name, value in list(getattr(holder, "__dict__", {}).items()):
                 if "drop" in name and isinstance(value, (int, float)) and not isinstance(value, bool):

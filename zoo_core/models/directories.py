@@ -1,4 +1,4 @@
-"""Model directories: where a model is, whether its files are whole, and their hashes."""
+"""Model directories: finding one, checking that its files are complete, and hashing them."""
 
 import hashlib
 import json
@@ -57,7 +57,7 @@ def check_directory(path: Path) -> None:
 
 
 def _check_merged(path: Path) -> None:
-    """Raise `ModelError` if this is an adapter, which is no model without its base."""
+    """Raise `ModelError` if this is an adapter, which is not a model without its base."""
     if not (path / "adapter_config.json").is_file() or is_apart(path):
         return
     try:
@@ -77,7 +77,7 @@ def _check_merged(path: Path) -> None:
 
 
 def context_of(path: Path) -> int | None:
-    """Tokens of the longest sequence that a model in a directory can read; None if its config names no bound."""
+    """Return the largest number of tokens that a model in a directory can read; None if its config names none."""
     try:
         config = AutoConfig.from_pretrained(path, **SAFE)
     except Exception as error:  # as in `_load`
@@ -87,7 +87,7 @@ def context_of(path: Path) -> int | None:
 
 
 def weights_sha256(path: Path) -> str:
-    """SHA-256 over the names, shapes, types and values of a directory's weights, however they are sharded."""
+    """Return a SHA-256 over names, shapes, types and values of a directory's weights, however files divide them."""
     state: dict[str, torch.Tensor] = {}
     for file in sorted(path.glob("*.safetensors")):
         state |= load_file(file)
@@ -99,7 +99,7 @@ def weights_sha256(path: Path) -> str:
 
 
 def files_sha256(path: Path) -> str:
-    """Hash all of a model directory that can change what it computes: weights, config, tokenizer and template."""
+    """Return a SHA-256 over all files that can change a model's results: weights, config, tokenizer and template."""
     digest = hashlib.sha256(weights_sha256(path).encode())
     for file in sorted(path.iterdir()):
         if file.suffix in (".json", ".jinja", ".txt", ".model"):

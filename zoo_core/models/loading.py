@@ -1,4 +1,4 @@
-"""Loading models (safetensors only, no remote code, no dropout, on the device that accelerate names); saving them."""
+"""Loading models (safetensors only, no remote code, no dropout, on the device of accelerate), and saving them."""
 
 import json
 from pathlib import Path
@@ -25,14 +25,14 @@ logging.disable_progress_bar()
 
 
 def load_policy(path: Path) -> PreTrainedModel:
-    """Load a causal language model, on this process's device, ready to train without dropout."""
+    """Load a causal language model on the device of this process, ready to train without dropout."""
     policy = _load(AutoModelForCausalLM, path)
     check_readable(policy, path)
     return policy
 
 
 def load_policy_with(weights: Path, base: Path) -> PreTrainedModel:
-    """Load the weights of a file or directory into the architecture of a base; they must fit exactly."""
+    """Load the weights of a file or directory into the architecture of a base model; they must fit exactly."""
     files = sorted(weights.glob("*.safetensors")) if weights.is_dir() else [weights]
     if not files:
         raise ModelError(f"{weights}: there are no *.safetensors weights.")
@@ -51,9 +51,10 @@ def load_scorer(path: Path) -> PreTrainedModel:
 
 
 def save_model(model: PreTrainedModel, directory: Path, *, apart: bool = False) -> None:
-    """Write a model, which stays as it is, as an ordinary Hugging Face directory: adapters are added to the weights.
+    """Write a model as an ordinary Hugging Face directory, with adapters merged into the written weights.
 
-    With `apart` they stay beside the base, so that runs on that base can hold it once (`load_scorer` reads both kinds).
+    With `apart`, adapters are written beside the base, so that models on one base can share it in memory (`load_scorer`
+    reads both kinds).
     Rank 0 writes. Collective.
     """
     state = full_state_on_main(model) if is_sharded(model) else None

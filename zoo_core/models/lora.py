@@ -1,7 +1,7 @@
 """LoRA adapters (Hu et al. 2021, arXiv:2106.09685): several models on one frozen base.
 
-Adapters stand in the model itself, under names; one at a time computes along with the base, or none. The arithmetic is
-peft's. It is imported late, because most runs have no adapters.
+A model holds its adapters under names. At any time one of them, or none, computes with the base. The arithmetic is
+peft's, which is imported late, because most runs have no adapters.
 """
 
 import contextlib
@@ -23,9 +23,9 @@ from zoo_core.models.weights import put
 
 
 def add_adapter(model: PreTrainedModel, name: str, rank: int) -> list[nn.Parameter]:
-    """Put W + 2BA in place of the W of every linear layer of the body, with B = 0; return the As and Bs.
+    """Replace W by W + 2BA in every linear layer of the body, with B = 0; return all A and B.
 
-    Everything else is frozen, earlier adapters included. The new adapter is the one that computes.
+    All other weights are frozen, those of earlier adapters, too. The new adapter is the active one.
     """
     from peft import LoraConfig
 
@@ -47,9 +47,9 @@ def add_adapter(model: PreTrainedModel, name: str, rank: int) -> list[nn.Paramet
 
 @contextlib.contextmanager
 def adapter(model: nn.Module, name: str | None) -> Iterator[None]:
-    """Compute with this adapter, or with the base alone (None); afterwards with the one that was on before.
+    """Make this adapter active inside the context, or none of them (None); restore the one before afterwards.
 
-    What is trainable stays so: peft freezes adapters that are off, and then a backward pass would leave them out.
+    Trainable weights stay trainable. (peft freezes inactive adapters, and a backward pass would leave them out.)
     """
     layers = list(adapted_layers(model))
     before = layers[0].active_adapters[0]
@@ -71,13 +71,13 @@ def adapter(model: nn.Module, name: str | None) -> Iterator[None]:
 
 
 def adapted_layers(model: nn.Module) -> Iterator[Any]:
-    """Go through the layers that have adapters."""
+    """Yield the layers that have adapters."""
     return (part for part in model.modules() if hasattr(part, "lora_A"))
 
 
 @torch.no_grad()
 def merged_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Return the weights of the ordinary model that computes what this one does now, and leave this one as it is."""
+    """Return the weights of an ordinary model with the active adapter merged; this model stays unchanged."""
     state = {path: weight for path, weight in full_state(model).items() if ".lora_" not in path}
     for path, layer in model.named_modules():
         if hasattr(layer, "lora_A"):
@@ -87,7 +87,7 @@ def merged_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def save_apart(model: PreTrainedModel, directory: Path) -> None:
-    """Write the base with its own bits and the one adapter beside it."""
+    """Write the unchanged base, and its one adapter beside it."""
     (settings,) = model.peft_config.values()
     model.config.save_pretrained(directory)
     settings.save_pretrained(directory)
@@ -95,13 +95,13 @@ def save_apart(model: PreTrainedModel, directory: Path) -> None:
 
 
 def is_apart(directory: Path) -> bool:
-    """Whether `save_apart` wrote this. Transformers alone fails to load it, rather than leave the adapter out."""
+    """Return whether `save_apart` wrote this directory. Transformers alone fails to load it, as it should."""
     files = [directory / name for name in ("adapter_config.json", "model.safetensors", "adapter_model.safetensors")]
     return [file.is_file() for file in files] == [True, True, False]
 
 
 def load_apart(auto: Any, directory: Path) -> PreTrainedModel:
-    """Read back, as a model of this auto class, what `save_apart` wrote; it computes the same bits."""
+    """Load a model that `save_apart` wrote, as this auto class; it computes the same bits."""
     from peft import LoraConfig
 
     state = load_file(directory / "model.safetensors")
@@ -121,7 +121,7 @@ def load_apart(auto: Any, directory: Path) -> PreTrainedModel:
 
 
 def share_storage(model: PreTrainedModel, other: PreTrainedModel) -> None:
-    """Let frozen weights of a body that equal the other's, bit for bit, be the same memory."""
+    """Share the memory of frozen body weights that equal those of the other model bit for bit."""
     theirs = {plain(path): weight for path, weight in other.base_model.named_parameters() if not weight.requires_grad}
     for path, weight in model.base_model.named_parameters():
         twin = theirs.get(plain(path))
@@ -144,7 +144,7 @@ def _inject(model: PreTrainedModel, name: str, settings: Any) -> None:
     from peft import inject_adapter_in_model
 
     with warnings.catch_warnings():
-        # peft takes a second adapter for a slip; here it is the point.
+        # peft warns of a second adapter; here it is intended.
         warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
         try:
             inject_adapter_in_model(settings, model, name)

@@ -1,4 +1,4 @@
-"""Whether a model can be read in batches: what it says of a row must not depend on the rows beside it."""
+"""A check that a model can compute batches: its results for a row must not depend on the other rows."""
 
 import torch
 from torch import Tensor
@@ -11,17 +11,17 @@ from zoo_core.errors import ModelError
 from zoo_core.rollout import Prompts, Responses
 
 LENGTHS = (5, 2, 3)
-"""Tokens of the rows that are tried; the second leaves the batch."""
+"""The lengths of the rows that are tried. The second row leaves the batch."""
 MOST_APART = 1e-3
-"""Of the largest log-probability; float32 is off by 1e-5 of it, a state that has read padding by a tenth or more."""
+"""Largest error, relative to the largest log-probability: float32 errs by 1e-5, padding in a state by 0.1 or more."""
 
 
 @torch.no_grad()
 def check_readable(policy: PreTrainedModel, where: object) -> None:
-    """Raise `ModelError` unless padded rows, read token by token, have the log-probabilities of single, whole rows.
+    """Raise `ModelError` unless padded rows, read token by token, have the same log-probabilities as single rows.
 
-    Some recurrent architectures read padding into their states, and some cannot be called with padding at all. Models
-    that pack are not tried, for they are never padded; nor those in parts, which may compute in bfloat16.
+    Some recurrent architectures read padding into their states, and some cannot be called with padding at all. Packed
+    models need no check, because they never see padding. Sharded models are not checked; they may compute in bfloat16.
     """
     if packs(policy) or is_sharded(policy):
         return
@@ -48,7 +48,7 @@ def _alone(policy: PreTrainedModel, row: list[int]) -> Tensor:
 
 
 def _steps(policy: PreTrainedModel, rows: list[list[int]]) -> list[tuple[Tensor, int, int]]:
-    """Log-probabilities behind each prompt, one token later, and one more after a row has left; with row and step."""
+    """Return log-probabilities with row and step: after each prompt, one token on, and one more after a row left."""
     prompts = Responses.of([(row[:-2], ()) for row in rows], policy.config.pad_token_id or 0, policy.device)
     reader = reader_for(policy)(policy, Prompts(prompts.tokens, prompts.attention, [""] * len(rows)))
     read = list(zip(_logprobs(reader.prompts()), range(len(rows)), [0] * len(rows), strict=True))

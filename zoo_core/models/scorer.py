@@ -1,4 +1,4 @@
-"""Scorers: sequence classifiers with one output, which read text with a tokenizer and template of their own."""
+"""Scorers: sequence classifiers with one output, which read text with their own tokenizer and template."""
 
 from collections.abc import Sequence
 from itertools import groupby, takewhile
@@ -20,7 +20,7 @@ from zoo_core.reward import Sample
 
 
 def row_scores(scorer: PreTrainedModel, rows: Sequence[TokenRow]) -> Float[Tensor, " B"]:
-    """Score of each row, by a sequence classifier with one output; a causal one reads it at the row's last token."""
+    """Return the score of each row; a causal classifier reads it at the last token of the row. Collective."""
     return across_ranks(lambda some: _row_scores(scorer, some.rows), TokenRows(rows), scorer)
 
 
@@ -32,10 +32,10 @@ def _row_scores(scorer: PreTrainedModel, rows: Sequence[TokenRow]) -> Float[Tens
         attention = pad_sequence([torch.ones_like(one) for one in ids], batch_first=True)
         logits = scorer(input_ids=tokens.to(scorer.device), attention_mask=attention.to(scorer.device)).logits
         return logits.squeeze(-1)  # type: ignore[no-any-return]
-    # Classifiers read the last token that is no padding. Where a tokenizer pads with EOS, that is the one before it.
+    # Classifiers read the last token that is not padding. If a tokenizer pads with EOS, it is the one before EOS.
     packing = Packing.of([(shared, _unpadded(own, scorer.config.pad_token_id)) for shared, own in rows], scorer.device)
     every: list[Tensor] = []
-    # The classifier itself looks for one last token of each batch row, and a packed batch is one row.
+    # The classifier would look for one last token per batch row, and a packed batch is a single row.
     hook = head.register_forward_hook(lambda _, __, scores: every.append(scores))
     try:
         scorer(**packing.inputs, use_cache=False)
@@ -52,37 +52,37 @@ def _unpadded(own: Sequence[int], pad: int | None) -> Sequence[int]:
 
 
 class Scorer:
-    """A sequence classifier with one output, reading text with its own tokenizer and template."""
+    """A reward made of a sequence classifier with one output, with its own tokenizer and template."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int = 64) -> None:
         self.model = model
         self.tokenizer = tokenizer
-        self.model.config.pad_token_id = tokenizer.pad_token_id  # the score is read at the last token that is none
-        self.tokenizer.truncation_side = "left"  # the answer stands at the end
-        self.chat = Chat(tokenizer, most_known=1024)  # what it reads are samples, which are rarely the same
+        self.model.config.pad_token_id = tokenizer.pad_token_id  # the score is read before the padding
+        self.tokenizer.truncation_side = "left"  # the answer is at the end
+        self.chat = Chat(tokenizer, most_known=1024)  # samples are hardly ever equal
         self.batch_size = batch_size
         positions = getattr(model.config, "max_position_embeddings", None) or 512
         self.longest = min(positions, tokenizer.model_max_length)
 
     @classmethod
     def load(cls, path: Path) -> "Scorer":
-        """Load it from a model directory."""
+        """Load a scorer from a model directory."""
         return cls(load_scorer(path), load_scorer_tokenizer(path))
 
     @torch.no_grad()
     def __call__(self, samples: Sequence[Sample]) -> list[float]:
-        """One score per sample, the same in whatever batch it is asked."""
+        """Return one score per sample; it does not depend on the batch."""
         scores: list[float] = []
         for start in range(0, len(samples), self.batch_size):
             scores += row_scores(self.model, self.rows(samples[start : start + self.batch_size])).tolist()
         return scores
 
     def rows(self, samples: Sequence[Sample]) -> list[TokenRow]:
-        """Token ids of samples: what neighbours with the same prompt begin with alike, and the rest of each."""
+        """Return the token ids of samples in two parts: a prefix shared by neighbours with one prompt, and the rest."""
         found: list[TokenRow] = []
         for _, group in groupby(samples, key=lambda sample: sample.prompt):
             ids = [self.encode(sample) for sample in group]
-            # What the first and the last in order begin with alike, all between them do; each keeps a token of its own.
+            # A prefix of the first and the last in sorted order is a prefix of all. Each keeps at least one own token.
             alike = [
                 one for one, other in takewhile(lambda pair: pair[0] == pair[1], zip(min(ids), max(ids), strict=False))
             ]
@@ -91,14 +91,14 @@ class Scorer:
         return found
 
     def encode(self, sample: Sample, where: str = "a text to be scored") -> list[int]:
-        """Token ids of prompt and response together, closed if the response ended, where the tokenizer has a way to.
+        """Return the token ids of prompt and response, with an end if the response ended and the tokenizer has one.
 
-        A conversation is written with the scorer's own chat template; a scorer without one judges the answer alone. Of
-        a text that is too long for the scorer the end is kept.
+        A conversation is written with the scorer's chat template; a scorer without one reads the answer alone. A text
+        that is too long for the scorer loses its beginning.
         """
         end = self.tokenizer.eos_token_id
         if isinstance(sample.prompt, str) and end is not None:
-            # In two parts, as a policy reads them: the boundary between prompt and response is not merged away.
+            # In two parts, as a policy reads them, so that no token spans the boundary of prompt and response.
             response = self.tokenizer(sample.response, add_special_tokens=False)["input_ids"]
             ids = [*self._plain(sample.prompt), *response]
         elif isinstance(sample.prompt, str):
@@ -107,7 +107,7 @@ class Scorer:
             ids = self._plain(sample.response)
         else:
             end = self.chat.end_of(True)
-            # In the same tokens as the pairs that a reward model of the bench was trained on.
+            # The same tokens as those of the pairs that the reward model was trained on.
             answer = [{"role": "assistant", "content": sample.response}]
             said = self.chat.answer(sample.prompt, answer, where)
             ids = (
@@ -118,7 +118,7 @@ class Scorer:
         if end is not None:
             while ids and ids[-1] == end:
                 ids = ids[:-1]
-            # A response that was cut has no end, here as in the pairs that the scorer was trained on.
+            # A response that was cut off has no end, as in the pairs that the scorer was trained on.
             ids = [*ids, end] if sample.ended or not ids else ids
         return ids[-self.longest :]
 

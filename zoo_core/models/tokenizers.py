@@ -1,4 +1,4 @@
-"""Loading tokenizers, with the tokens that training and scoring need."""
+"""Loading tokenizers that have the special tokens that training and scoring need."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from zoo_core.models.weights import SAFE
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a policy; it must have an EOS token and another one for padding."""
+    """Load the tokenizer of a policy. It must have an EOS token, and a pad token that differs from EOS."""
     tokenizer = _load_tokenizer(path)
     for name in ("eos", "pad"):
         if getattr(tokenizer, f"{name}_token_id") is None:
@@ -29,7 +29,7 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
 
 
 def load_scorer_tokenizer(path: Path) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a scorer, which needs a pad token only."""
+    """Load the tokenizer of a scorer. It must have a pad token."""
     tokenizer = _load_tokenizer(path)
     if tokenizer.pad_token_id is None:
         advice = how_to_add("pad", path, "AutoModelForSequenceClassification")
@@ -38,7 +38,7 @@ def load_scorer_tokenizer(path: Path) -> PreTrainedTokenizerBase:
 
 
 def how_to_add(name: str, path: object, auto: str = "AutoModelForCausalLM") -> str:
-    """Return the advice, to be run as it stands, that gives a tokenizer a token and a model an embedding of it."""
+    """Return advice, with code to run, that adds a special token to a tokenizer and its embedding to a model."""
     new = f"{path}-{name}"
     return (
         f"Add one to tokenizer and model, once, and name the new directory ({new}). In Python: `"

@@ -1,7 +1,7 @@
-"""Weights that fit: a model that is loaded has every weight of its architecture, and its file holds no other.
+"""Strict loading: a file must hold every weight of the architecture, and no other.
 
-Transformers draws weights that are missing at random, anew in every process, and leaves out those that it does not
-know; both are a warning there. Here they are an error.
+Transformers draws missing weights at random, anew in every process, ignores unknown ones, and only warns of both. Here
+they are errors.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from zoo_core.errors import ModelError
 from zoo_core.models.attention import attention_for, class_of
 
 NAMED = 3
-"""Weights that a message names; of more it gives the number."""
+"""Number of weights that a message names. It only counts the others."""
 SAFE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
 Shapes = tuple[str, Iterable[int], Iterable[int]]
 """The name of a weight, its shape in the file, and its shape in the model."""
@@ -32,7 +32,7 @@ def pretrained(auto: Any, path: Path) -> PreTrainedModel:
 
 
 def pretrained_with(auto: Any, path: Path, state: Mapping[str, Tensor], where: Path) -> PreTrainedModel:
-    """Put the weights that were read from `where` into the architecture of a directory; names are those in files."""
+    """Load weights, read from `where` and named as in files, into the architecture of a directory."""
     config = AutoConfig.from_pretrained(path, **SAFE)
     attention = attention_for(auto, config)
     kind = class_of(auto, config)  # weights without a directory can be given to a model's own class only
@@ -59,7 +59,7 @@ def put(model: nn.Module, state: Mapping[str, Tensor], where: object) -> None:
 def check_fit(
     model: nn.Module, where: object, missing: Iterable[str], left_over: Iterable[str], misshapen: Iterable[Shapes]
 ) -> None:
-    """Raise `ModelError` that names weights which a file lacks, has too many, or has in another shape."""
+    """Raise `ModelError` if weights are missing, left over or of another shape; the message names them."""
     missing, left_over = sorted(missing), sorted(left_over)
     shapes = [f"{name} ({tuple(is_)} in the file, {tuple(wanted)} in the model)" for name, is_, wanted in misshapen]
     wrong = [
@@ -79,7 +79,7 @@ def check_fit(
 
 
 def named(names: Iterable[str]) -> str:
-    """Return the first few names, and how many more there are."""
+    """Return the first names in one line, and how many more there are."""
     every = list(names)
     return ", ".join(every[:NAMED]) + (f" and {len(every) - NAMED} more" if len(every) > NAMED else "")
 
@@ -102,7 +102,7 @@ def check_shards(path: Path) -> None:
 def _strictly(auto: Any, path: Path | None, where: Path, **settings: Any) -> PreTrainedModel:
     with _kept_report() as report:
         try:
-            # What has another shape is drawn at random, too, so that it can be named; it is refused below.
+            # Weights of another shape are drawn at random here, so that `check_fit` can name and refuse them.
             model, info = auto.from_pretrained(
                 path, output_loading_info=True, ignore_mismatched_sizes=True, dtype=torch.float32, **SAFE, **settings
             )
@@ -121,7 +121,7 @@ def _strictly(auto: Any, path: Path | None, where: Path, **settings: Any) -> Pre
 
 @contextlib.contextmanager
 def _kept_report() -> Iterator[list[str]]:
-    """Keep transformers' report on weights from the terminal: what matters of it is in our message."""
+    """Collect transformers' report on weights instead of printing it; our message says what matters."""
     report: list[str] = []
 
     def keep(record: logging.LogRecord) -> bool:

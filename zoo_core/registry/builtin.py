@@ -1,4 +1,4 @@
-"""The core's own answers to the hooks: local files and directories, hub ids, Python functions. Asked last."""
+"""The core's own hooks, which are asked last: local files and directories, hub ids, Python functions."""
 
 from collections.abc import Iterable, Mapping
 from importlib import import_module
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @hookimpl(trylast=True)
 def zoo_load_model(ref: str) -> Path | None:
-    """A local directory or a hub id."""
+    """Return the directory of a local model or of a hub id."""
     from zoo_core.models.directories import find_model
 
     return find_model(ref)
@@ -26,7 +26,7 @@ def zoo_load_model(ref: str) -> Path | None:
 
 @hookimpl(trylast=True)
 def zoo_load_dataset(ref: str, kind: Kind, seed: int) -> Iterable[Mapping[str, object]] | None:
-    """A JSONL or Parquet file, a `save_to_disk` directory, or a hub id; it has no dev or test prompts of its own."""
+    """Return the rows of a user's file, directory or hub id. They have no dev or test prompts: the core splits them."""
     from zoo_core.datasets.files import read_rows
 
     return None if kind in ("dev_prompts", "test_prompts") else read_rows(ref)
@@ -34,7 +34,7 @@ def zoo_load_dataset(ref: str, kind: Kind, seed: int) -> Iterable[Mapping[str, o
 
 @hookimpl(trylast=True)
 def zoo_rollout_engine(name: str) -> "RolloutEngine | None":
-    """`cached`: plain PyTorch with a key-value cache."""
+    """Return the engine `cached`: plain PyTorch with a key-value cache."""
     from zoo_core.compute.sampler import sample_cached
 
     return sample_cached if name == "cached" else None
@@ -42,7 +42,7 @@ def zoo_rollout_engine(name: str) -> "RolloutEngine | None":
 
 @hookimpl(trylast=True)
 def zoo_reward(ref: str) -> "Reward | None":
-    """A Python function `module:function`, or a directory or hub id of a scorer."""
+    """Return a Python function that is named `module:function`, or the scorer of a directory or hub id."""
     from zoo_core.models.scorer import Scorer
 
     module, colon, name = ref.partition(":")
@@ -60,7 +60,7 @@ def zoo_reward(ref: str) -> "Reward | None":
 
 @hookimpl(trylast=True)
 def zoo_judge(ref: str) -> "Judge | None":
-    """A causal language model: a directory, a hub id, or a model of a plugin (`tinytown:base`)."""
+    """Return a causal language model as a judge: of a directory, a hub id, or a plugin (`tinytown:base`)."""
     from zoo_core.models.causal_judge import CausalJudge
 
     return CausalJudge.load(resolve(ref))

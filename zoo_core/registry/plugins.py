@@ -1,4 +1,4 @@
-"""Finding the installed plugins, each on its own, so that a broken one never takes the others down."""
+"""Loading the installed plugins one by one, so that a broken plugin does not affect the others."""
 
 import re
 from collections.abc import Callable, Collection, Iterator
@@ -19,7 +19,7 @@ PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 @dataclass
 class Plugin:
-    """One entry point of the group `zoo`, and what became of it."""
+    """One entry point of the group `zoo`, and the outcome of loading it."""
 
     name: str
     distribution: str
@@ -28,14 +28,14 @@ class Plugin:
     status: str = "ok"
     """"ok", "broken", "conflict", "incompatible" or "blocked"."""
     reason: str = ""
-    """Why it is not "ok", in one line."""
+    """The reason for a status other than "ok", in one line."""
     hooks: list[str] = field(default_factory=list)
     provides: list[str] = field(default_factory=list)
     """Names of its algorithms, tasks, commands and executors."""
 
 
 class Plugins:
-    """The loaded plugins and what they provide, by name in alphabetical order."""
+    """The loaded plugins and the records that they provide, by name in alphabetical order."""
 
     def __init__(self, found: Collection[EntryPoint], block: Collection[str] = ()) -> None:
         self.manager = PluginManager("zoo")
@@ -76,7 +76,7 @@ class Plugins:
             self._quarantine(plugin, status, " ".join(reason.split()))
 
     def _check_hooks(self, plugin: Plugin) -> None:
-        """Raise `PluginError` for functions that are marked as hooks and would not be called as their author means."""
+        """Raise `PluginError` for functions that are marked as hooks and would not be called as expected."""
         hooks = [name for name in vars(hookspecs) if name.startswith("zoo_")]
         for caller in self.manager.get_hookcallers(self.manager.get_plugin(plugin.name)) or ():
             mine = [one for one in caller.get_hookimpls() if one.plugin_name == plugin.name]
@@ -115,7 +115,7 @@ class Plugins:
             owner = self._owner[hook, name]
             if plugin.name != name:
                 raise _Rejected("conflict", f"{name!r} is also provided by {owner.distribution}; uninstall one of them")
-            # The entry point that is called like the record is its home; nobody else can take the name from it.
+            # The entry point with the name of the record owns that name; no other plugin can take it.
             self._quarantine(owner, "conflict", f"{name!r} belongs to {plugin.distribution}; uninstall one of them")
         for path in (getattr(record, name, None) for name in ("config", "train", "app", "run")):
             if path is not None and not PATH.fullmatch(path):
@@ -138,11 +138,11 @@ class Plugins:
         plugin.provides.clear()
 
     def owner(self, hook: str, name: str) -> Plugin:
-        """The plugin that provides a record, for example `owner("zoo_algorithms", "ppo")`."""
+        """Return the plugin that provides a record, for example `owner("zoo_algorithms", "ppo")`."""
         return self._owner[hook, name]
 
     def algorithm(self, name: str) -> Algorithm:
-        """The installed algorithm of that name; `SpecError` if there is none."""
+        """Return the installed algorithm of that name; `SpecError` if there is none."""
         if name not in self.algorithms:
             raise SpecError(
                 f"no installed plugin provides the algorithm {name!r}. {did_you_mean(name, self.algorithms)} "
@@ -151,7 +151,7 @@ class Plugins:
         return self.algorithms[name]
 
     def first(self, hook: str, **arguments: object) -> Any:
-        """The first answer that is not None of the plugins implementing a hook, the core's own last."""
+        """Return the first answer to a hook that is not None; the core's own hooks are asked last."""
         failures: list[str] = []
         for plugin, function in self._implementations(hook, arguments):
             try:
@@ -160,7 +160,7 @@ class Plugins:
                 if failures:
                     raise PluginError("; ".join([*failures, str(error)])) from error
                 raise
-            except Exception as error:  # a plugin that trips over another's reference must not stand in its way
+            except Exception as error:  # a plugin that fails on another's reference must not hide the other's answer
                 failures.append(f"plugin {plugin!r} failed in {hook}({arguments}): {error!r}")
                 continue
             if answer is not None:
@@ -170,7 +170,7 @@ class Plugins:
         return None
 
     def observe(self, hook: str, **arguments: object) -> list[str]:
-        """Call every observer; return one line for each that failed, so that none can stop a run."""
+        """Call all observers. One that fails does not stop the run; return one line for each of these."""
         failures = []
         for plugin, function in self._implementations(hook, arguments):
             try:
@@ -181,7 +181,7 @@ class Plugins:
 
     def _implementations(self, hook: str, arguments: dict[str, object]) -> Iterator[tuple[str, Callable[[], Any]]]:
         implementations = getattr(self.manager.hook, hook).get_hookimpls()
-        for one in reversed(implementations):  # pluggy keeps them in reverse order of calling
+        for one in reversed(implementations):  # pluggy lists them in reverse order of calling
             given = {name: arguments[name] for name in one.argnames}
             yield one.plugin_name, lambda one=one, given=given: one.function(**given)  # type: ignore[misc]
 
@@ -193,7 +193,7 @@ class _Rejected(PluginError):
 
 
 def load(block: Collection[str] = ()) -> Plugins:
-    """Load the installed plugins, but for the entry points named in `block`."""
+    """Load the installed plugins, except the entry points named in `block`."""
     return Plugins(entry_points(group=GROUP), block)
 
 
@@ -201,7 +201,7 @@ _in_use: Plugins | None = None
 
 
 def plugins() -> Plugins:
-    """Return the installed plugins, loaded once per process; all that asks for a plugin asks here."""
+    """Return the installed plugins, which are loaded once per process. All code asks here for plugins."""
     global _in_use
     if _in_use is None:
         _in_use = load()
@@ -209,7 +209,7 @@ def plugins() -> Plugins:
 
 
 def load_without(block: Collection[str]) -> None:
-    """Have this process use the installed plugins but for the entry points named in `block`, whoever asks for them."""
+    """Load the installed plugins of this process anew, without the entry points named in `block`."""
     global _in_use
     _in_use = load(block)
 

@@ -1,4 +1,4 @@
-"""What users' references name: data sets, models, rewards and judges. The only module that asks plugins for them."""
+"""Resolve references of users to data sets, models, rewards and judges. No other module asks plugins for these."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def load_rows(ref: str, kind: Kind, seed: int, limit: int | None = None) -> list[DataRow]:
     """Return the rows of a data set for a cell's seed; `DataError` names the row that is wrong.
 
-    `limit` keeps a nested subset: the first `limit` rows in an order drawn by the seed, the same for every algorithm.
+    `limit` keeps the first rows in an order that the seed draws, the same for every algorithm.
     """
     rows = _rows(ref, kind, seed)
     if rows is None and kind in ("dev_prompts", "test_prompts"):
@@ -32,12 +32,12 @@ def load_rows(ref: str, kind: Kind, seed: int, limit: int | None = None) -> list
 
 
 def load_all(ref: str, kind: Kind, seed: int) -> list[DataRow]:
-    """Return every row of a data set, unsplit, in its own order."""
+    """Return all rows of a data set, without a split, in its own order."""
     return parse_rows(ref, kind, _found(ref, _rows(ref, kind, seed)))
 
 
 def load_unseen(ref: str, seed: int, limit: int | None) -> list[DataRow]:
-    """Return pairs that no algorithm of a seed learns from: a file's test split, or a world's rows past the limit."""
+    """Return held-out pairs of a seed: the test split of a file, or the rows of a world after the limit."""
     rows = _rows(ref, "preferences", seed)
     if _is_of_a_user(rows):
         return in_split(parse_rows(ref, "preferences", _found(ref, rows)), "test", seed, ref)
@@ -59,18 +59,18 @@ def _found(ref: str, rows: list[Mapping[str, object]] | None) -> list[Mapping[st
 
 
 def _is_of_a_user(rows: list[Mapping[str, object]] | None) -> bool:
-    """Whether rows come from a user's file, which the core splits; a world splits its rows by itself."""
+    """Return whether rows come from a user's file, which the core splits. A world splits its rows itself."""
     return bool(rows) and all(isinstance(row, LocatedRow) for row in rows or ())
 
 
 def load_reward(ref: str) -> "Reward":
-    """Return the reward that `ref` names: of a plugin, a scorer's directory or hub id, or module:function."""
+    """Return the reward that `ref` names: a plugin's, a scorer (directory or hub id), or module:function."""
     reward: Reward = plugins().first("zoo_reward", ref=ref)
     return reward
 
 
 def load_judge(ref: str) -> "Judge":
-    """Return the judge that `ref` names: one of a plugin, or a causal language model's directory or hub id."""
+    """Return the judge that `ref` names: a plugin's, or a causal language model (directory or hub id)."""
     judge: Judge | None = plugins().first("zoo_judge", ref=ref)
     if judge is None:
         raise SpecError(f"{ref!r} is no judge: not a model's directory, a hub id or a judge of an installed plugin.")
@@ -78,7 +78,7 @@ def load_judge(ref: str) -> "Judge":
 
 
 def resolve(ref: str) -> Path:
-    """Return the local directory of the model that `ref` names; `ModelError` says why there is none."""
+    """Return the local directory of the model that `ref` names; `ModelError` if there is none."""
     from zoo_core.models.directories import check_directory
 
     path = plugins().first("zoo_load_model", ref=ref)

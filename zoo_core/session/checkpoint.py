@@ -1,7 +1,7 @@
-"""Checkpoints without pickle: one safetensors file, the tree of everything else as JSON in its header.
+"""Checkpoints without pickle: one safetensors file with the tensors; everything else is JSON in its header.
 
-One file, so that tensors and ledger can never be of two different moments. Written to a temporary file, flushed to
-disk, then renamed: a reader sees the old checkpoint or the new one.
+It is one file, so that tensors and ledger are always of the same moment. It is written to a temporary file, flushed to
+disk and renamed, so that a reader sees the old checkpoint or the new one.
 """
 
 import json
@@ -44,13 +44,12 @@ def _write(path: Path, tree: str, tensors: dict[str, Tensor]) -> None:
         temporary.unlink(missing_ok=True)
         raise StorageError(
             f"{path}: the checkpoint cannot be written ({error}). What was written before is whole; make room "
-            "and run the "
-            "same command again to go on from there."
+            "and run the same command again to go on from there."
         ) from error
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read it back, bit for bit."""
+    """Return the state that `save` wrote, bit for bit."""
     try:
         with safe_open(path, framework="pt") as file:
             tree = json.loads(file.metadata()["tree"])

@@ -10,12 +10,12 @@ from zoo_core.errors import PluginError, StorageError
 
 
 def state_of(thing: Any) -> Any:
-    """Return what a checkpoint holds of a thing: its `state_dict`, or the thing itself."""
+    """Return the state of a kept object for a checkpoint: its `state_dict`, or the object itself."""
     return thing.state_dict() if hasattr(thing, "state_dict") else thing
 
 
 def restore(name: str, thing: Any, state: Any) -> None:
-    """Restore a thing exactly; `StorageError` names the weights that a checkpoint lacks, has too many, or otherwise."""
+    """Restore a kept object exactly; `StorageError` says why the state of a checkpoint does not fit it."""
     try:
         _restore(thing, state)
     except (RuntimeError, ValueError, KeyError, IndexError) as error:

@@ -19,25 +19,25 @@ from zoo_core.session.seeds import derive, seed_everything
 from zoo_core.session.session import Session
 
 AUDITED = 1 / 64
-"""Share of updates that are audited besides the first of every stage. The seed draws which ones; none is announced."""
+"""Share of updates that are audited besides the first of each stage. The seed draws them, without announcement."""
 
 
 class Loop:
     """The loop of one stage: it yields an update while the stage's window of the budget allows one more.
 
-    Between two updates policy, optimizer and ledger agree, so that is where checkpoints are taken. An update that
-    passes the end of the window is undone.
+    Checkpoints are taken between two updates, where policy, optimizer and ledger agree. An update that passes the end
+    of the window is undone.
     """
 
     def __init__(self, session: Session, stage: str, window: BudgetWindow) -> None:
         self.session = session
         self.stage = stage
-        """Name of the stage; "" for the run itself."""
+        """The name of the stage; "" for the run itself."""
         self.window = window
         self.update = -1
         """The update that the loop is in, or was in last; -1 before the first."""
         self.draws = 0
-        """How often this update has sampled."""
+        """Number of times that this update has sampled."""
         self.entered = False
         self._bound: int | None = None
         self._saved = 0.0
@@ -50,12 +50,12 @@ class Loop:
 
     @property
     def spent(self) -> int:
-        """FLOPs so far, summed over ranks: the same number on each, or they would not stop together. Collective."""
+        """FLOPs so far, summed over ranks. All ranks get the same number and stop at the same update. Collective."""
         self.session.ledger.gather()
         return self.session.ledger.flops
 
     def updates(self, bound: int | None) -> Iterator[int]:
-        """Yield updates from 0, or from where a checkpoint left off. A finished stage yields none: its end is loaded.
+        """Yield updates from 0 or the latest checkpoint on. A finished stage yields none, because its end is loaded.
 
         `bound` is the largest number of updates; None leaves the end to the budget.
         """
@@ -83,7 +83,7 @@ class Loop:
         seed_everything(session.seed, self.stage, "end")
 
     def _resume(self) -> int:
-        """Adopt the latest checkpoint if it is of this stage; return the update to go on with."""
+        """Restore the latest checkpoint if it is of this stage; return the number of the next update."""
         now = self.session.path("now")
         if not now or not broadcast(now.exists):
             return 0
@@ -95,11 +95,11 @@ class Loop:
         return int(state["update"])
 
     def _count(self, first: int) -> Iterator[int]:
-        """Yield the updates that fit; undo one that passes the end of the window all the same."""
+        """Yield the updates that fit into the window; undo one that passes its end nevertheless."""
         session, ledger, window = self.session, self.session.ledger, self.window
         update = first
         while (self._bound is None or update < self._bound) and window.allows(self.spent):
-            undo = None  # freed before the next is made: one copy of all weights and moments at a time is enough
+            undo = None  # freed before the next one is made, so that there is one copy of all weights at a time
             if window.is_near(ledger.flops):
                 undo = copy.deepcopy(session.snapshot(self.stage, update, window))
             before = ledger.flops
@@ -121,7 +121,7 @@ class Loop:
             raise BudgetError(self._too_small(0))
 
     def _audited(self, update: int) -> Iterator[int]:
-        """Yield the update; of the first, and of some that are drawn, count the FLOPs exactly beside the meter."""
+        """Yield the update; audit the meter by an exact count if it is the first update or one that the seed draws."""
         session = self.session
         drawn = random.Random(derive(session.seed, self.stage, update, "audit")).random() < AUDITED
         if not (drawn or update == 0):
@@ -138,7 +138,7 @@ class Loop:
         ledger.audit_counted += counter.total
 
     def _boundary(self, update: int) -> None:
-        """Take a checkpoint if it is time: the update is audited, paid for and certain to count."""
+        """Take a checkpoint if it is time. The update before is audited, charged and final."""
         session, now = self.session, self.session.path("now")
         optimizers = (thing for thing in session.kept.values() if isinstance(thing, torch.optim.Optimizer))
         session.ledger.note_models(session.ledger.meter.modules, optimizers)
@@ -149,7 +149,7 @@ class Loop:
             self._saved = time.monotonic()
 
     def _discard(self, undo: dict[str, Any] | None, cost: int, update: int) -> None:
-        """Go back to before the update; flag the run if that is not possible."""
+        """Restore the state before the update; flag the run as overspent if that is not possible."""
         ledger = self.session.ledger
         if undo is None:
             ledger.flag("overspent: an update cost more than four times the dearest of the eight before it")

@@ -1,4 +1,4 @@
-"""What all stages of one run share: models, data, reward, ledger, and the state that checkpoints hold."""
+"""A session holds all that the stages of one run share: models, data, reward, ledger, and kept state."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,36 +25,36 @@ from zoo_core.session.kept import restore, state_of
 
 @dataclass
 class Session:
-    """What all stages of one run share. The harness makes it; a training loop sees it through `Run` only."""
+    """All that the stages of one run share. The harness makes it; a training loop reaches it only through `Run`."""
 
     policy: PreTrainedModel
     encoder: Encoder
     seed: int
     budget: float
-    """FLOPs this run may spend itself; infinite for a stage recipe of fixed length."""
+    """FLOPs that this run may spend itself; infinite for a stage recipe of fixed length."""
     rows: Mapping[str, Sequence[DataRow]] = field(default_factory=dict)
-    """The data sets that the algorithm's record lists, by name."""
+    """The data sets that the record of the algorithm lists, by name."""
     reward: Reward | None = None
     calibration: Calibration | None = None
     judge: Judge | None = None
     engine: RolloutEngine = sample_cached
     directory: Path | None = None
-    """The folder of checkpoints; None keeps none."""
+    """The folder of checkpoints; None takes no checkpoints."""
     checkpoint_seconds: float = 20.0
     at_boundary: Callable[["Session"], None] | None = None
-    """Called between updates, when policy and ledger agree."""
+    """A function that is called between two updates, when policy and ledger agree."""
     ledger: Ledger = field(default_factory=Ledger)
     kept: dict[str, Any] = field(default_factory=dict)
     unclaimed: dict[str, Any] = field(default_factory=dict)
-    """State of a checkpoint whose object has not been kept again yet."""
+    """State from a checkpoint, by name, of objects that were not given to `keep` yet."""
     clock: float = field(default_factory=time.monotonic)
 
     def begin(self) -> None:
-        """Check the rows, meter policy and reward model, and have the policy's configs name its pad and end tokens."""
+        """Check the rows, meter policy and reward model, and write pad and end tokens into the policy's configs."""
         check_rows(self.rows)
-        # A scorer made from the policy finds the last token by this; hub models often have none, or another.
+        # A scorer made from the policy finds the last token by it. Hub models often have none, or another one.
         self.policy.config.pad_token_id = self.encoder.tokenizer.pad_token_id
-        if self.policy.generation_config is not None:  # the trained model ends elsewhere as it was sampled here
+        if self.policy.generation_config is not None:  # so that the trained model ends where it did here
             self.policy.generation_config.eos_token_id = sorted(self.encoder.ends)
         self.ledger.meter.attach(self.policy, "policy")
         self.ledger.policy_bytes = bytes_of(self.policy.parameters())
@@ -65,20 +65,20 @@ class Session:
 
     @cached_property
     def counted_judge(self) -> CountedJudge:
-        """The judge with its calls in the ledger; made, and metered, at the first use."""
+        """The judge, which is metered from its first use on, with its calls in the ledger."""
         if self.judge is None:
             raise PluginError("run.judge: this algorithm's record does not list 'judge' under learns_from.")
         return CountedJudge(self.judge, self.ledger)
 
     def tick(self) -> None:
-        """Bring wall-clock and peak memory of the ledger up to date."""
+        """Update wall-clock time and peak memory in the ledger."""
         now = time.monotonic()
         self.ledger.wall_seconds += now - self.clock
         self.clock = now
         self.ledger.note_memory()
 
     def snapshot(self, stage: str, update: int, window: BudgetWindow) -> dict[str, Any]:
-        """Return the state of everything kept, and the ledger, at one moment."""
+        """Return the state of all kept objects and of the ledger at this moment."""
         self.tick()
         return {
             "stage": stage,
@@ -89,7 +89,7 @@ class Session:
         }
 
     def adopt(self, snapshot: Mapping[str, Any]) -> None:
-        """Go back, or forward, to that moment."""
+        """Restore all kept objects and the ledger from a snapshot."""
         self.unclaimed = dict(snapshot["kept"])
         for name, thing in self.kept.items():
             if name in self.unclaimed:
@@ -98,5 +98,5 @@ class Session:
         self.clock = time.monotonic()
 
     def path(self, name: str) -> Path | None:
-        """Return the file of the checkpoint of that name; None if this session keeps none."""
+        """Return the path of the checkpoint of that name; None if this session takes no checkpoints."""
         return self.directory / f"{name}.safetensors" if self.directory else None

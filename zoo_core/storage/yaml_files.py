@@ -1,4 +1,4 @@
-"""Reading YAML that a person wrote: a key that is there twice is an error, not the last of the two."""
+"""Reading YAML that people write: a key that is there twice is an error."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from zoo_core.errors import SpecError
 
 
 def read_yaml(file: Path) -> Any:
-    """Return the value in a YAML file; `SpecError` names what is wrong with it, and the line."""
+    """Return the value in a YAML file; `SpecError` says what is wrong, and in which line."""
     try:
         text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -21,7 +21,7 @@ def read_yaml(file: Path) -> Any:
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """Return the value that a text in YAML is; `SpecError` says `where` it is wrong."""
+    """Return the value of a text in YAML; `SpecError` says what is wrong in `where`."""
     try:
         refuse_keys_twice(text, where)
         return yaml.safe_load(text)

@@ -1,4 +1,4 @@
-"""The checks every algorithm plugin must pass, on a model that takes milliseconds.
+"""The checks that every algorithm must pass, on a model that takes milliseconds.
 
     class TestMine(AlgorithmSuite):
         name = "mine"
@@ -37,11 +37,11 @@ from zoo_core.session.session import Session
 from zoo_core.testing.tiny import SIGNALS, tiny_encoder, tiny_session
 
 NOT_REPEATED = ("wall_seconds", "peak_memory_bytes", "parameter_bytes", "training_bytes")
-"""What a ledger holds of the process and not of the run: one that resumes in a later stage has no old gradients."""
+"""Fields of a ledger that depend on the process: a run that resumes in a later stage has no old gradients."""
 
 
 def same_weights(one: nn.Module, other: Mapping[str, Tensor]) -> bool:
-    """Whether a model holds bitwise these weights."""
+    """Return whether a model has these weights bit for bit."""
     state = one.state_dict()
     return state.keys() == other.keys() and all(torch.equal(state[name], other[name]) for name in state)
 
@@ -58,13 +58,13 @@ def repeatable(session: Session) -> dict[str, Any]:
 
 @dataclass
 class Finished:
-    """A run that went to its end, and what was seen of it on the way."""
+    """A run that went to its end, and what was recorded of it on the way."""
 
     session: Session
     references: list[tuple[PreTrainedModel, dict[str, Tensor]]]
-    """Each with the weights it had when it was made."""
+    """The references that the run made, each with the weights that it had then."""
     start: dict[str, Tensor] = field(default_factory=dict)
-    """Weights of what is made, after the first update."""
+    """The weights of the trained model after the first update."""
     history: list[dict[str, float]] = field(default_factory=list)
     spent: list[int] = field(default_factory=list)
     """FLOPs in the ledger at each yield."""
@@ -73,20 +73,20 @@ class Finished:
 
 
 class AlgorithmSuite:
-    """Subclass with `name`, and with `settings` if the defaults are too slow for a test."""
+    """The checks of one algorithm. Subclass it with `name`, and with `settings` if the defaults are too slow."""
 
     name: ClassVar[str]
     settings: ClassVar[dict[str, Any]] = {}
     updates: ClassVar[float] = 4.7
-    """Budget of a run, in first updates."""
+    """Budget of a run, in costs of its first update."""
     loops: ClassVar[int] = 1
-    """Loops that follow each other in a run, each with metrics of its own."""
+    """Number of loops that follow each other in a run, each with its own metrics."""
     most_updates: ClassVar[int] = 12
     """A run that has not ended after so many updates is stopped, and the test fails."""
 
     @property
     def record(self) -> Algorithm:
-        """What the plugin says of the algorithm."""
+        """The record of the algorithm."""
         return plugins().algorithm(self.name)
 
     def session(self, **settings: Any) -> Session:
@@ -94,7 +94,7 @@ class AlgorithmSuite:
         return tiny_session(self.record.learns_from, **settings)
 
     def training(self, session: Session, run: Run | None = None) -> Iterator[dict[str, float]]:
-        """Start the training loop."""
+        """Return the training loop, not yet started."""
         config = self.record.load_config()(**self.settings)
         training: Iterator[dict[str, float]] = self.record.load_train()(config, run or Run(session))
         return training
@@ -107,7 +107,7 @@ class AlgorithmSuite:
     @pytest.fixture(scope="class")
     @classmethod
     def finished(cls) -> Finished:
-        """One undisturbed run with everything that was seen of it; tests compare others with it."""
+        """Return an undisturbed run, with all that was recorded of it; tests compare other runs with it."""
         references: list[tuple[PreTrainedModel, dict[str, Tensor]]] = []
 
         class Witness(Run):
@@ -225,7 +225,7 @@ class AlgorithmSuite:
 
 
 class _WideEncoder(Encoder):
-    """Pads every prompt by three more columns than it needs."""
+    """An encoder that pads every prompt by three more columns than it needs."""
 
     def prompts(self, texts: Sequence[Text]) -> Prompts:
         narrow = super().prompts(texts)

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 GARBAGE = [1e6, math.inf, -math.inf, math.nan]
-"""What may stand where a mask is false."""
+"""Values that may appear where a mask is false."""
 
 
 def row(*numbers: float) -> Float[Tensor, "1 N"]:

@@ -32,7 +32,7 @@ PLENTY = 1e15
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """Return a tokenizer with one token a letter, BOS, EOS, a pad token of its own and a chat template."""
+    """Return a tokenizer with one token per letter, BOS, EOS, a separate pad token and a chat template."""
     words = [*SPECIAL, *LETTERS]
     tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
@@ -87,9 +87,9 @@ def share_of_a(samples: Sequence[Sample]) -> list[float]:
 
 
 class LikesA:
-    """A judge without a model that prefers texts with a larger share of the letter a, and now and then abstains.
+    """A judge without a model. It prefers texts with a larger share of the letter a, and sometimes abstains.
 
-    It reads from the question what stands behind "first:" and "second:" (each on a line), or behind "text:".
+    It reads the texts after "first:" and "second:" (each on its own line), or after "text:", from the question.
     """
 
     parameters = 0

@@ -3,7 +3,7 @@
     session, history = trained(train, 60, MyConfig(), bandit, **BANDIT)
     arm_probabilities(session.policy)
 
-Plugins' own tests begin with them; what every algorithm must pass is in testing.py.
+Tests of plugins use them. The checks that every algorithm must pass are in suite.py.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,14 +22,14 @@ from zoo_core.testing.tiny import tiny_encoder, tiny_policy, tiny_session
 
 PROMPT = [{"role": "user", "content": "hi"}]
 PROMPTS = {"prompts": [Prompt([{"role": "user", "content": text}], text) for text in ("a", "bcd", "ee", "dcba")]}
-"""Rows of a session."""
+"""The rows of a session."""
 ARMS = {"a": 0.0, "b": 0.5, "c": 1.0, "d": 0.25}
 """Four answers of one letter and their rewards."""
 TOKENS = tiny_encoder().tokenizer.convert_tokens_to_ids(list(ARMS))
 
 
 def reward_of_arms(samples: Sequence[Sample]) -> list[float]:
-    """Return what each arm that was said is worth; there is no other answer."""
+    """Return the reward of the arm in each sample; a bandit gives no other answer."""
     return [ARMS[sample.response] for sample in samples]
 
 
@@ -42,10 +42,10 @@ BANDIT: dict[str, Any] = {
 
 
 class Bandit(LlamaForCausalLM):
-    """A tiny Llama that can say nothing but one arm, and then has to end."""
+    """A tiny Llama that answers with one arm and then ends."""
 
     def forward(self, input_ids: Tensor, **settings: Any) -> Any:
-        """Leave no other word a chance."""
+        """Return logits that allow an arm first, and EOS after it."""
         out = super().forward(input_ids=input_ids, **settings)
         arms, kept = torch.tensor(TOKENS), settings.get("logits_to_keep", 0)
         said = torch.isin(input_ids[:, kept if isinstance(kept, Tensor) else slice(-kept, None)], arms).unsqueeze(-1)

@@ -1,4 +1,4 @@
-"""How a core set is selected, as pure functions.
+"""The selection of a core set, as pure functions.
 
 Chen et al. 2023, "Maybe Only 0.5 % Data is Needed", arXiv:2305.09246, as we read its abstract; algorithm 1 refers to
 Sener and Savarese 2018, "Active Learning for Convolutional Neural Networks: A Core-Set Approach", arXiv:1708.00489.
@@ -24,16 +24,16 @@ class Regions(NamedTuple):
     labels: Int[Tensor, " N"]
     """The region of each row, from 0."""
     flops: int
-    """What the distances to the centres cost."""
+    """FLOPs of the distances to the centres."""
 
 
 class Pick(NamedTuple):
-    """A selected row, and why."""
+    """A selected row, and the reason."""
 
     row: int
     region: int
     distance: float | None
-    """To the nearest row of the region picked before; None for the first, the nearest to the region's centre."""
+    """Distance to the nearest row picked before; None for the first row, which is nearest to the region's centre."""
 
 
 def embed(hidden: Float[Tensor, "N S D"], attention: Bool[Tensor, "N S"]) -> Float[Tensor, "N D"]:
@@ -41,13 +41,13 @@ def embed(hidden: Float[Tensor, "N S D"], attention: Bool[Tensor, "N S"]) -> Flo
 
     e = h̄ / ‖h̄‖   with   h̄ = (1/n) Σ hₜ over the n real tokens
 
-    Computed from the sum, which points the same way.
+    It is computed from the sum, which has the same direction.
     """
     return normalize(hidden.float().masked_fill(~attention.unsqueeze(-1), 0.0).sum(1))
 
 
 def find_regions(points: Float[Tensor, "N D"], count: int, seed: int) -> Regions:
-    """Divide points by k-means into `count` regions, or into as many as there are distinct points.
+    """Divide points by k-means into `count` regions, or fewer if there are fewer distinct points.
 
     minimise Σᵢ ‖eᵢ − centre of its region‖²
     """
@@ -73,7 +73,7 @@ def k_center_greedy(points: Float[Tensor, "N D"], count: int, start: int) -> tup
     u = argmaxᵢ min_{j picked} ‖eᵢ − eⱼ‖
 
     Returns the picks and the covering radius after each: the distance of the point that is then farthest from all
-    picks, at most twice the best possible. Ends early once every point coincides with a pick.
+    picks, at most twice the best possible. The list ends early if every point coincides with a pick.
     """
     picks, radii = [start], []
     distances = (points - points[start]).norm(dim=1)

@@ -1,7 +1,7 @@
 """The training loop of fine-tuning on a core set.
 
-Before the loop the demonstrations are embedded and a few of them selected; the loop is that of supervised fine-tuning
-on these. How rows are selected is in selection.py.
+Before the loop, the demonstrations are embedded and a few of them are selected (selection.py). The loop is supervised
+fine-tuning on these.
 """
 
 from collections import Counter
@@ -39,7 +39,7 @@ def train(config: CoresetConfig, run: Run) -> Iterator[dict[str, float]]:
 
 
 def select_coreset(config: CoresetConfig, run: Run, total: int) -> list[Demonstration]:
-    """Return the core set of the demonstrations; write down why each row is in it."""
+    """Return the core set of the demonstrations; write a file with the reason for each row."""
     # Rows that say the same are one: only the first of them could ever be picked.
     rows = list({canonical(row): row for row in reversed(run.demonstrations.all())}.values())[::-1]
     points = embeddings(run, rows, config.batch_size)
@@ -72,7 +72,7 @@ def select_coreset(config: CoresetConfig, run: Run, total: int) -> list[Demonstr
 
 @torch.no_grad()
 def embeddings(run: Run, rows: Sequence[Demonstration], batch_size: int) -> Float[Tensor, "N D"]:
-    """Embed rows, prompt and answer as the model reads them, by the policy as it is before training."""
+    """Return embeddings of rows, prompt and answer, by the policy before training."""
     batches = []
     for first in range(0, len(rows), batch_size):
         texts = run.encode([(row.prompt, row.completion) for row in rows[first : first + batch_size]])

@@ -6,7 +6,7 @@ GRPO" is Liu et al. 2025, "Understanding R1-Zero-Like Training: A Critical Persp
 DeepSeek-AI 2025, "DeepSeek-V3.2: Pushing the Frontier of Open Large Language Models", arXiv:2512.02556.
 
 Shapes: B = prompts · G sequences, those of one prompt (a group) next to each other; T response tokens. Masks are true
-on the tokens of a response, EOS included. Nothing outside them matters, be it infinite.
+on the tokens of a response, EOS included. Values outside them do not matter, even if infinite.
 """
 
 import torch
@@ -97,7 +97,7 @@ def unbiased_kl_penalty(
 
 
 def grpo(losses: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], response_tokens: int) -> Float[Tensor, ""]:
-    """Mean over the tokens of each sequence, then over sequences (eq. 3).
+    """Return the mean over the tokens of each sequence, then over sequences (eq. 3).
 
     (1/B) Σᵢ (1/|yᵢ|) Σₜ lᵢₜ
 
@@ -107,7 +107,7 @@ def grpo(losses: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], response_token
 
 
 def dapo(losses: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], response_tokens: int) -> Float[Tensor, ""]:
-    """Mean over all true tokens of the batch (DAPO, section 3.3).
+    """Return the mean over all true tokens of the batch (DAPO, section 3.3).
 
     Σᵢₜ lᵢₜ / Σᵢ |yᵢ|
 
@@ -117,11 +117,11 @@ def dapo(losses: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], response_token
 
 
 def dr_grpo(losses: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], response_tokens: int) -> Float[Tensor, ""]:
-    """Sum over the tokens of the batch, divided by a constant: the tokens it could have had (Dr. GRPO).
+    """Return the sum over all true tokens, divided by a constant: the largest number of tokens (Dr. GRPO).
 
     Σᵢₜ lᵢₜ / (B · `response_tokens`)
 
-    The policy gradient up to a factor that depends on no length.
+    It is the policy gradient up to a factor that does not depend on any length.
     """
     return masked_sum(losses, mask).mean() / response_tokens
 

@@ -4,7 +4,7 @@ Each update
     1. samples a group of responses to each prompt,
     2. turns scores into advantages over the group,
     3. improves the policy on the responses, held back by the divergence from the reference.
-The formulas are in loss.py; this file says in which order they are applied.
+The formulas are in loss.py; this file is the order in which they are applied.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from zoo_core.endings import ending_rule
 from zoo_core.functional import approximate_kl, clip_fraction, masked_sum, minibatches
 from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run
-from zoo_core.schedule import set_learning_rate
+from zoo_core.schedule import ADAM_EPSILON, set_learning_rate
 from zoo_grpo.config import GRPOConfig
 from zoo_grpo.loss import (
     centred_advantages,
@@ -38,14 +38,14 @@ DIVERGENCES = {"k3": kl_penalty, "unbiased": unbiased_kl_penalty}
 def train(config: GRPOConfig, run: Run) -> Iterator[dict[str, float]]:
     """Train `run.policy` in place; yield metrics once per update."""
     reference = run.reference()
-    optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0, fused=True, eps=1e-5))
+    optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0, fused=True, eps=ADAM_EPSILON))
     prompts_per_update = config.batch_size // config.group_size
     advantages_of = scaled_advantages if config.scale_rewards else centred_advantages
     aggregate, divergence_of = AGGREGATIONS[config.aggregation], DIVERGENCES[config.kl_estimate]
     with_endings = ending_rule(config)
 
     for update in run.updates():
-        # 1. Sample; the responses of a group stand next to each other.
+        # 1. Sample; the responses of a group are next to each other.
         prompts = run.prompts.batch(update, prompts_per_update).repeat(config.group_size)
         rollout = run.sample(prompts, config.temperature)
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Dropout on the residual stream, stronger towards the top: the one algorithm here that adds some."""
+"""Dropout on the residual stream, stronger towards the top. No other algorithm of the zoo has dropout."""
 
 import contextlib
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ def dropout_rates(layers: int, top: float) -> list[float]:
 
 @contextlib.contextmanager
 def residual_dropout(policy: PreTrainedModel, top: float) -> Iterator[None]:
-    """Drop elements of what each decoder layer adds to its input, inside this context only."""
+    """Drop elements of the output that each decoder layer adds to its input, inside this context only."""
     layers = decoder_layers(policy)
     rates = dropout_rates(len(layers), top)
     hooks = [_hook(layer, rate) for layer, rate in zip(layers, rates, strict=True) if rate]
@@ -30,7 +30,7 @@ def residual_dropout(policy: PreTrainedModel, top: float) -> Iterator[None]:
 
 
 def decoder_layers(policy: PreTrainedModel) -> nn.ModuleList:
-    """Return the stack of decoder layers, whatever the architecture calls it."""
+    """Return the stack of decoder layers, by any name that an architecture gives it."""
     count = policy.config.num_hidden_layers
     for module in policy.modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:

@@ -1,7 +1,7 @@
-"""How demonstrations are curated, as pure functions: rules of quality, then quotas over kinds of prompts.
+"""The curation of demonstrations, as pure functions: rules of quality, then quotas over kinds of prompts.
 
-Zhou et al. 2023, "LIMA: Less Is More for Alignment", arXiv:2305.11206, section 2. A rule takes the rows and tells which
-of them break it.
+Zhou et al. 2023, "LIMA: Less Is More for Alignment", arXiv:2305.11206, section 2. A rule takes all rows and returns,
+for each, whether it breaks the rule.
 """
 
 import math
@@ -33,7 +33,7 @@ class Kinds(NamedTuple):
     names: list[str]
     """The words that tell each kind from the others."""
     flops: int
-    """What the distances to the centres cost."""
+    """FLOPs of the distances to the centres."""
 
 
 Rule = Callable[[Sequence[Pair]], list[bool]]
@@ -48,51 +48,51 @@ ELSEWHERE = re.compile(
 )
 SENTENCE_END = re.compile(r"[.!?]+(?=\s|$)|\n")
 RUN = 3
-"""Words in a row that are compared between texts."""
+"""Number of consecutive words that are compared between texts."""
 ALIKE = 0.8
-"""Share of common runs from which on two texts say the same."""
+"""Share of common runs of words from which on two texts count as the same."""
 STRANGE = 0.95
-"""Share of answers that are familiar enough."""
+"""Quantile of the share of word pairs that no other answer has; above it an answer is strange."""
 
 
 def odd_lengths(pairs: Sequence[Pair], shortest: float, longest: float) -> list[bool]:
-    """Break: an answer of fewer or more characters than these quantiles of the pool's answers (paper: 1,200, 4,096)."""
+    """Return which answers are shorter or longer than these quantiles of the pool (paper: 1,200, 4,096 characters)."""
     lengths = [len(pair.answer) for pair in pairs]
     low, high = np.quantile(lengths, [shortest, longest])
     return [not low <= length <= high for length in lengths]
 
 
 def cut_off(pairs: Sequence[Pair]) -> list[bool]:
-    """Break: an answer that does not end with a closing mark, in a pool where most do."""
+    """Return which answers do not end with a closing mark, in a pool where most do."""
     opened = [not CLOSING.search(pair.answer) for pair in pairs]
     return opened if 2 * sum(opened) < len(pairs) else [False] * len(pairs)
 
 
 def first_person(pairs: Sequence[Pair]) -> list[bool]:
-    """Break: an answer in the first person ("I", "my")."""
+    """Return which answers are in the first person ("I", "my")."""
     return [bool(FIRST_PERSON.search(pair.answer)) for pair in pairs]
 
 
 def refers_elsewhere(pairs: Sequence[Pair]) -> list[bool]:
-    """Break: an answer that refers to other answers ("as mentioned", "other answers"), or with links or HTML."""
+    """Return which answers refer to other answers ("as mentioned", "other answers"), or have links or HTML."""
     return [bool(ELSEWHERE.search(pair.answer)) for pair in pairs]
 
 
 def repeats_itself(pairs: Sequence[Pair]) -> list[bool]:
-    """Break: an answer that says a sentence of some length twice."""
+    """Return which answers have a sentence of some length twice."""
     sentences = [[runs(sentence) for sentence in SENTENCE_END.split(pair.answer)] for pair in pairs]
     long = [[sentence for sentence in answer if len(sentence) > 1] for answer in sentences]
     return [len(set(answer)) < len(answer) for answer in long]
 
 
 def copies_the_prompt(pairs: Sequence[Pair]) -> list[bool]:
-    """Break: an answer whose runs of words stand in its prompt."""
+    """Return which answers have mostly runs of words that are in their prompt."""
     texts = [(runs(pair.prompt), runs(pair.answer)) for pair in pairs]
     return [len(prompt & answer) >= ALIKE * len(answer) for prompt, answer in texts]
 
 
 def unlike_others(pairs: Sequence[Pair]) -> list[bool]:
-    """Break: an answer with more word pairs that no other answer has than `STRANGE` of the pool's (word salad)."""
+    """Return which answers have a share of unique word pairs above the quantile `STRANGE` (word salad)."""
     found = [set(pairwise(re.findall(r"\w+", pair.answer.lower()))) for pair in pairs]
     answers = Counter(two for answer in found for two in answer)
     alone = [sum(answers[two] == 1 for two in answer) / max(1, len(answer)) for answer in found]
@@ -101,7 +101,7 @@ def unlike_others(pairs: Sequence[Pair]) -> list[bool]:
 
 
 def near_duplicates(pairs: Sequence[Pair]) -> list[bool]:
-    """Break: a row that says almost the same as one before it that does not: Jaccard similarity |A∩B| / |A∪B|."""
+    """Return which rows are almost the same as an earlier, kept row, by Jaccard similarity |A∩B| / |A∪B|."""
     duplicates: list[bool] = []
     kept: list[frozenset[str]] = []
     holders: dict[str, list[int]] = {}
@@ -124,7 +124,7 @@ def runs(text: str) -> frozenset[str]:
 
 
 def sift(pairs: Sequence[Pair], shortest: float, longest: float) -> tuple[list[int], dict[str, list[int]]]:
-    """Apply one rule after the other, each to what those before have left; return rows kept, and rejected by rule."""
+    """Apply the rules one by one, each to the rows left; return the kept rows, and the rejected rows by rule."""
     rules: dict[str, Rule] = {
         "its length is out of bounds": lambda left: odd_lengths(left, shortest, longest),
         "it is cut off": cut_off,
@@ -161,7 +161,7 @@ def find_kinds(prompts: Sequence[str], count: int, seed: int) -> Kinds:
 
 
 def quotas(sizes: Sequence[int], total: int, temperature: float) -> list[int]:
-    """Divide `total` rows among kinds of these sizes, in proportion to n^(1/τ): exactly, none more than it has.
+    """Divide exactly `total` rows among kinds of these sizes in proportion to n^(1/τ); no kind gets more than it has.
 
     qₖ ∝ nₖ^(1/τ), the next row to the kind with the largest nₖ^(1/τ) / (qₖ + ½) that has one left
     """

@@ -56,7 +56,7 @@ def train(config: LIMAConfig, run: Run) -> Iterator[dict[str, float]]:
 
 
 def select_curated(config: LIMAConfig, run: Run) -> list[Demonstration]:
-    """Return rows that break no rule, of many kinds; write down why each was selected and what was rejected."""
+    """Return rows of many kinds that break no rule; write files with the reason for each, and with rejected rows."""
     rows = run.demonstrations.all()
     kept, rejected = sift(
         [Pair(plain(row.prompt), plain(row.completion)) for row in rows], config.shortest, config.longest
@@ -94,5 +94,5 @@ def select_curated(config: LIMAConfig, run: Run) -> list[Demonstration]:
 
 
 def plain(text: Text) -> str:
-    """Return a text, or all that is said in a conversation, as one string."""
+    """Return a text, or the contents of all messages of a conversation, as one string."""
     return text if isinstance(text, str) else "\n".join(message["content"] for message in text)

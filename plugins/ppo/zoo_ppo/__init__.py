@@ -1,1 +1,1 @@
-"""PPO: sample, score, and climb the score without straying far from the reference."""
+"""PPO: sample, score, and raise the score without moving far from the reference."""

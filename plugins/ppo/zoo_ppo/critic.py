@@ -22,7 +22,7 @@ class Critic(nn.Module):
         self.head = value_head(policy)
 
     def forward(self, responses: Responses) -> Float[Tensor, "B slots"]:
-        """Value of the state before each response token, and of the state after the last: T + 1 slots."""
+        """Return the value of the state before each response token, and of the state after the last: T + 1 slots."""
         return response_states(self.body, responses, self.head).squeeze(-1)
 
 
@@ -36,10 +36,10 @@ def value_head(policy: PreTrainedModel) -> nn.Linear:
 
 @torch.no_grad()
 def critic_from_reward(run: Run) -> Critic:
-    """Return a critic that values every state at what the reward model says of the text so far, in units of `reward`.
+    """Return a critic whose value of a state is the reward model's score of the text so far, in units of `reward`.
 
-    Where N+ begins. Rewards are on text, but a critic reads the policy's tokens, one by one: the reward model must have
-    the policy's vocabulary and the shape of its body. `ModelError` says what differs.
+    N+ starts from this critic. A critic reads the policy's tokens, so the reward model must have the vocabulary and the
+    body shape of the policy. `ModelError` says what differs.
     """
     if run.reward_model is None:
         raise _unfit("the reward is a rule or a judge, not a scorer")

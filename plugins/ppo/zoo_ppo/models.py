@@ -1,4 +1,4 @@
-"""Policy, reference and critic of PPO in three arrangements of memory. What they compute is the same.
+"""Policy, reference and critic of PPO in three arrangements of memory. The formulas are the same in all three.
 
 separate   three models: every weight of policy and critic is trained
 hydra      one trunk, frozen below its top layers; the reference has a copy of the top, the critic a head on it
@@ -22,23 +22,23 @@ from zoo_ppo.critic import Critic, critic_from_reward, value_head
 
 
 class Models(Protocol):
-    """What the loop asks of an arrangement; to be made before the loop begins."""
+    """The interface of an arrangement to the training loop. It is made before the loop begins."""
 
     parameters: list[nn.Parameter]
-    """What is trained, of policy and critic."""
+    """The trained weights of policy and critic."""
 
     def evaluate(self, batch: Responses) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B slots"]]:
-        """Log-probabilities of the response tokens, and values of the states they pass through."""
+        """Return the log-probabilities of the response tokens, and the values of the states between them."""
 
     def values(self, batch: Responses) -> Float[Tensor, "B slots"]:
-        """Values alone."""
+        """Return the values only."""
 
     def reference_logprobs(self, batch: Responses) -> Float[Tensor, "B T"]:
-        """Log-probabilities under the policy as it was at the start."""
+        """Return log-probabilities under the policy at the start."""
 
 
 class Separate:
-    """Three models."""
+    """Policy, reference and critic are three models."""
 
     def __init__(self, config: PPOConfig, run: Run) -> None:
         self.policy, self.temperature = run.policy, config.temperature
@@ -47,43 +47,43 @@ class Separate:
         self.parameters = [*run.policy.parameters(), *self.values.parameters()]
 
     def evaluate(self, batch: Responses) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B slots"]]:
-        """Two forward passes, of policy and critic."""
+        """Return log-probabilities and values from two forward passes, one of the policy and one of the critic."""
         return response_logprobs(self.policy, batch, self.temperature), self.values(batch)
 
     @torch.no_grad()
     def reference_logprobs(self, batch: Responses) -> Float[Tensor, "B T"]:
-        """Of a full copy."""
+        """Return log-probabilities under a full copy of the policy at the start."""
         return response_logprobs(self.reference, batch, self.temperature)
 
 
 class Hydra:
-    """One trunk with a branch that learns, one that stays, and a head for values on the one that learns."""
+    """One trunk with a trained branch (the policy), a frozen branch (the reference), and a value head on the former."""
 
     def __init__(self, config: PPOConfig, run: Run) -> None:
         self.policy, self.temperature = run.policy, config.temperature
         freeze_trunk(run.policy, config.unfrozen_layers)
-        self.reference = run.reference()  # shares what is frozen, tied embeddings included
+        self.reference = run.reference()  # shares all frozen weights, tied embeddings included
         self.head = run.keep("critic", value_head(run.policy))
         trained = [weight for weight in run.policy.parameters() if weight.requires_grad]
         self.parameters = [*trained, *self.head.parameters()]
 
     def evaluate(self, batch: Responses) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B slots"]]:
-        """One forward pass: the head for values reads the hidden states that the language head reads."""
+        """Return both from one forward pass: the value head reads the same hidden states as the language head."""
         logprobs, values = logprobs_and_states(self.policy, batch, self.temperature, self.head)
         return logprobs, values.squeeze(-1)
 
     def values(self, batch: Responses) -> Float[Tensor, "B slots"]:
-        """The trunk and the head for values, without the language head."""
+        """Return the values from trunk and value head, without the language head."""
         return response_states(self.policy.base_model, batch, self.head).squeeze(-1)
 
     @torch.no_grad()
     def reference_logprobs(self, batch: Responses) -> Float[Tensor, "B T"]:
-        """Through the shared trunk and the branch that stays."""
+        """Return log-probabilities from the shared trunk and the frozen branch."""
         return response_logprobs(self.reference, batch, self.temperature)
 
 
 class LoRA:
-    """One frozen base; between two calls the policy's adapter is on."""
+    """One frozen base with an adapter for the policy and one for the critic; the policy's is active between calls."""
 
     def __init__(self, config: PPOConfig, run: Run) -> None:
         self.policy, self.temperature = run.policy, config.temperature
@@ -96,24 +96,24 @@ class LoRA:
             share_storage(run.reward_model[0].model, run.policy)
 
     def evaluate(self, batch: Responses) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B slots"]]:
-        """Two forward passes, one with each adapter."""
+        """Return log-probabilities and values from two forward passes, one with each adapter."""
         return response_logprobs(self.policy, batch, self.temperature), self.values(batch)
 
     def values(self, batch: Responses) -> Float[Tensor, "B slots"]:
-        """The base with the critic's adapter, and the head."""
+        """Return the values from the base with the critic's adapter and the value head."""
         with adapter(self.policy, "critic"):
             values = response_states(self.policy.base_model, batch, self.head)
         return values.squeeze(-1)
 
     @torch.no_grad()
     def reference_logprobs(self, batch: Responses) -> Float[Tensor, "B T"]:
-        """The base alone."""
+        """Return log-probabilities under the base alone."""
         with adapter(self.policy, None):
             return response_logprobs(self.policy, batch, self.temperature)
 
 
 def freeze_trunk(policy: PreTrainedModel, unfrozen_layers: int) -> None:
-    """Freeze embeddings (and a head tied to them) and all layers but the top ones."""
+    """Freeze the embeddings (and a head tied to them) and all layers except the top ones."""
     depth = policy.config.num_hidden_layers
     stacks = [part for part in policy.base_model.modules() if isinstance(part, nn.ModuleList) and len(part) == depth]
     if not stacks:

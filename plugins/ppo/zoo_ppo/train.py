@@ -5,7 +5,7 @@ Each update
     2. turns scores and divergence from the reference into per-token rewards,
     3. estimates advantages with the critic,
     4. improves policy and critic on the same responses, several times over.
-The formulas are in loss.py, the models in models.py; this file says in which order they are applied.
+The formulas are in loss.py, the models in models.py; this file is the order in which they are applied.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ from zoo_core.functional import (
     minibatches,
 )
 from zoo_core.run import Run
-from zoo_core.schedule import set_learning_rate
+from zoo_core.schedule import ADAM_EPSILON, set_learning_rate
 from zoo_ppo.config import PPOConfig
 from zoo_ppo.loss import (
     adaptive_kl_coefficient,
@@ -42,7 +42,7 @@ from zoo_ppo.models import ARRANGEMENTS
 def train(config: PPOConfig, run: Run) -> Iterator[dict[str, float]]:
     """Train `run.policy` in place; yield metrics once per update."""
     models = ARRANGEMENTS[config.models](config, run)
-    optimizer = run.keep("optimizer", AdamW(models.parameters, weight_decay=0.0, fused=True, eps=1e-5))
+    optimizer = run.keep("optimizer", AdamW(models.parameters, weight_decay=0.0, fused=True, eps=ADAM_EPSILON))
     beta = run.keep("beta", {"now": config.kl_coefficient})
     with_endings = ending_rule(config)
 
@@ -102,7 +102,7 @@ def train(config: PPOConfig, run: Run) -> Iterator[dict[str, float]]:
 def explained_variance(
     values: Float[Tensor, "B S"], returns: Float[Tensor, "B S"], slots: Bool[Tensor, "B S"]
 ) -> Float[Tensor, ""]:
-    """1 − mean (R − V)² / Var R: the share of the returns' variance that the critic foresees; 0 if there is none."""
+    """Return 1 − mean (R − V)² / Var R, the share of the returns' variance that the critic explains; 0 without any."""
     variance = masked_mean((returns - masked_mean(returns, slots)) ** 2, slots)
     error = masked_mean((returns - values) ** 2, slots)
     return torch.where(variance > 1e-8, 1 - error / variance.clamp(min=1e-8), 0.0)

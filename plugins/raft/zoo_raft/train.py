@@ -42,7 +42,7 @@ def train(config: RAFTConfig, run: Run) -> Iterator[dict[str, float]]:
     temperature = config.temperature if config.variant == "raft++" else 1.0
 
     for update in run.updates():
-        # 1. Sample; the K responses to a prompt stand next to each other.
+        # 1. Sample; the K responses to a prompt are next to each other.
         prompts = run.prompts.batch(update, config.batch_size).repeat(config.samples_per_prompt)
         rollout = run.sample(prompts, config.temperature)
 

@@ -21,7 +21,7 @@ from zoo_reward_model.loss import bradley_terry_loss, centering_penalty
 
 
 def train(config: RewardModelConfig, run: Run) -> Iterator[dict[str, float]]:
-    """Train the scorer kept as "reward"; yield metrics once per update."""
+    """Train a scorer, which is kept as "reward"; yield metrics once per update."""
     scorer = scorer_from(run.policy, run.seed)
     if config.lora_rank is not None:
         add_adapter(scorer, "reward", config.lora_rank)

@@ -1,7 +1,7 @@
-"""Constitutional AI, top to bottom: learn to answer as revised, then climb what the judge prefers.
+"""Constitutional AI, top to bottom: learn from revised answers, then from the judge's preferences.
 
-The loops of the first phase are in revision.py, those up to the reward model in feedback.py, as RLAIF has them; the
-last one is zoo-ppo's.
+The loops of the first phase are in revision.py, those up to the reward model, which RLAIF shares, in feedback.py.
+The last loop is zoo-ppo's.
 """
 
 from collections.abc import Iterator

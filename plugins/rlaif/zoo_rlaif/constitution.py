@@ -1,9 +1,9 @@
-"""The constitution: a YAML file that says what a judge is asked, and in which words. Users edit it.
+"""The constitution: a YAML file with the questions for a judge and their wording. Users edit it.
 
-`principles` are what answers are held to, each with its question for the forms in which it can be asked. `forms` are
-the texts around the questions: {question} stands for the principle's; {prompt}, {first}, {second}, {answer} and
-{critique} for what is judged. `constitution.yaml` beside this file serves where neither the user nor the judge brings
-another; its comments explain every key.
+Answers are judged by `principles`; each has a question for every form that it can be asked in. `forms` are the texts
+around the questions: {question} is replaced by the principle's question, and {prompt}, {first}, {second}, {answer} and
+{critique} by the texts that are judged. `constitution.yaml` beside this file is the default if neither the user nor the
+judge brings one; its comments explain every key.
 """
 
 import string
@@ -26,7 +26,7 @@ class _Strict(BaseModel):
 
 
 class Principle(_Strict):
-    """One thing that answers are held to. It is not drawn for a form that it has no question for."""
+    """A principle that answers are judged by. It is drawn only for forms that it has a question for."""
 
     name: str
     comparison: str | None = None
@@ -52,14 +52,14 @@ class Reasoning(_Strict):
 
 
 class Example(_Strict):
-    """A question as the judge would read it, and the answer it should give."""
+    """An example: a question as the judge reads it, and the right answer."""
 
     ask: str
     answer: str
 
 
 class Form(_Strict):
-    """The text around a principle's question."""
+    """The text around the question of a principle."""
 
     needed: ClassVar[frozenset[str]]
     allowed: ClassVar[frozenset[str]]
@@ -80,7 +80,7 @@ class Form(_Strict):
 
 
 class Comparison(Form):
-    """Which of two answers is better."""
+    """The form that asks which of two answers is better."""
 
     needed = frozenset({"question", "first", "second"})
     allowed = needed | {"prompt"}
@@ -90,7 +90,7 @@ class Comparison(Form):
 
 
 class Rating(Form):
-    """How good one answer is; what the judge can say goes from worst to best."""
+    """The form that asks how good one answer is. The possible ratings are listed from worst to best."""
 
     needed = frozenset({"question", "answer"})
     allowed = needed | {"prompt"}
@@ -99,7 +99,7 @@ class Rating(Form):
 
 
 class Critique(Form):
-    """What is wrong with an answer."""
+    """The form that asks what is wrong with an answer."""
 
     needed = frozenset({"question", "answer"})
     allowed = needed | {"prompt"}
@@ -108,7 +108,7 @@ class Critique(Form):
 
 
 class Revision(Form):
-    """A better answer."""
+    """The form that asks for a better answer."""
 
     needed = frozenset({"question", "answer"})
     allowed = needed | {"prompt", "critique"}
@@ -117,7 +117,7 @@ class Revision(Form):
 
 
 class Forms(_Strict):
-    """The texts around the questions; those that an algorithm does not ask in may be left out."""
+    """The forms of questions. A constitution may leave out those that an algorithm does not use."""
 
     comparison: Comparison | None = None
     rating: Rating | None = None
@@ -126,7 +126,7 @@ class Forms(_Strict):
 
 
 class Constitution(_Strict):
-    """Principles, and the forms in which a judge is asked about them."""
+    """Principles, and the forms of the questions about them."""
 
     asked_as: Literal["conversation", "text"] = "conversation"
     principles: tuple[Principle, ...] = Field(min_length=1)
@@ -134,7 +134,7 @@ class Constitution(_Strict):
 
     @classmethod
     def load(cls, path: str | Path | None, *needed: FormName) -> "Constitution":
-        """Read a file, or the shipped one; `SpecError` names the file and the key that is wrong or missing."""
+        """Read a file, or the constitution of this package; `SpecError` names the file and the wrong or missing key."""
         path = Path(path or SHIPPED)
         try:
             found = cls.model_validate(read_yaml(path))
@@ -158,7 +158,7 @@ class Constitution(_Strict):
         return [principle for principle in self.principles if getattr(principle, form) is not None]
 
     def question(self, form: FormName, principle: Principle, **judged: str) -> Text:
-        """Return what the judge is asked, examples first."""
+        """Return the question to the judge, with the examples first."""
         words: Form = getattr(self.forms, form)
         asked = words.ask.format(question=getattr(principle, form), **judged)
         if self.asked_as == "text":
@@ -169,20 +169,20 @@ class Constitution(_Strict):
         return [*turns, {"role": "user", "content": asked}]
 
     def tokens(self, form: Literal["critique", "revision"]) -> int:
-        """Return how much the judge may write."""
+        """Return the largest number of tokens that the judge may write."""
         words: Critique | Revision = getattr(self.forms, form)
         return words.tokens
 
 
 def continued(question: Text, answer: str, ask: str) -> Text:
-    """Return a question with the judge's answer to it, and what it is asked then."""
+    """Return a question with the judge's answer to it, and the next question."""
     if isinstance(question, str):
         return f"{question}{answer}\n{ask}"
     return [*question, {"role": "assistant", "content": answer}, {"role": "user", "content": ask}]
 
 
 def plain(text: Text) -> str:
-    """Return a prompt as a judge reads it: its words, and who said them if there are several turns."""
+    """Return a prompt as one string for a judge, with the role of each message if there are several."""
     if isinstance(text, str):
         return text
     if len(text) == 1:
@@ -191,5 +191,5 @@ def plain(text: Text) -> str:
 
 
 def jsonable(text: Text) -> str | list[dict[str, str]]:
-    """Return a prompt in the form that checkpoints and files of rows keep."""
+    """Return a prompt in the form that checkpoints and files of rows can hold."""
     return text if isinstance(text, str) else [dict(message) for message in text]

@@ -1,4 +1,4 @@
-"""d-RLAIF, top to bottom: the judge's rating of each response is the reward; there is no reward model to grow stale.
+"""d-RLAIF, top to bottom: the judge's rating of each response is the reward, so no reward model can become outdated.
 
 The loop is `reinforce` in reinforce.py, the formulas are in loss.py, the reward is `Rater` in labels.py.
 """

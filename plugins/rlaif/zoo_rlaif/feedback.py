@@ -21,13 +21,13 @@ from zoo_rlaif.constitution import Constitution, jsonable
 from zoo_rlaif.labels import compare, drawn
 
 Pair = dict[str, Any]
-"""A prompt, two answers of the policy, whether it ended them, the principle, and the judge's preference."""
+"""A prompt, two answers of the policy and whether each ended, the principle, and the judge's preference."""
 
 
 def label_pairs(
     config: RLAIFConfig | CAIConfig, run: Run, constitution: Constitution, pairs: list[Pair]
 ) -> Iterator[dict[str, float]]:
-    """Sample two answers to each prompt and ask the judge which is better; what it says is added to `pairs`."""
+    """Sample two answers to each prompt, ask the judge which is better, and add the labelled pairs to `pairs`."""
     for update in run.updates(math.ceil(config.pairs / config.pairs_per_update)):
         prompts = run.prompts.batch(update, config.pairs_per_update)
         samples = run.sample(prompts.repeat(2), config.temperature).samples
@@ -59,7 +59,7 @@ def label_pairs(
 
 
 def blank_scorer(run: Run) -> PreTrainedModel:
-    """Return a scorer on the policy's body that gives every text 0.
+    """Return a scorer on the policy's body whose score of every text is 0.
 
     The labels of an unsure judge are hundredths of a nat apart, and the differences of a random head would drown them.
     """
@@ -94,8 +94,8 @@ def fit_reward_model(
         clip_grad_norm_(scorer.parameters(), config.max_grad_norm)
         optimizer.step()
 
-        # Where the judge is undecided there is no order to agree on.
+        # Undecided labels have no order to agree with.
         agrees = ((first > second) == (preferred > 0.5))[preferred != 0.5]
         yield {"loss": loss.item(), "agreement": agrees.float().sum().item() / max(1, len(agrees))}
 
-    optimizer.zero_grad()  # what follows needs the scores alone, and gradients are as large as the model
+    optimizer.zero_grad()  # the rest needs the scores only, and gradients are as large as the model

@@ -1,4 +1,4 @@
-"""What a judge says of answers: which of two it prefers, and how it rates one. Abstentions stay abstentions."""
+"""The labels of a judge: its preferences between two answers, and its ratings of one. Abstentions have no label."""
 
 import random
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ class Label:
     """A judge's preference between two answers."""
 
     preference: float
-    """How likely it is to prefer the first, averaged over both orders of showing them."""
+    """The probability that the judge prefers the first answer, averaged over both orders of showing them."""
     same_position: bool
-    """Whether it prefers the same place in both orders, so whatever stands there."""
+    """Whether the judge prefers the same place in both orders, whichever answer is there."""
 
 
 def drawn(principles: Sequence[Principle], count: int, generator: torch.Generator) -> list[Principle]:
@@ -39,7 +39,7 @@ def compare(
     answers: Sequence[tuple[str, str]],
     seed: int,
 ) -> list[Label | None]:
-    """Ask which of two answers is better, in both orders; None where the judge abstains in either."""
+    """Ask which of two answers is better, in both orders. A label is None if the judge abstains in either."""
     shown, swapped = (
         _choose(judge, constitution, list(zip(principles, prompts, orders, strict=True)), seed)
         for orders in (answers, [pair[::-1] for pair in answers])
@@ -63,7 +63,7 @@ def _choose(
     shown: Sequence[tuple[Principle, Text, tuple[str, str]]],
     seed: int,
 ) -> list[Verdict]:
-    """Return the judge's verdicts on pairs as they are shown, after it has thought if the constitution says so."""
+    """Return the judge's verdicts on pairs in the order shown, after reasoning if the constitution asks for it."""
     form = constitution.forms.comparison
     assert form is not None  # `Constitution.load` has seen it
     questions = [
@@ -97,10 +97,10 @@ class Rater:
     def __init__(self, judge: CountedJudge, constitution: Constitution, seed: int) -> None:
         self.judge, self.constitution, self.seed = judge, constitution, seed
         self.abstained = 0.0
-        """Share of the latest answers that the judge abstained on."""
+        """The share of the latest answers that the judge abstained on."""
 
     def __call__(self, samples: Sequence[Sample]) -> list[float]:
-        """Ask for ratings."""
+        """Return the ratings of samples."""
         form = self.constitution.forms.rating
         assert form is not None  # `Constitution.load` has seen it
         questions = [

@@ -16,7 +16,7 @@ from zoo_core.functional import masked_mean, masked_sum
 
 
 def debiased_preference(answers: Float[Tensor, "B 2"], swapped_answers: Float[Tensor, "B 2"]) -> Float[Tensor, " B"]:
-    """Return how likely the judge is to prefer the first response, averaged over both orders of showing them.
+    """Return the probability that the judge prefers the first response, averaged over both orders of showing them.
 
     p = ½ (P("first" | y₁, y₂) + P("second" | y₂, y₁))   with   P the softmax over the two answers
 
@@ -26,7 +26,7 @@ def debiased_preference(answers: Float[Tensor, "B 2"], swapped_answers: Float[Te
 
 
 def clamped_preference(preferences: Float[Tensor, " B"], lowest: float, highest: float) -> Float[Tensor, " B"]:
-    """Return the preferences, none nearer to certainty than the bounds (CAI, section 4.1: 0.4 and 0.6).
+    """Return the preferences clamped to bounds (CAI, section 4.1: 0.4 and 0.6).
 
     For judges that think before they answer: then their answers are near 0 or 1, whatever they know.
     """
@@ -50,7 +50,7 @@ def regularised_return(
     mask: Bool[Tensor, "B T"],
     kl_coefficient: float,
 ) -> Float[Tensor, " B"]:
-    """Return what REINFORCE climbs: the score less the divergence from the reference, mixed by β.
+    """Return the return that REINFORCE maximises: the score less the divergence from the reference, mixed by β.
 
     R = (1 − β) r(x, y) − β Σ log(π(yₜ)/π_ref(yₜ))
 

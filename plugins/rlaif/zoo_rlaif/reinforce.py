@@ -1,4 +1,4 @@
-"""The loop of RLAIF's third stage: REINFORCE with a learned value baseline, on whatever reward the run has.
+"""The loop of RLAIF's third stage: REINFORCE with a learned value baseline, on the reward of the run.
 
 Each update
     1. samples one response per prompt,
@@ -18,7 +18,7 @@ from zoo_core.endings import ending_rule
 from zoo_core.functional import masked_sum
 from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run
-from zoo_core.schedule import set_learning_rate
+from zoo_core.schedule import ADAM_EPSILON, set_learning_rate
 from zoo_rlaif.config import DirectRLAIFConfig, RLAIFConfig
 from zoo_rlaif.loss import regularised_return, reinforce_loss, value_loss
 
@@ -27,9 +27,8 @@ def reinforce(config: RLAIFConfig | DirectRLAIFConfig, run: Run) -> Iterator[dic
     """Train `run.policy` in place; yield metrics once per update."""
     reference = run.reference()
     critic = run.keep("critic", Critic(run.policy))
-    optimizer = run.keep(
-        "optimizer", AdamW([*run.policy.parameters(), *critic.parameters()], weight_decay=0.0, fused=True, eps=1e-5)
-    )
+    weights = [*run.policy.parameters(), *critic.parameters()]
+    optimizer = run.keep("optimizer", AdamW(weights, weight_decay=0.0, fused=True, eps=ADAM_EPSILON))
     with_endings = ending_rule(config)
     for update in run.updates():
         # 1. Sample.

@@ -20,13 +20,13 @@ from zoo_rlaif.constitution import Constitution, Principle, jsonable, plain
 from zoo_rlaif.labels import drawn
 
 Revision = dict[str, Any]
-"""A prompt as it was asked, the revised answer, whether it ended, and by which principle and critique it came about."""
+"""A prompt, the revised answer and whether it ended, and the principle and critique of the revision."""
 
 
 def revise(
     config: CAIConfig, run: Run, constitution: Constitution, revisions: list[Revision]
 ) -> Iterator[dict[str, float]]:
-    """Answer prompts, then let the judge criticise and revise the answers step by step; all steps are kept."""
+    """Answer prompts; have the judge criticise and revise the answers step by step; keep all revisions."""
     for update in run.updates(math.ceil(config.revised_prompts / config.prompts_per_update)):
         samples = run.sample(run.prompts.batch(update, config.prompts_per_update), config.temperature).samples
         prompts, answers = [sample.prompt for sample in samples], [sample.response for sample in samples]
@@ -66,7 +66,7 @@ def criticise(
     temperature: float,
     generator: torch.Generator,
 ) -> list[str]:
-    """Return what the judge finds fault with in each answer; nothing where the principle asks for no critique."""
+    """Return the judge's critique of each answer; empty if the principle asks for none."""
     questions = {
         row: constitution.question("critique", principle, prompt=plain(prompt), answer=answer)
         for row, (principle, prompt, answer) in enumerate(zip(principles, prompts, answers, strict=True))
@@ -78,12 +78,12 @@ def criticise(
     seed = generator.initial_seed() + 1
     found = judge.write(list(questions.values()), constitution.tokens("critique"), temperature, seed)
     critiques = dict(zip(questions, found, strict=True))
-    # A critique that was cut is used as it is: nobody imitates it.
+    # A critique that was cut off is used as it is, because no model imitates it.
     return [critiques[row].text if row in critiques else "" for row in range(len(answers))]
 
 
 def tune(config: CAIConfig, run: Run, revisions: list[Revision]) -> Iterator[dict[str, float]]:
-    """Fine-tune the policy on the revisions, each behind its original prompt: it learns to answer so straight away."""
+    """Fine-tune the policy on the revisions as answers to the original prompts."""
     if not revisions:
         raise SpecError(
             "the judge wrote no revision at all. Try its questions by hand, and reword forms.revision of the "
@@ -94,7 +94,7 @@ def tune(config: CAIConfig, run: Run, revisions: list[Revision]) -> Iterator[dic
 
     for update in run.updates(math.ceil(config.tuning_epochs * batches)):
         rows = run.batch_of(revisions, update, config.tuning_batch_size)
-        # What was cut is imitated without an end: else the policy would learn to stop in the middle.
+        # An answer that was cut off is imitated without an end, or the policy would learn to stop in the middle.
         batch = run.encode([(row["prompt"], row["response"]) for row in rows], [row["ended"] for row in rows])
         loss = sft_loss(response_logprobs(run.policy, batch), batch.mask)
 

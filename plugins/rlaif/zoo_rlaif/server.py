@@ -1,7 +1,7 @@
 """A judge on a server that speaks the OpenAI API.
 
-Verdicts are read from the log-probabilities of the tokens it wrote, where it gives them; from its text otherwise. What
-it said is kept on disk by everything the answer depends on, so a run that is repeated asks nothing twice.
+Verdicts are read from the log-probabilities of the tokens that the judge wrote, or from its text if the server gives
+none. Replies are cached on disk by everything that they depend on, so a repeated run asks nothing twice.
 """
 
 import hashlib
@@ -26,33 +26,33 @@ from zoo_core.storage.atomic import write_text
 
 FORM = "openai:http://localhost:8000/v1?parameters=7e9#model-name"
 VERDICT_TOKENS = 16
-"""A judge that has not come to an answer by then is not going to."""
+"""Largest number of tokens of a verdict. A judge that has not answered by then will not answer."""
 ALTERNATIVES = 20
-"""Tokens whose log-probability is asked for at each place; the API allows no more."""
+"""Number of tokens whose log-probability is asked for at each place, the most that the API allows."""
 CERTAIN = 30.0
-"""Nats between the answer that a text gives and the others: it says which, and not how surely."""
+"""Nats between the answer in a text and the other answers. A text does not say how certain the judge is."""
 LETTERS_PER_TOKEN = 3
-"""For the price of a call on a server that does not count tokens; most tokenizers have more."""
+"""Estimate for the cost of a call on a server that does not count tokens. Most tokenizers have more letters."""
 
 Place = dict[str, float]
-"""log P of the likeliest tokens at one place of what the judge wrote; the one it wrote comes first."""
+"""log P of the likeliest tokens at one place of a reply. The token that the judge wrote comes first."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What the judge wrote."""
+    """A reply of the judge."""
 
     text: str
     places: list[Place]
-    """Of each token; empty if the server does not tell."""
+    """The place of each token; empty if the server gives no log-probabilities."""
     tokens: int
-    """Tokens read and written, which are charged."""
+    """Number of tokens read and written, which the run is charged for."""
     ended: bool = True
-    """Whether the judge ended it itself; the server cuts it at the longest length."""
+    """Whether the judge ended the text itself; False if the server cut it off at the longest length."""
 
 
 class ServerJudge:
-    """A model on a server; `parameters` is its size, None if it is not known: then a run is flagged as unpriced."""
+    """A model on a server as a judge. Without `parameters`, its size, runs are flagged as unpriced."""
 
     constitution: Path | None = None
 
@@ -62,12 +62,12 @@ class ServerJudge:
         self.url, self.model, self.parameters, self.tokens = url, model, parameters, 0
         self._gives_logprobs = True
         token = os.environ.get("OPENAI_API_KEY") or "none"  # the client insists on one; local servers do not read it
-        # The client waits twice as long before every retry of what may yet succeed: 408, 409, 429, 5xx, no connection.
+        # The client retries errors that may pass (408, 409, 429, 5xx, no connection) and doubles its wait each time.
         self._client = openai.OpenAI(base_url=url, api_key=token, timeout=seconds, max_retries=retries)
 
     @classmethod
     def from_ref(cls, ref: str) -> "ServerJudge":
-        """Read `openai:URL[?parameters=SIZE]#MODEL`."""
+        """Return the judge that `openai:URL[?parameters=SIZE]#MODEL` names."""
         try:
             parts = urlsplit(ref.partition(":")[2])
             options = parse_qs(parts.query, strict_parsing=True) if parts.query else {}
@@ -80,17 +80,17 @@ class ServerJudge:
         return cls(f"{parts.scheme}://{parts.netloc}{parts.path}", parts.fragment, parameters)
 
     def verdicts(self, questions: Sequence[Text], answers: Sequence[str]) -> list[Verdict]:
-        """Ask which of the answers it is; None where the judge says none of them, or more than one."""
+        """Return a verdict on each question; None if the judge names no answer, or more than one."""
         replies = self._ask([(question, VERDICT_TOKENS, 0.0, 0) for question in questions], logprobs=True)
         return [read(reply, answers) for reply in replies]
 
     def write(self, questions: Sequence[Text], longest: int, temperature: float, seed: int) -> list[Written]:
-        """Let it write."""
+        """Return the judge's text to each question."""
         asked = [(question, longest, temperature, seed + number) for number, question in enumerate(questions)]
         return [Written(reply.text.strip(), reply.ended) for reply in self._ask(asked, logprobs=False)]
 
     def _ask(self, asked: Sequence[tuple[Text, int, float, int]], logprobs: bool) -> list[Reply]:
-        """Ask eight at a time. Kept replies are charged like fresh ones: results must not depend on what is on disk."""
+        """Send eight requests at a time. Cached replies are charged like new ones: no result depends on the cache."""
 
         def ask(one: tuple[Text, int, float, int]) -> Reply:
             return self._kept(*one, logprobs)
@@ -114,7 +114,7 @@ class ServerJudge:
         file = cache() / digest[:2] / f"{digest}.json"
         if file.is_file():
             kept = json.loads(file.read_text(encoding="utf-8"))
-            if "ended" in kept:  # one that was kept before replies said so is asked for anew
+            if "ended" in kept:  # replies that were cached without this key are asked for anew
                 return Reply(**kept)
         reply = self._reply(request, logprobs)
         write_text(file, json.dumps(asdict(reply), ensure_ascii=False))
@@ -129,7 +129,7 @@ class ServerJudge:
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
             if not extra:
                 raise self._failed(error) from None
-            # Some servers refuse what they do not know. If it is something else that is wrong, it comes up again.
+            # Some servers refuse unknown keys. Another error will come up again.
             self._gives_logprobs = False
             return self._reply(request, logprobs)
         except openai.OpenAIError as error:
@@ -169,7 +169,7 @@ class ServerJudge:
 
 
 def read(reply: Reply, answers: Sequence[str]) -> Verdict:
-    """Return the verdict of a reply: from log-probabilities if it has them and they speak of the answers, else text."""
+    """Return the verdict of a reply, from log-probabilities if they cover the answers, else from the text."""
     if reply.places:
         floor = min(reply.places[0].values())
         found = [log_probability(answer, answers, reply.places) for answer in answers]
@@ -180,11 +180,11 @@ def read(reply: Reply, answers: Sequence[str]) -> Verdict:
 
 
 def log_probability(answer: str, answers: Sequence[str], places: Sequence[Place]) -> float | None:
-    """Return log P of a whole answer, letter case and leading spaces aside; None if it is not among what was likely.
+    """Return log P of a whole answer, ignoring case and leading spaces; None if it is not among the likely tokens.
 
-    It is followed along the tokens that the judge wrote for as long as they are the answer's. Where the judge went
-    another way, the answer's own token is looked up among the alternatives, and the rest of it taken for certain. An
-    answer that is the beginning of another ("1" and "10") is only given where the other is not.
+    The sum follows the tokens that the judge wrote as long as they are the answer's. At the first other token, the
+    answer's token is looked up among the alternatives, and the rest of the answer counts as certain. An answer that is
+    the beginning of another ("1" and "10") counts only if the other does not follow.
     """
     rest, total = answer.strip().casefold(), 0.0
     longer = [other.strip().casefold() for other in answers if other.strip().casefold().startswith(rest)]
@@ -210,7 +210,7 @@ def _begins(wholes: Sequence[str], word: str) -> bool:
 
 
 def spoken(text: str, answers: Sequence[str]) -> str | None:
-    """Return the one answer that a text names as a word of its own; None if it names none of them, or several."""
+    """Return the one answer that a text names as a separate word; None if it names none or several."""
     named = [
         answer for answer in answers if re.search(rf"(?<!\w){re.escape(answer.strip())}(?!\w)", text, re.IGNORECASE)
     ]
@@ -218,5 +218,5 @@ def spoken(text: str, answers: Sequence[str]) -> str | None:
 
 
 def cache() -> Path:
-    """Return where replies are kept: below $ZOO_CACHE, or ~/.cache/rlhf-zoo."""
+    """Return the directory of cached replies: below $ZOO_CACHE, or ~/.cache/rlhf-zoo."""
     return Path(os.environ.get("ZOO_CACHE") or Path.home() / ".cache" / "rlhf-zoo") / "verdicts"

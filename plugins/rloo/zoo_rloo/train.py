@@ -4,7 +4,7 @@ Each update
     1. samples k responses to each prompt,
     2. turns scores and divergence from the reference into one reward per response,
     3. compares each response with the others of its prompt, and makes one step.
-The formulas are in loss.py; this file says in which order they are applied.
+The formulas are in loss.py; this file is the order in which they are applied.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from zoo_core.endings import ending_rule
 from zoo_core.functional import masked_sum
 from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run
-from zoo_core.schedule import set_learning_rate
+from zoo_core.schedule import ADAM_EPSILON, set_learning_rate
 from zoo_rloo.config import RLOOConfig
 from zoo_rloo.loss import leave_one_out_advantages, regularised_rewards, rloo_loss
 
@@ -25,12 +25,12 @@ from zoo_rloo.loss import leave_one_out_advantages, regularised_rewards, rloo_lo
 def train(config: RLOOConfig, run: Run) -> Iterator[dict[str, float]]:
     """Train `run.policy` in place; yield metrics once per update."""
     reference = run.reference()
-    optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0, fused=True, eps=1e-5))
+    optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0, fused=True, eps=ADAM_EPSILON))
     prompts_per_update = config.batch_size // config.samples_per_prompt
     with_endings = ending_rule(config)
 
     for update in run.updates():
-        # 1. Sample; the k responses to a prompt stand next to each other.
+        # 1. Sample; the k responses to a prompt are next to each other.
         prompts = run.prompts.batch(update, prompts_per_update).repeat(config.samples_per_prompt)
         rollout = run.sample(prompts, config.temperature)
 

@@ -1,1 +1,1 @@
-"""RRHF: make likelier what scores higher."""
+"""RRHF: make responses with higher scores likelier."""

@@ -1,4 +1,4 @@
-"""A policy as a reward: the more likely it finds a response, token for token, the higher the score."""
+"""A policy as a reward: the likelier a response under it, per token, the higher the score."""
 
 import json
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from zoo_rrhf.loss import mean_logprobs
 
 
 class Likelihood:
-    """Scores samples by p, the mean log-probability of their tokens (eq. 1), reading with the policy's tokenizer."""
+    """A reward that scores samples by p, the mean log-probability of their tokens under a policy (eq. 1)."""
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, identity: str = "", batch_size: int = 64
@@ -27,7 +27,7 @@ class Likelihood:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.identity = identity
-        """A hash of what was loaded: a result under older weights must not pass for one under these."""
+        """A hash of the loaded weights, so that no result of other weights is reused."""
         self.batch_size = batch_size
         self.longest: int = getattr(model.config, "max_position_embeddings", None) or 1024
         # Texts are those of other policies: prompts are cut here, where the response has left too little room.
@@ -35,7 +35,7 @@ class Likelihood:
 
     @classmethod
     def load(cls, run: str) -> "Likelihood":
-        """Load it from the folder of a run or of a model; `SpecError` if there is no policy."""
+        """Load the policy from the folder of a run or a model; `SpecError` if there is none."""
         final = Path(run).expanduser() / "final"
         try:
             path = final if final.is_dir() else resolve(run)
@@ -50,7 +50,7 @@ class Likelihood:
 
     @torch.no_grad()
     def __call__(self, samples: Sequence[Sample]) -> list[float]:
-        """One score per sample, at most 0, the same in whatever batch it is asked."""
+        """Return one score per sample, at most 0; it does not depend on the batch."""
         scores: list[float] = []
         for start in range(0, len(samples), self.batch_size):
             batch = self.encode(samples[start : start + self.batch_size])
@@ -58,7 +58,7 @@ class Likelihood:
         return scores
 
     def encode(self, samples: Sequence[Sample]) -> Responses:
-        """Tokenise; of a text that is too long the response's beginning and the prompt's end are kept."""
+        """Tokenise samples. A long text keeps the beginning of its response and the end of its prompt."""
         answers = [self.encoder.response(sample.prompt, sample.response, ended=sample.ended) for sample in samples]
         prompts = [self.encoder.prompt(sample.prompt) for sample in samples]
         rows = [(prompt[len(answer) - self.longest :], answer) for prompt, answer in zip(prompts, answers, strict=True)]

@@ -18,7 +18,7 @@ from zoo_core.functional import masked_sum
 
 
 def mean_logprobs(logprobs: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, " B"]:
-    """Return by how much a policy favours each response: its log-probability per token (eq. 1).
+    """Return the log-probability per token of each response under a policy (eq. 1).
 
     pᵢ = Σₜ log π(yᵢₜ | x, yᵢ₍<ₜ₎) / |yᵢ|
 
@@ -28,7 +28,7 @@ def mean_logprobs(logprobs: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> 
 
 
 def rank_loss(p: Float[Tensor, "P K"], scores: Float[Tensor, "P K"], present: Bool[Tensor, "P K"]) -> Float[Tensor, ""]:
-    """Return how far p is from the order of the scores (eq. 2): the sum over pairs, the mean over prompts.
+    """Return the rank loss, which is 0 if p has the order of the scores (eq. 2): sum over pairs, mean over prompts.
 
     L_rank = Σ max(0, pᵢ − pⱼ)   over i, j with rᵢ < rⱼ
 

@@ -1,6 +1,6 @@
 """Tells the zoo that a trained policy is also a reward: `rrhf:<run>`.
 
-An entry point of its own: a process that scores loads none that provides algorithms. So it imports nothing heavy.
+It has its own entry point, because a job that scores loads no plugin that provides algorithms.
 """
 
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ PREFIX = "rrhf:"
 
 @hookimpl
 def zoo_reward(ref: str) -> "Reward | None":
-    """`rrhf:<run>`: a policy's folder, or that of the run that trained it; also a hub id or a plugin's model."""
+    """Return the reward `rrhf:<run>`: <run> is the folder of a policy or of its run, a hub id, or a plugin's model."""
     if not ref.startswith(PREFIX):
         return None
     from zoo_rrhf.likelihood import Likelihood

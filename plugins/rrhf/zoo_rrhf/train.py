@@ -2,9 +2,9 @@
 
 Each iteration
     1. collects a group of responses to each prompt, the policy's own and the two of its pair, and scores them,
-    2. trains on these groups until its share of the budget is spent, without sampling: the better a response scored
-       among its group the likelier it shall be.
-The formulas are in loss.py; this file says in which order they are applied.
+    2. trains on these groups, without sampling, until its share of the budget is spent, so that responses with
+       higher scores in their group become likelier.
+The formulas are in loss.py; this file is the order in which they are applied.
 """
 
 from collections.abc import Iterator
@@ -105,7 +105,7 @@ def train(config: RRHFConfig, run: Run) -> Iterator[dict[str, float]]:
 
 
 def group(row: Preference, samples: list[Sample], scores: list[float]) -> Group:
-    """Return the group of a row: of its pair and the samples behind it, those that are not there yet."""
+    """Return the group of a row: its pair and the samples after it, without duplicates."""
     responses = [row.chosen, row.rejected, *(sample.response for sample in samples[2:])]
     kept = [number for number, sample in enumerate(samples) if number < 2 or sample not in samples[:number]]
     return Group(
@@ -117,5 +117,5 @@ def group(row: Preference, samples: list[Sample], scores: list[float]) -> Group:
 
 
 def by_prompt(values: Float[Tensor, " B"], sizes: list[int]) -> Float[Tensor, "P K"]:
-    """Return the values of a batch's responses with one row a prompt, 0 behind the end of a smaller group."""
+    """Return the values of responses with one row per prompt, 0 after the end of a smaller group."""
     return pad_sequence(list(values.split(sizes)), batch_first=True)

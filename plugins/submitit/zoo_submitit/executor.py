@@ -1,4 +1,4 @@
-"""Each job of a bench as a job of a cluster. What runs when is decided by the harness, as on one machine."""
+"""Runs each job of a bench as a job of a cluster. The harness decides what runs when, as on one machine."""
 
 import json
 import multiprocessing
@@ -30,7 +30,7 @@ def run(
     options: Mapping[str, object],
     folder: Path,
 ) -> None:
-    """Submit jobs as their needs are met; see `zoo_core.hookspecs.zoo_executors`."""
+    """Submit each job once the jobs that it needs are done; see `zoo_core.hookspecs.zoo_executors`."""
     settings = {name: _value(value) for name, value in options.items()}
     cluster = settings.pop("cluster")
     try:
@@ -47,29 +47,29 @@ def run(
 
 
 class Cluster:
-    """Processes that submitit starts, on nodes that see the folders of results and of stages."""
+    """A place for jobs: a cluster whose nodes can read the folders of results and stages."""
 
     def __init__(self, executor: AutoExecutor, timeout_minutes: float) -> None:
         self.executor, self.timeout_minutes = executor, timeout_minutes
 
     def start(self, job: Job) -> Submitted[int | None]:
-        """Submit one."""
+        """Submit a job."""
         self.executor.update_parameters(name=f"zoo-{job.title}-{job.seed}".replace(" ", "-"))
         try:
             return self.executor.submit(Work(str(job.file)))
-        except FailedJobError as error:  # what submitit makes of a command that failed
+        except FailedJobError as error:  # submitit's error for a command that failed
             raise SpecError(f"the cluster took no job; mend the options or lower --workers. {error}") from error
 
     def pause(self, running: Sequence[Submitted[int | None]]) -> None:
-        """Wait; submitit itself asks the cluster less and less often."""
+        """Wait for a moment. submitit asks the cluster less often than this, and ever less often."""
         time.sleep(POLL_SECONDS)
 
     def ended(self, running: Submitted[int | None]) -> bool:
-        """Whether it ended."""
+        """Return whether a job ended."""
         return running.done()
 
     def exit(self, ended: Submitted[int | None]) -> Exit:
-        """How it ended."""
+        """Return how a job ended."""
         try:
             code = ended.result()
         except FailedJobError:  # a kind of UncompletedJobError
@@ -82,7 +82,7 @@ class Cluster:
         return how(code)
 
     def stop(self, running: Sequence[Submitted[int | None]]) -> None:
-        """Cancel them, and give the cluster a few seconds to do it."""
+        """Cancel jobs, and give the cluster a few seconds to end them."""
         for job in running:
             job.cancel(check=False)
         deadline = time.monotonic() + 5
@@ -91,7 +91,7 @@ class Cluster:
 
 
 class Work:
-    """What a cluster job does: run the worker in a process of its own, as on one machine, and outlive it."""
+    """The function of a cluster job: run the worker in a separate process, as on one machine, and outlive it."""
 
     def __init__(self, job_file: str) -> None:
         self.job_file = job_file
@@ -110,7 +110,7 @@ class Work:
         return process.exitcode
 
     def checkpoint(self) -> DelayedSubmission:
-        """Be started again when the cluster wants the node for another; the job goes on from its own checkpoint."""
+        """Have the job started again if the cluster preempts it; it goes on from its own checkpoint."""
         return DelayedSubmission(self)
 
 
@@ -121,7 +121,7 @@ def _work(job_file: str) -> None:
 
 
 def _value(given: Any) -> Any:
-    """Return what the user meant: 8 and [a] as JSON, 2:00:00 and gpu as text."""
+    """Return the value of an option: 8 and [a] as JSON, 2:00:00 and gpu as text."""
     try:
         return json.loads(given) if isinstance(given, str) else given
     except json.JSONDecodeError:

@@ -11,9 +11,9 @@ from zoo_tinytown.world import PARTS, World, stream
 
 COUNT = 5
 FLIPS = (0.10, 0.25)
-"""The least and the most often that an annotator gives the wrong label by mistake."""
+"""The smallest and the largest rate at which an annotator gives the wrong label by mistake."""
 LENGTH_BIAS = (0.004, 0.016)
-"""The least and the most that one more word is worth to an annotator; a violated part costs about 0.4."""
+"""The smallest and the largest value of one more word to an annotator; a violated part costs about 0.4."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class Annotator:
     """One annotator of one seed."""
 
     tastes: Mapping[str, float]
-    """By part: what it is worth to this annotator that an answer meets it."""
+    """The value to this annotator of each part that an answer meets."""
     length_bias: float
-    """What one more word is worth."""
+    """The value of one more word."""
     flip_rate: float
-    """How often the label is the opposite of what this annotator thinks."""
+    """The rate at which the label is the opposite of this annotator's opinion."""
 
     def likes(self, world: World, request: Request, answer: str) -> float:
         """Return how much this annotator likes an answer."""
@@ -33,13 +33,13 @@ class Annotator:
         return sum(self.tastes[part] * parts[part] for part in parts) + self.length_bias * len(answer.split())
 
     def prefers_first(self, world: World, request: Request, answers: tuple[str, str], rng: Random) -> bool:
-        """Tell whether this annotator labels the first of two answers as the better one."""
+        """Return whether this annotator labels the first of two answers as the better one."""
         first, second = (self.likes(world, request, answer) for answer in answers)
         return (first > second) != (rng.random() < self.flip_rate)
 
 
 def draw_annotators(world: World, seed: int) -> list[Annotator]:
-    """Draw the annotators of a seed: their tastes scatter around what gold scores."""
+    """Draw the annotators of a seed, whose tastes scatter around those of gold."""
     rng = stream(world.number, "annotators", seed)
     return [
         Annotator(

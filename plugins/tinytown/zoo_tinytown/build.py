@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from zoo_core.errors import StorageError
+from zoo_core.storage.atomic import write_text
 from zoo_tinytown.judgements import ERROR_RATE
 from zoo_tinytown.pretraining import documents
 from zoo_tinytown.references import LAST_WRITTEN
@@ -29,24 +30,24 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a base model is trained; the shipped one with these values."""
+    """The settings of pretraining. The base model in this package was made with the defaults."""
 
     steps: int = 3000
     school: float = 0.6
-    """Share of the steps in which writers are careful; after it they are the world's people."""
+    """Share of the steps, at the beginning, in which writers are careful; later they are the world's people."""
     documents: int = 32
     """Documents per step."""
     micro_batches: int = 2
     """Parts of a step, sorted by length so that little is padded."""
     learning_rate: float = 3e-3
     warmup: int = 100
-    """Steps of linear warm-up; then a linear decay to zero."""
+    """Number of steps of linear warm-up, before a linear decay to zero."""
     weight_decay: float = 0.05
     checkpoint_seconds: float = 30.0
 
 
 def build(world: World, directory: Path, recipe: Recipe, on_step: Callable[[int, float], None]) -> None:
-    """Train the base model of a world into a directory; go on where an interrupted build of it stopped."""
+    """Train the base model of a world and write it to a directory; an interrupted build goes on where it stopped."""
     torch.manual_seed(world.number)
     tokenizer = make_tokenizer(world)
     model = make_model(tokenizer)
@@ -66,12 +67,12 @@ def build(world: World, directory: Path, recipe: Recipe, on_step: Callable[[int,
             saved = time.monotonic()
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
-    write_atomically(directory / LAST_WRITTEN, json.dumps(_card(world, model, recipe, loss), indent=2) + "\n")
+    write_text(directory / LAST_WRITTEN, json.dumps(_card(world, model, recipe, loss), indent=2) + "\n")
     checkpoint.unlink(missing_ok=True)
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """Make the untrained base model: about 0.6 M parameters."""
+    """Return the untrained base model of about 0.6 M parameters."""
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
@@ -103,13 +104,6 @@ def response_loss(model: LlamaForCausalLM, ids: Int[Tensor, "B T"], labels: Int[
     logits = model(ids).logits[:, :-1]
     kept = labels[:, 1:] != IGNORED
     return cross_entropy(logits[kept], labels[:, 1:][kept], reduction="sum")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
 
 
 def _card(world: World, model: LlamaForCausalLM, recipe: Recipe, loss: float) -> dict[str, object]:
@@ -146,15 +140,15 @@ def _train_step(
     size = -(-len(pairs) // recipe.micro_batches)
     batches = [encode_pairs(tokenizer, pairs[i : i + size]) for i in range(0, len(pairs), size)]
     tokens = sum(int((labels != IGNORED).sum()) for _, labels in batches)
-    total = 0.0
+    mean = 0.0
     for ids, labels in batches:
         loss = response_loss(model, ids, labels) / tokens
         loss.backward()
-        total += loss.item()
+        mean += loss.item()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad()
-    return total
+    return mean
 
 
 def _save(

@@ -1,4 +1,4 @@
-"""The gates of a world: figures that must hold before a comparison of algorithms on it means anything."""
+"""The gates of a world: figures that must hold, or a comparison of algorithms on it would mean nothing."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ CANDIDATES = 2_000
 
 @dataclass(frozen=True)
 class Gate:
-    """One figure and the bounds it must keep."""
+    """One figure, and the bounds that it must be within."""
 
     name: str
     figure: float
@@ -37,7 +37,7 @@ class Gate:
 
     @property
     def passes(self) -> bool:
-        """Tell whether the figure keeps its bounds."""
+        """Return whether the figure is within its bounds."""
         return self.low <= self.figure <= self.high
 
 

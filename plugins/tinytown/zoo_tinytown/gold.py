@@ -1,4 +1,4 @@
-"""The gold reward: how well a response does what its prompt asks, from the two texts alone.
+"""The gold reward: how well a response does what its prompt asks, computed from the two texts alone.
 
 gold(prompt, response) = form² · ∏ₚ (1 - cₚ · (1 - vₚ)) over the parts p that the prompt asks for
 
@@ -18,7 +18,7 @@ from zoo_tinytown.world import PARTS, World
 
 @runtime_checkable
 class Sample(Protocol):
-    """What a reward reads of a sample: the core's own `Sample` is one."""
+    """The attributes of a sample that gold reads; `zoo_core.reward.Sample` has them."""
 
     @property
     def prompt(self) -> str | Sequence[Mapping[str, str]]:
@@ -30,14 +30,14 @@ class Sample(Protocol):
 
     @property
     def ended(self) -> bool:
-        """Tell whether the model ended the response itself."""
+        """Return whether the model ended the response itself."""
 
 
 class Gold:
     """The gold reward of one world."""
 
     best = 1.0
-    """The highest score any response can get; the oracle writer gets it on every prompt."""
+    """The highest score that any response can get. The oracle writer gets it on every prompt."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -47,7 +47,7 @@ class Gold:
         return [self._score(parts) for parts in map(self._parts, samples)]
 
     def parts(self, samples: Sequence[Sample]) -> dict[str, list[float]]:
-        """Return by part how far each sample meets it, in [0, 1]; a part that was not asked for is met."""
+        """Return, by part, how far each sample meets it, in [0, 1]. A part that was not asked for counts as met."""
         each = [self._parts(sample) for sample in samples]
         return {part: [parts[part] for parts in each] for part in ("form", *PARTS)}
 
@@ -64,14 +64,14 @@ class Gold:
 
 
 def request_text(prompt: str | Sequence[Mapping[str, str]]) -> str:
-    """Return what the user asks: the last user message, or the text itself."""
+    """Return the request of a prompt: its last user message, or the text itself."""
     if isinstance(prompt, str):
         return prompt
     return next((message["content"] for message in reversed(prompt) if message["role"] == "user"), "")
 
 
 def score_parts(world: World, request: Request, response: str) -> dict[str, float]:
-    """Return by part how far the response meets the request, in [0, 1]."""
+    """Return, by part, how far the response meets the request, in [0, 1]."""
     pieces = world.grammar.parse_text(response)
     sentences = [sentence for _, sentence in pieces if sentence]
     if not sentences:

@@ -1,4 +1,4 @@
-"""Sentences of a world: from parts to text and back. Word order is the world's own."""
+"""Sentences of a world, from parts to text and back. Each world has its own word order."""
 
 import re
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ _SLOTS = dict(
     **dict(opener="O?", tone="[KR]?", marker="m?", epithet="A?", name="N", verb="V", the="t"),
     **dict(adjective="A?", thing="T", tail="W?", mark="e"),
 )
-"""By slot: the letter of the words that may fill it; a question mark where it may stay empty."""
+"""The letter of the words that may fill each slot, with a question mark if it may stay empty."""
 _FORM_OF = {marks: form for form, marks in FORMS.items()}
 
 
@@ -39,7 +39,7 @@ class Grammar:
     """The word order of a world."""
 
     order: tuple[str, ...]
-    """The slots of a sentence as they follow each other."""
+    """The slots of a sentence in their order."""
     category: Mapping[str, str]
     pattern: re.Pattern[str]
 
@@ -50,7 +50,7 @@ class Grammar:
         return " ".join(filter(None, (fixed[s] if s in fixed else getattr(sentence, s) for s in self.order)))
 
     def parse(self, words: list[str]) -> Sentence | None:
-        """Return the sentence that the words are, or None where they are not a sentence of this world."""
+        """Return the sentence that these words form, or None if they are not a sentence of this world."""
         match = self.pattern.fullmatch("".join(self.category.get(word, "x") for word in words))
         if match is None:
             return None
@@ -60,7 +60,7 @@ class Grammar:
         return Sentence(form=form, **slots) if form else None
 
     def parse_text(self, text: str) -> list[tuple[str, Sentence | None]]:
-        """Split a text at its closing marks; give each piece and the sentence it is, or None."""
+        """Split a text at its closing marks; return each piece with its sentence, or None if it is no sentence."""
         pieces: list[list[str]] = [[]]
         for word in text.split():
             pieces[-1].append(word)
@@ -70,7 +70,7 @@ class Grammar:
 
 
 def make_grammar(rng: Random, lexicon: Lexicon) -> Grammar:
-    """Draw a world's word order: who, does, what; adjective before or after; where tone and marker stand."""
+    """Draw the word order of a world: who, does, what; adjective before or after; places of tone and marker."""
     subject = ["epithet", "name"]
     what = ["the", *rng.choice((("adjective", "thing"), ("thing", "adjective")))]
     clause = rng.choice(([*subject, "verb", *what], [*subject, *what, "verb"], ["verb", *subject, *what]))

@@ -1,4 +1,4 @@
-"""Judgements, critiques and revisions that the base model has seen, each of one single attribute.
+"""Judgements, critiques and revisions in the pretraining of the base model, each of a single attribute.
 
 Their texts are about the two topics that no board prompt asks about; a share of `ERROR_RATE` of them is
 wrong. None is of the mix that gold scores: a judge made from this model must be asked several questions.
@@ -22,13 +22,13 @@ def draw_judgement(world: World, rng: Random) -> tuple[str, str]:
 
 
 def is_kind(world: World, text: str) -> bool:
-    """Tell whether a text has a kind word and no rude one."""
+    """Return whether a text has a kind word and no rude one."""
     words = set(text.split())
     return bool(words & set(world.lexicon.kind)) and not words & set(world.lexicon.rude)
 
 
 def is_rude(world: World, text: str) -> bool:
-    """Tell whether a text has a rude word."""
+    """Return whether a text has a rude word."""
     return not set(text.split()).isdisjoint(world.lexicon.rude)
 
 

@@ -1,4 +1,4 @@
-"""What a world knows: facts about things, and sums. Asked in pretraining, and again by the lm-eval tasks."""
+"""The knowledge of a world: facts about things, and sums. Pretraining teaches it, the lm-eval tasks test it."""
 
 import hashlib
 from random import Random

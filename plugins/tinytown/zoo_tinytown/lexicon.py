@@ -24,7 +24,7 @@ what which for of plus minus in this how many lines why not because it make yes 
 rude kinder longer first second
 """
 FUNCTION_WORDS = (*_FUNCTION_WORDS.split(), SOMEONE, *PLURALS, *PLURALS.values(), *ATTRIBUTES)
-"""The words that are alike in all worlds."""
+"""The words that all worlds share."""
 _CONSONANTS = "b d f g k l m n p r s t v z"
 _ONSETS = tuple(f"{_CONSONANTS} br dr gl pl st tr".split())
 _VOWELS = tuple("aeiou")
@@ -49,14 +49,14 @@ class Lexicon:
     openers: tuple[str, ...]
     tails: tuple[str, ...]
     topics: tuple[str, ...]
-    """The last two are never asked about on a board: the judgements of pretraining are about them."""
+    """All topics. Prompts of a board never ask about the last two; the judgements of pretraining are about these."""
     things: Mapping[str, tuple[str, ...]]
-    """By topic."""
+    """The things of each topic."""
     values: Mapping[str, tuple[str, ...]]
-    """By attribute."""
+    """The possible values of each attribute."""
     topic_of: Mapping[str, str] = field(init=False)
     category: Mapping[str, str] = field(init=False)
-    """The class of each word that may stand in an answer, as one letter: see `zoo_tinytown.grammar`."""
+    """The class, as one letter, of each word that may be in an answer: see `zoo_tinytown.grammar`."""
 
     def __post_init__(self) -> None:
         """Fill the two reverse look-ups."""

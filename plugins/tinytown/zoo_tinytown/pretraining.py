@@ -10,11 +10,11 @@ from zoo_tinytown.world import World, stream
 from zoo_tinytown.writers import write_skilled
 
 SKILLS = {0.2: 0.45, 0.45: 0.4, 0.75: 0.15}
-"""The skills of the people whose answers the base model learns from, with their shares."""
+"""The skills of the writers whose answers the base model learns from, with their shares."""
 SCHOOL_SKILL = 0.97
 """The skill behind the answers in school, the first part of training: there the model learns to read."""
 SHARES = {"answer": 0.56, "fact": 0.18, "sum": 0.1, "judgement": 0.16}
-"""What the documents are, with their shares."""
+"""The kinds of documents, with their shares."""
 
 
 def draw_skill(skills: dict[float, float], rng: Random) -> float:

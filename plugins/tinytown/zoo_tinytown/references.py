@@ -41,12 +41,12 @@ def parse_number(text: str, where: str, error: type[ZooError]) -> int:
 
 
 def base_directory(number: int) -> Path:
-    """Return where the base model of a world is, or would be once it is built."""
+    """Return the directory of the base model of a world, whether it is built yet or not."""
     return Path(__file__).parent / "worlds" / "0" if number == SHIPPED else cache() / str(number)
 
 
 def built_worlds() -> list[int]:
-    """Return the numbers of the worlds whose base models are there."""
+    """Return the numbers of the worlds whose base models are built."""
     found = cache().iterdir() if cache().is_dir() else ()
     numbers = {int(d.name) for d in found if _NUMBER.fullmatch(d.name) and (d / LAST_WRITTEN).is_file()}
     return sorted({SHIPPED} | numbers)

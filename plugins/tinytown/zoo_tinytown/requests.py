@@ -1,4 +1,4 @@
-"""The instruction language: what a prompt asks for, written as text and read back from text alone."""
+"""The language of instructions: requests, written as text and read back from text."""
 
 import hashlib
 import re
@@ -19,7 +19,7 @@ MAX_LENGTH = 4
 
 @dataclass(frozen=True)
 class Request:
-    """What one prompt asks for; an absent constraint is the empty string."""
+    """The request of one prompt. An absent constraint is the empty string."""
 
     form: str
     length: int
@@ -35,7 +35,7 @@ class Request:
 
     @property
     def combination(self) -> Combination:
-        """Return which constraints are asked for together; splits never share a combination."""
+        """Return the combination of constraints in this request. Splits never share a combination."""
         mention, start, end, fact = map(bool, (self.mention, self.start, self.end, self.fact))
         return self.form, self.length, self.tone, mention, start, end, fact
 
@@ -87,7 +87,7 @@ def draw_prompts(world: World, split: Split, rng: Random) -> Iterator[tuple[Requ
 
 
 def prompts(world: World, split: Split, seed: int, *, use: str = "pool") -> Iterator[tuple[Request, str]]:
-    """Yield the prompts of a split in the order of a seed; other uses of the split draw others."""
+    """Yield the prompts of a split in the order of a seed. Each use of a split draws its own prompts."""
     return draw_prompts(world, split, stream(world.number, "prompts", split, seed, use))
 
 

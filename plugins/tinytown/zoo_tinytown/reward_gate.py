@@ -1,4 +1,4 @@
-"""How well a reward model learns what gold prefers from the annotators' labels."""
+"""A gate: how well a reward model learns the preferences of gold from the labels of annotators."""
 
 from itertools import islice
 
@@ -37,7 +37,7 @@ def pair_accuracy(
 
 
 def clean_pairs(world: World) -> list[Pair]:
-    """Return pairs of answers to test prompts with the better one by gold first; equal ones are left out."""
+    """Return pairs of answers to test prompts, with the better one by gold first, and without ties."""
     rng, gold, pairs = stream(world.number, "clean pairs"), Gold(world), []
     for request, text in prompts(world, "test", 0):
         first, second = draw_pair(world, request, rng)

@@ -16,11 +16,11 @@ Row = dict[str, list[Message]]
 DEMONSTRATIONS, PREFERENCES, PROMPTS = 4000, 3000, 6000
 SCORED_PROMPTS = {"dev": 512, "test": 2048}
 DEMONSTRATION_SKILLS = {0.3: 0.3, 0.5: 0.4, 0.65: 0.22, 0.95: 0.08}
-"""The skills of the people who wrote demonstrations, with their shares: better on average than the base's."""
+"""The skills of the writers of demonstrations, with their shares: better on average than those of pretraining."""
 PREFERENCE_SKILLS = {0.2: 0.25, 0.45: 0.4, 0.65: 0.25, 0.9: 0.1}
 """The skills behind the answers that annotators compare."""
 NOISE_RATE = 0.12
-"""The share of demonstrations that something is wrong with, beyond their writer's skill."""
+"""The share of demonstrations with a fault that is not due to the skill of their writer."""
 
 
 def demonstrations(world: World, seed: int) -> Iterator[Row]:

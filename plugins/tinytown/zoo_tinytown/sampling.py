@@ -12,7 +12,7 @@ MAX_NEW_TOKENS = 44
 
 @dataclass(frozen=True)
 class Answer:
-    """One sampled answer: what the gold reward reads."""
+    """One sampled answer, as the gold reward reads it."""
 
     prompt: str
     response: str

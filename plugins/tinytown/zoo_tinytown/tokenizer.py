@@ -1,4 +1,4 @@
-"""The tokenizer of a world: one token a word, and an ordinary chat template."""
+"""The tokenizer of a world: one token per word, and an ordinary chat template."""
 
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -17,7 +17,7 @@ CHAT_TEMPLATE = (
 
 
 def make_tokenizer(world: World) -> PreTrainedTokenizerFast:
-    """Make the tokenizer of a world: words between single spaces, `<unk>` for one that the world lacks."""
+    """Return the tokenizer of a world: words between single spaces, and `<unk>` for unknown words."""
     words = [*SPECIALS, *world.lexicon.words()]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=UNK))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

@@ -1,4 +1,4 @@
-"""A world: everything that is drawn from its number."""
+"""A world: all that is drawn from its number."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from zoo_tinytown.grammar import Grammar, make_grammar
 from zoo_tinytown.lexicon import ATTRIBUTES, FORMS, Lexicon, make_lexicon
 
 PARTS = ("format", "topic", "tone", "length", "mention", "start", "end", "fact", "consistency")
-"""What gold looks at in an answer, besides whether it is made of sentences at all."""
+"""The parts of an answer that gold scores, besides whether it consists of sentences."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -20,17 +20,17 @@ class World:
     lexicon: Lexicon
     grammar: Grammar
     costs: Mapping[str, float]
-    """By part: the share of gold that an answer loses when it violates that part wholly."""
+    """The share of its gold that an answer loses if it violates a part completely, by part."""
     ease: Mapping[str, float]
-    """By part: how much more or less often than the others writers heed it."""
+    """How much more or less often writers heed a part than the other parts, by part."""
     habit_form: str
-    """The kind of sentence that careless writers use whatever was asked."""
+    """The kind of sentence that careless writers use, whatever the request."""
     habit_length: int
-    """Their number of sentences."""
+    """The number of sentences that careless writers use."""
     habit_topic: str
-    """What they talk about."""
+    """The topic that careless writers talk about."""
     facts: Mapping[tuple[str, str], str]
-    """By thing and attribute: the value that is true in this world."""
+    """The true value in this world, by thing and attribute."""
 
     def __repr__(self) -> str:
         return f"World({self.number})"
@@ -38,7 +38,7 @@ class World:
 
 @cache
 def get_world(number: int) -> World:
-    """Make the world of that number: the same one on every machine."""
+    """Return the world of a number, the same on every machine."""
     rng = stream(number, "world")
     lexicon = make_lexicon(rng)
     questions = [(thing, attribute) for thing in lexicon.topic_of for attribute in ATTRIBUTES]
@@ -56,5 +56,5 @@ def get_world(number: int) -> World:
 
 
 def stream(number: int, *purpose: object) -> Random:
-    """Return the random numbers of a world for one purpose; other purposes do not move them."""
+    """Return a generator of a world for one purpose, which other purposes do not affect."""
     return Random("/".join(map(str, ("tinytown", number, *purpose))))

@@ -13,7 +13,7 @@ Draft = dict[str, str]
 
 
 def write_oracle(world: World, request: Request, rng: Random) -> str:
-    """Write an answer that heeds everything: gold gives it 1."""
+    """Return an answer that heeds all of the request; its gold is 1."""
     return write_answer(world, request, rng, PARTS)
 
 
