@@ -140,8 +140,8 @@ def zoo_run_started(cell: Mapping[str, object]) -> None:
     """Observe that a training begins: a cell (one row with one seed), or a stage that cells start from.
 
     `cell` is the plan of the training, to be read only: among others its "row" ("" for a stage) and "seed", the
-    "algorithm", its "settings", and its "budget" in FLOPs (None for a stage). Rank 0 alone calls the three observers. If one raises, the training goes on, and its
-    result names the observer under "observer_failures".
+    "algorithm", its "settings", and its "budget" in FLOPs (None for a stage). Rank 0 alone calls the three observers.
+    If one raises, the training goes on, and its result names the observer under "observer_failures".
     """
 
 
