@@ -99,10 +99,10 @@ def _stage(board: Board, name: str) -> Iterator[str]:
     yield ""
     names = ", ".join(sorted(f"`{row['row']}`" for row in rows))
     yield f"These rows pay for it: {names}."
-    if judge := board["judges"].get("proxy"):
-        agreed = f"{judge['accuracy']:.0%} [{judge['low']:.0%}, {judge['high']:.0%}]"
-        yield f"It agrees with the labels of {agreed} of {judge['pairs']} pairs that no row saw."
-        yield f'The baseline "the shorter answer wins" agrees with {judge["shorter"]:.0%}.'
+    if agreement := board["agreement"].get("proxy"):
+        agreed = f"{agreement['accuracy']:.0%} [{agreement['low']:.0%}, {agreement['high']:.0%}]"
+        yield f"It agrees with the labels of {agreed} of {agreement['pairs']} pairs that no row saw."
+        yield f'The baseline "the shorter answer wins" agrees with {agreement["shorter"]:.0%}.'
 
 
 def _with_stage(board: Board, name: str) -> list[Mapping[str, Any]]:

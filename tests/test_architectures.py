@@ -19,11 +19,11 @@ from zoo_core.accounting.audit import ExactCounter
 from zoo_core.accounting.meter import Meter
 from zoo_core.compute import sampler
 from zoo_core.compute.readers import reader_for
-from zoo_core.compute.sampler import sample_cached
+from zoo_core.compute.sampler import response_mask, sample_cached
 from zoo_core.errors import ModelError
 from zoo_core.models.copies import scorer_from
 from zoo_core.models.loading import load_policy
-from zoo_core.rollout import Prompts, Responses, response_logprobs, response_mask
+from zoo_core.rollout import Prompts, Responses, response_logprobs
 
 TABLE = Path(__file__).parents[1] / "docs" / "architectures.md"
 SIZES = {

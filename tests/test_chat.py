@@ -7,14 +7,13 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from zoo_core.compute.sampler import roll_out, sample_cached
+from zoo_core.compute.sampler import response_mask, roll_out, sample_cached
 from zoo_core.datasets.chat import Chat, named_ends
 from zoo_core.datasets.encoding import Encoder
 from zoo_core.errors import DataError
 from zoo_core.models.loading import save_model
 from zoo_core.models.scorer import Scorer
 from zoo_core.reward import Sample
-from zoo_core.rollout import response_mask
 from zoo_core.run import Run
 from zoo_core.session.session import Session
 from zoo_core.testing.tiny import tiny_policy

@@ -17,7 +17,7 @@ PAGES = [
 ]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
-WINGS = {"core": "zoo_core", "harness": "harness/zoo_harness", "leaderboard": "leaderboard/zoo_leaderboard"}
+WINGS = ("zoo_core", "harness/zoo_harness", "leaderboard/zoo_leaderboard")
 
 
 def heading(line: str) -> str:
@@ -51,13 +51,13 @@ def test_every_page_of_docs_is_one_click_from_the_readme(page):
 
 
 def test_the_map_names_every_file_once_and_no_other():
-    wing, named = "", []
+    folder, named = "", []
     for line in ARCHITECTURE.read_text().partition("## The rooms")[2].partition("## Where to add")[0].splitlines():
-        if found := re.match(r"\| \*\*(\w+)(/\w+)?\*\* \|", line):
-            wing = WINGS[found[1]] + (found[2] or "")
+        if found := re.match(r"\| \*\*`([\w/]+)/`\*\* \|", line):
+            folder = found[1]
         elif line.startswith("| `"):
-            named += [f"{wing}/{name}" for name in re.findall(r"`([\w.]+/?)`", line.split("|")[1])]
-    files = [str(file.relative_to(ROOT)) for wing in WINGS.values() for file in (ROOT / wing).rglob("*.py")]
+            named += [f"{folder}/{name}" for name in re.findall(r"`([\w.]+/?)`", line.split("|")[1])]
+    files = [str(file.relative_to(ROOT)) for wing in WINGS for file in (ROOT / wing).rglob("*.py")]
     assert sorted(name for name in named if name.endswith(".py")) == sorted(
         name for name in files if not name.endswith("__init__.py")
     )

@@ -1,13 +1,15 @@
 """Sampling with a cache is sampling without one; what it returns is what training reads back."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.testing import assert_close
 
 from zoo_core.compute import readers
-from zoo_core.compute.sampler import choose, sample_cached
+from zoo_core.compute.sampler import choose, response_mask, sample_cached
 from zoo_core.functional import token_logprobs
-from zoo_core.rollout import Responses, response_logprobs, response_mask
+from zoo_core.rollout import Responses, response_logprobs
 from zoo_core.run import Run
 from zoo_core.testing.tiny import tiny_encoder, tiny_policy, tiny_session
 
@@ -172,3 +174,16 @@ def test_two_draws_of_one_update_differ_and_each_repeats(policy):
     first = draws()
     assert first[0] != first[1]
     assert draws() == first
+
+
+def test_token_rows_that_are_known_are_those_that_are_read_back(policy):
+    encoder, some = tiny_encoder(), torch.tensor([2, 0])
+    prompts = encoder.prompts(TEXTS).repeat(2)
+    tokens, _ = sample(policy, prompts)
+    joined = Responses.join(prompts, tokens, response_mask(tokens, EOS))
+    taught = encoder.responses([(text, "abc") for text in TEXTS])
+    for batch in (joined, joined[some], taught, taught[some]):
+        assert batch.given is not None
+        assert list(batch.rows) == list(replace(batch, given=None).rows)
+    for batch in (prompts, prompts[some]):
+        assert [list(row) for row, _ in batch.rows] == [list(row) for row, _ in replace(batch, given=None).rows]

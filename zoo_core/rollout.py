@@ -4,7 +4,7 @@ Shapes: B rows, P prompt tokens (padded on the left), T response tokens (padded 
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
 from zoo_core.compute.data_parallel import across_ranks
-from zoo_core.compute.packing import Packing, TokenRow, packs
+from zoo_core.compute.packing import Packing, TokenRow, packs, spread
 from zoo_core.functional import token_logprobs
 from zoo_core.reward import Sample
 from zoo_core.rows import Text
@@ -28,23 +28,31 @@ class Prompts:
     attention: Bool[Tensor, "B P"]
     """True on real tokens."""
     texts: Sequence[Text]
+    given: Sequence[TokenRow] | None = field(default=None, kw_only=True, repr=False)
+    """The token rows that the batch was made of, where they are known: reading them back makes a GPU wait."""
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def __getitem__(self, rows: Int[Tensor, " M"]) -> "Prompts":
-        return Prompts(self.tokens[rows], self.attention[rows], [self.texts[row] for row in rows.tolist()])
+        places = rows.tolist()
+        texts = [self.texts[place] for place in places]
+        return Prompts(self.tokens[rows], self.attention[rows], texts, given=_some(self.given, places))
 
     @property
-    def rows(self) -> list[TokenRow]:
+    def rows(self) -> Sequence[TokenRow]:
         """The tokens of each prompt without padding."""
+        if self.given is not None:
+            return self.given
         lengths = self.attention.sum(1).tolist()
         return [(row[len(row) - length :], ()) for row, length in zip(self.tokens.tolist(), lengths, strict=True)]
 
     def repeat(self, times: int) -> "Prompts":
         """Return each prompt `times` times, with its copies next to each other."""
         texts = tuple(text for text in self.texts for _ in range(times))
-        return Prompts(self.tokens.repeat_interleave(times, 0), self.attention.repeat_interleave(times, 0), texts)
+        given = None if self.given is None else [row for row in self.given for _ in range(times)]
+        tokens, attention = (each.repeat_interleave(times, 0) for each in (self.tokens, self.attention))
+        return Prompts(tokens, attention, texts, given=given)
 
 
 @dataclass(frozen=True)
@@ -58,15 +66,23 @@ class Responses:
     """P: columns that belong to the prompts."""
     mask: Bool[Tensor, "B T"]
     """True on the tokens of each response, its end included."""
+    given: Sequence[TokenRow] | None = field(default=None, kw_only=True, repr=False)
+    """The token rows that the batch was made of, where they are known: reading them back makes a GPU wait."""
 
     @classmethod
     def join(cls, prompts: Prompts, tokens: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> "Responses":
         """Return prompts with the response tokens that follow each of them."""
+        lengths = mask.sum(1).tolist()
+        given = [
+            (prompt, row[:length])
+            for (prompt, _), row, length in zip(prompts.rows, tokens.tolist(), lengths, strict=True)
+        ]
         return Responses(
             torch.cat([prompts.tokens, tokens], 1),
             torch.cat([prompts.attention, mask], 1),
             prompts.tokens.shape[1],
             mask,
+            given=given,
         )
 
     @classmethod
@@ -79,7 +95,8 @@ class Responses:
             place = slice(before - len(prompt), before + len(response))
             tokens[row, place] = torch.tensor([*prompt, *response])
             attention[row, place] = True
-        return cls(tokens.to(device), attention.to(device), before, attention[:, before:].to(device))
+        given = [(list(prompt), list(response)) for prompt, response in rows]
+        return cls(tokens.to(device), attention.to(device), before, attention[:, before:].to(device), given=given)
 
     @property
     def responses(self) -> Int[Tensor, "B T"]:
@@ -102,8 +119,10 @@ class Responses:
         return {"input_ids": self.tokens, "attention_mask": self.attention.long(), "position_ids": self.positions}
 
     @property
-    def rows(self) -> list[TokenRow]:
+    def rows(self) -> Sequence[TokenRow]:
         """The tokens of each prompt and of its response without padding."""
+        if self.given is not None:
+            return self.given
         prompts, lengths = self.attention[:, : self.prompt_length].sum(1).tolist(), self.mask.sum(1).tolist()
         return [
             (row[self.prompt_length - prompt : self.prompt_length], row[self.prompt_length :][:length])
@@ -114,7 +133,13 @@ class Responses:
         return len(self.tokens)
 
     def __getitem__(self, rows: Int[Tensor, " M"]) -> "Responses":
-        return replace(self, tokens=self.tokens[rows], attention=self.attention[rows], mask=self.mask[rows])
+        return replace(
+            self,
+            tokens=self.tokens[rows],
+            attention=self.attention[rows],
+            mask=self.mask[rows],
+            given=_some(self.given, rows.tolist()),
+        )
 
 
 @dataclass(frozen=True)
@@ -129,15 +154,21 @@ class Rollout(Responses):
     """Prompts and responses as text, for rewards."""
 
     def __getitem__(self, rows: Int[Tensor, " M"]) -> "Rollout":
+        places = rows.tolist()
         return replace(
             self,
             tokens=self.tokens[rows],
             attention=self.attention[rows],
             mask=self.mask[rows],
+            given=_some(self.given, places),
             logprobs=self.logprobs[rows],
             ended=self.ended[rows],
-            samples=[self.samples[row] for row in rows.tolist()],
+            samples=[self.samples[place] for place in places],
         )
+
+
+def _some(rows: Sequence[TokenRow] | None, places: Sequence[int]) -> list[TokenRow] | None:
+    return None if rows is None else [rows[place] for place in places]
 
 
 @runtime_checkable
@@ -167,18 +198,6 @@ class RolloutEngine(Protocol):
 
 AS_THEY_ARE = nn.Identity()
 """The head that returns hidden states unchanged."""
-
-
-def is_any_of(tokens: Int[Tensor, "*B"], ids: int | Collection[int]) -> Bool[Tensor, "*B"]:
-    """Return, for each token, whether it is one of these ids."""
-    wanted = [ids] if isinstance(ids, int) else sorted(ids)
-    return torch.isin(tokens, torch.tensor(wanted, dtype=tokens.dtype, device=tokens.device))
-
-
-def response_mask(tokens: Int[Tensor, "B T"], eos: int | Collection[int]) -> Bool[Tensor, "B T"]:
-    """Return a mask that is true up to and including the first token of each row that ends a response."""
-    is_end = is_any_of(tokens, eos).long()
-    return is_end.cumsum(1) - is_end == 0
 
 
 def response_logprobs(policy: PreTrainedModel, responses: Responses, temperature: float = 1.0) -> Float[Tensor, "B T"]:
@@ -271,10 +290,3 @@ def _logprobs_and_states(
     else:
         every = token_logprobs(logits, targets, temperature)
     return every[:, :-1].masked_fill(~mask, 0.0), states
-
-
-def spread(values: Float[Tensor, "true ..."], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T ..."]:
-    """Return values laid out where a mask is true, row by row, and 0 elsewhere."""
-    grid = values.new_zeros(*mask.shape, *values.shape[1:])
-    grid[mask] = values
-    return grid

@@ -54,7 +54,7 @@ def test_harmlessness_is_judged_by_a_reward_model_of_human_pairs_that_no_row_has
     rows = board["rows"]
     assert set(rows) == ROWS | REFERENCES
     assert board["headline"] == "win_start"
-    assert board["judges"].keys() == {"gold", "proxy"}
+    assert board["agreement"].keys() == {"gold", "proxy"}
     assert "arithmetic" in rows["rrhf"]["tasks"]
     assert [stage["name"] for stage in rows["ppo"]["stages"]] == ["sft", "reward-model", "calibration"]
     assert rows["rlaif"]["labels"].get("preferences", 0) == 0 < rows["rlaif"]["judge_calls"]

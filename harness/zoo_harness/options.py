@@ -35,7 +35,7 @@ FLAGS: dict[str, object] = {
     "preferences": _flag(str, "Prompts with a chosen and a rejected answer."),
     "prompts": _flag(str, "Prompts alone."),
     "reward": _flag(str, "preferences (train one), a scorer, or module:function."),
-    "gold": _flag(str, "The hidden scorer of the board."),
+    "gold": _flag(str, "The hidden reward of the board."),
     "algorithms": _flag(str, "Names with commas between them; left out, all installed."),
     "budget": _flag(str, "FLOPs (2e13) or a time (90s)."),
     "seeds": _flag(int, "Seeds; each draws labels, stages, reward model, prompts."),

@@ -89,7 +89,7 @@ def test_without_an_oracle_the_win_rate_ranks(make_bench: Make, make_record: Mak
     assert row_of(board, "a")["headline"]["mean"] == 0.7
 
 
-def test_without_a_judge_rows_stand_by_proxy_unranked_under_a_note(make_bench: Make, make_record: Make) -> None:
+def test_without_gold_rows_are_ordered_by_proxy_unranked_under_a_note(make_bench: Make, make_record: Make) -> None:
     proxies = {"start": 0.0, "low": 0.1, "high": 0.9}
     records = [make_record(row, s, gold=None, proxy=proxies[row]) for row in proxies for s in range(5)]
     board = build(make_bench(seeds=5), records)
@@ -97,7 +97,7 @@ def test_without_a_judge_rows_stand_by_proxy_unranked_under_a_note(make_bench: M
     assert board["headline"] is None
     assert board["pairs"] == []
     assert {row["rank_low"] for row in board["rows"]} == {None}
-    assert board["conditional_notes"][0].startswith("No independent judge was given")
+    assert board["conditional_notes"][0].startswith("No gold was given")
 
 
 def test_a_failed_seed_is_never_imputed(make_bench: Make, make_record: Make, fill: Fill) -> None:

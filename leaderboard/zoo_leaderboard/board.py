@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from zoo_leaderboard.agreement import accuracies, agreement_notes, is_too_weak
 from zoo_leaderboard.cells import START, Cell, cells, choose_headline, sft_row
-from zoo_leaderboard.judges import accuracies, is_too_weak, judge_notes
 from zoo_leaderboard.ranks import (
     SEEDS_TO_PUBLISH,
     SEEDS_TO_RANK,
@@ -14,7 +14,7 @@ from zoo_leaderboard.ranks import (
     ranges,
 )
 from zoo_leaderboard.rows import build_row, planned_row
-from zoo_leaderboard.schema import SCHEMA_VERSION, Bench, Record
+from zoo_leaderboard.schema import AVERAGED, SCHEMA_VERSION, Bench, Record
 from zoo_leaderboard.verdicts import BLOCKS
 
 RANKED = BLOCKS[:2]
@@ -36,16 +36,17 @@ def build(bench: Bench, records: Sequence[Record]) -> Board:
     if not any(values.values()):
         values = {}
     pairs = compare(values, test=bench["seeds"] >= SEEDS_TO_RANK)
-    judges = accuracies(records)
-    ranking = bench["seeds"] >= SEEDS_TO_RANK and bool(values) and not is_too_weak(bench, judges)
+    agreement = accuracies(records)
+    ranking = bench["seeds"] >= SEEDS_TO_RANK and bool(values) and not is_too_weak(bench, agreement)
     return {
         "schema_version": SCHEMA_VERSION,
         **{name: bench[name] for name in ("bench_id", "name", "preset", "seeds", "base", "command", "tasks")},
         "budget": bench["flops_budget"],
         "headline": choose_headline(records),
         "sft_row": sft_row(records),
-        "judges": judges,
-        "conditional_notes": [*_notes(bench, records, rows), *judge_notes(bench, judges)],
+        "agreement": agreement,
+        "scores": list(AVERAGED),
+        "conditional_notes": [*_notes(bench, records, rows), *agreement_notes(bench, agreement)],
         "rows": _with_ranks(rows, pairs) if ranking else rows,
         "pairs": pairs,
         "minimum_detectable_difference": minimum_detectable_difference(values),
@@ -64,7 +65,7 @@ def _rows(bench: Bench, known: Iterable[Cell]) -> list[dict[str, Any]]:
 
 
 def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Sort by block, then by headline, then by proxy (the only order without a judge), then by name."""
+    """Sort by block, then by headline, then by proxy (the only order without a gold), then by name."""
     means = [row[name]["mean"] for name in ("headline", "proxy")]
     return BLOCKS.index(row["status"]), *((mean is None, -(mean or 0.0)) for mean in means), row["row"]
 
@@ -103,7 +104,7 @@ def _notes(bench: Bench, records: Sequence[Record], rows: Sequence[Mapping[str, 
     """Yield what a reader has to know before reading a number."""
     seeds = bench["seeds"]
     if choose_headline(records) is None:
-        yield "No independent judge was given: rows are ordered by the training proxy, and not ranked."
+        yield "No gold was given: rows are ordered by the training proxy, and not ranked."
     if seeds < SEEDS_TO_RANK:
         yield f"Means and intervals only: {_count(seeds, 'seed')}; ranks need {SEEDS_TO_RANK}."
     elif seeds < SEEDS_TO_PUBLISH:

@@ -31,11 +31,11 @@ class Cell:
 
 
 def choose_headline(records: Sequence[Record]) -> Headline | None:
-    """Return what ranks a board: one rule for all rows; None where no independent judge scored."""
-    judged = [record for record in records if score(record, "gold") is not None]
-    if not judged:
+    """Return what ranks a board: one rule for all rows; None where there is no gold."""
+    with_gold = [record for record in records if score(record, "gold") is not None]
+    if not with_gold:
         return None
-    return "win_start" if any(score(record, "gold_best") is None for record in judged) else "headroom"
+    return "win_start" if any(score(record, "gold_best") is None for record in with_gold) else "headroom"
 
 
 def sft_row(records: Sequence[Record]) -> str | None:

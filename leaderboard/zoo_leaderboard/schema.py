@@ -106,7 +106,7 @@ class TaskScore(TypedDict):
 
 
 class PairAccuracy(TypedDict):
-    """How often a judge ranks pairs, that it was not trained on, as people did; ties count 1/2."""
+    """How often gold or proxy ranks pairs that it was not trained on as people did; ties count 1/2."""
 
     accuracy: Annotated[float, Field(ge=0, le=1)]
     shorter: Annotated[float, Field(ge=0, le=1)]

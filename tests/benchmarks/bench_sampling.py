@@ -21,8 +21,8 @@ from materials import (
 )
 from measure import spread
 
+from zoo_core.compute.sampler import response_mask
 from zoo_core.models.loading import load_policy
-from zoo_core.rollout import response_mask
 from zoo_core.run import Run
 
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason="the real data are not beside this checkout")

@@ -17,7 +17,7 @@ from itertools import groupby
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -126,3 +126,10 @@ def packs(model: nn.Module) -> bool:
     )
     causal = {part.is_causal for part in model.modules() if isinstance(getattr(part, "is_causal", None), bool)}
     return through_interface and whole_row and causal == {True} and not config.is_encoder_decoder
+
+
+def spread(values: Float[Tensor, "true ..."], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T ..."]:
+    """Return values laid out where a mask is true, row by row, and 0 elsewhere."""
+    grid = values.new_zeros(*mask.shape, *values.shape[1:])
+    grid[mask] = values
+    return grid

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -21,7 +21,7 @@ from zoo_core.compute.sharding import is_sharded
 from zoo_core.datasets.chat import as_ids
 from zoo_core.datasets.encoding import Encoder
 from zoo_core.reward import Sample
-from zoo_core.rollout import Prompts, Responses, Rollout, RolloutEngine, is_any_of, response_mask
+from zoo_core.rollout import Prompts, Responses, Rollout, RolloutEngine
 
 CROWDED = 0.75
 """Rows that have ended leave when at most this share of the batch still runs, because leaving copies the cache."""
@@ -136,9 +136,22 @@ def roll_out(
     mask = response_mask(tokens, encoder.ends)
     joined = Responses.join(prompts, tokens, mask)
     ended = (is_any_of(tokens, encoder.ends) & mask).any(1)
-    texts = [encoder.decode(row[kept].tolist()) for row, kept in zip(tokens, mask, strict=True)]
+    texts = [encoder.decode(response) for _, response in joined.rows]
     samples = [
         Sample(prompt, text, bool(stop))
         for prompt, text, stop in zip(prompts.texts, texts, ended.tolist(), strict=True)
     ]
-    return Rollout(joined.tokens, joined.attention, joined.prompt_length, mask, logprobs, ended, samples)
+    batch = joined.tokens, joined.attention, joined.prompt_length, mask
+    return Rollout(*batch, logprobs, ended, samples, given=joined.given)
+
+
+def is_any_of(tokens: Int[Tensor, "*B"], ids: int | Collection[int]) -> Bool[Tensor, "*B"]:
+    """Return, for each token, whether it is one of these ids."""
+    wanted = [ids] if isinstance(ids, int) else sorted(ids)
+    return torch.isin(tokens, torch.tensor(wanted, dtype=tokens.dtype, device=tokens.device))
+
+
+def response_mask(tokens: Int[Tensor, "B T"], eos: int | Collection[int]) -> Bool[Tensor, "B T"]:
+    """Return a mask that is true up to and including the first token of each row that ends a response."""
+    is_end = is_any_of(tokens, eos).long()
+    return is_end.cumsum(1) - is_end == 0

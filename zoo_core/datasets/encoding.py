@@ -81,7 +81,7 @@ class Encoder:
         """Return a batch of prompts, padded on the left."""
         rows = [(self.prompt(text), ()) for text in texts]
         padded = Responses.of(rows, self.tokenizer.pad_token_id, self.device)
-        return Prompts(padded.tokens, padded.attention, tuple(texts))
+        return Prompts(padded.tokens, padded.attention, tuple(texts), given=padded.given)
 
     def responses(self, pairs: Sequence[tuple[Text, Text]], ended: Sequence[bool] | None = None) -> Responses:
         """Return a batch of prompts, padded on the left, with one response each, padded on the right.

@@ -138,7 +138,7 @@ class Spec(_Strict):
     judge: str | None = None
     """A language model that is asked about texts in place of people; left out, the world's, or the base model."""
     gold: str | None = None
-    """The board's hidden scorer, never given to an algorithm: a reward, or "preferences" for a reward model that is
+    """The board's hidden reward, never given to an algorithm: a reward, or "preferences" for a reward model that is
     trained on a half of the pairs which no algorithm sees."""
     algorithms: list[Entry] = Field(default_factory=list)
     """Rows; empty means every installed algorithm that is a row by default."""

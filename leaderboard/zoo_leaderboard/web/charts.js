@@ -2,7 +2,7 @@
 // The reward-KL plot, the cost bars and the matrix of pairs.
 
 const WIDTH = 760, HEIGHT = 400, LEFT = 54, RIGHT = 130, TOP = 14, BOTTOM = 44;
-const judge = board.headline === null ? "proxy" : "gold";
+const scorer = board.headline === null ? "proxy" : "gold";
 const color = (index) => `f${index % 10}`;
 
 function section(title, explanation, ...children) {
@@ -10,15 +10,15 @@ function section(title, explanation, ...children) {
 }
 
 function frontier() {
-  const rows = board.rows.filter((row) => known(row[judge].mean) && known(row.kl_start.mean));
+  const rows = board.rows.filter((row) => known(row[scorer].mean) && known(row.kl_start.mean));
   if (rows.length === 0) return null;
-  const points = rows.flatMap((row) => [...row.by_seed, ...row.curve]).filter((p) => known(p[judge]) && known(p.kl_start));
-  const kl = points.map((point) => point.kl_start), scores = points.map((point) => point[judge]);
+  const points = rows.flatMap((row) => [...row.by_seed, ...row.curve]).filter((p) => known(p[scorer]) && known(p.kl_start));
+  const kl = points.map((point) => point.kl_start), scores = points.map((point) => point[scorer]);
   const pad = (Math.max(...scores) - Math.min(...scores)) * 0.06 || 0.1;
   const x = scale(0, Math.max(...kl) * 1.04 || 1, LEFT, WIDTH - RIGHT);
   const range = [Math.min(...scores) - pad, Math.max(...scores) + pad];
   const y = scale(range[0], range[1], HEIGHT - BOTTOM, TOP);
-  const chart = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, width: WIDTH, height: HEIGHT, role: "img", "aria-label": `${judge} against KL` },
+  const chart = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, width: WIDTH, height: HEIGHT, role: "img", "aria-label": `${scorer} against KL` },
     ...axes(x, y, Math.max(...kl) * 1.04 || 1, range),
     ...rows.map((row, index) => track(row, index, x, y)),
     ...labels(rows, x, y));
@@ -38,22 +38,22 @@ function axes(x, y, highest, range) {
   ]);
   return [...across, ...up,
     svg("text", { x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 8, "text-anchor": "middle" }, "KL(policy ‖ start), nats a response"),
-    svg("text", { x: 14, y: (TOP + HEIGHT - BOTTOM) / 2, "text-anchor": "middle", transform: `rotate(-90 14 ${(TOP + HEIGHT - BOTTOM) / 2})` }, judge)];
+    svg("text", { x: 14, y: (TOP + HEIGHT - BOTTOM) / 2, "text-anchor": "middle", transform: `rotate(-90 14 ${(TOP + HEIGHT - BOTTOM) / 2})` }, scorer)];
 }
 
 function track(row, index, x, y) {
-  const there = (point) => known(point[judge]) && known(point.kl_start);
-  const path = row.curve.filter(there).map((point) => `${x(point.kl_start)},${y(point[judge])}`);
+  const there = (point) => known(point[scorer]) && known(point.kl_start);
+  const path = row.curve.filter(there).map((point) => `${x(point.kl_start)},${y(point[scorer])}`);
   return svg("g", { class: color(index) },
     path.length > 1 ? svg("polyline", { class: "path", points: path.join(" ") }) : null,
-    ...row.by_seed.filter(there).map((point) => svg("circle", { class: "seed", cx: x(point.kl_start), cy: y(point[judge]), r: 3 })),
-    svg("circle", { cx: x(row.kl_start.mean), cy: y(row[judge].mean), r: 6 }));
+    ...row.by_seed.filter(there).map((point) => svg("circle", { class: "seed", cx: x(point.kl_start), cy: y(point[scorer]), r: 3 })),
+    svg("circle", { cx: x(row.kl_start.mean), cy: y(row[scorer].mean), r: 6 }));
 }
 
 // Labels right of their dots, pushed down where they would cover one another.
 function labels(rows, x, y) {
   const placed = [];
-  const sorted = rows.map((row) => ({ row, left: x(row.kl_start.mean) + 10, top: y(row[judge].mean) + 4 })).sort((a, b) => a.top - b.top);
+  const sorted = rows.map((row) => ({ row, left: x(row.kl_start.mean) + 10, top: y(row[scorer].mean) + 4 })).sort((a, b) => a.top - b.top);
   for (const label of sorted) {
     for (const other of placed) {
       if (Math.abs(other.left - label.left) < 90 && label.top - other.top < 13) label.top = other.top + 13;
@@ -101,7 +101,7 @@ function costCells(row) {
   const labels = Object.entries(row.labels).filter(([, count]) => count).map(([name, count]) => `${short(count)} ${name}`);
   const cells = [
     short(row.flops_used), shares.length ? percent(shares.reduce((a, b) => a + b, 0)) : NONE, short(row.updates), short(row.generated_tokens),
-    short(row.judge_calls), labels.join(", ") || NONE, number(row.wall_seconds, 0), known(row.peak_memory_bytes) ? `${short(row.peak_memory_bytes)}B` : NONE,
+    short(row.scorer_calls), labels.join(", ") || NONE, number(row.wall_seconds, 0), known(row.peak_memory_bytes) ? `${short(row.peak_memory_bytes)}B` : NONE,
   ];
   return cells.map((cell, index) => el("td", { class: index === 5 ? "wrap" : "" }, cell));
 }

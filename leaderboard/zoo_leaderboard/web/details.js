@@ -25,7 +25,7 @@ function detail(row, index) {
     ...row.errors.map((one) => el("p", { class: "bad" }, `Seed ${one.seed} failed: ${one.error}`)),
     el("div", { class: "columns" },
       pairs("What it is", about(row)),
-      pairs("Scores", Object.entries(SCORES).map(([name, title]) => [title, interval(row[name], 3)])),
+      pairs("Scores", [...new Set([...Object.keys(SCORES), ...board.scores])].filter((name) => name !== "flops_per_query").map((name) => [SCORES[name] ?? name, interval(row[name], 3)])),
       pairs("Tasks", Object.entries(row.tasks).flatMap(([name, task]) => [
         [known(task.chance) ? `${name} (chance ${number(task.chance)})` : name, interval(task, 3)], [`${name} − start`, interval(task.delta_start, 3, true)]])),
       pairs("Parts of gold", Object.entries(row.parts).map(([name, part]) => [name, interval(part, 3)])),

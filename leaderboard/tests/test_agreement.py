@@ -1,8 +1,8 @@
-"""How good a judge is stands on the board, and a judge that may be no better than its weakest ranks nothing."""
+"""The board says how often gold agrees with people; a gold of pairs that may be too weak ranks nothing."""
 
 import pytest
+from zoo_leaderboard.agreement import accuracies, is_too_weak
 from zoo_leaderboard.board import build
-from zoo_leaderboard.judges import accuracies, is_too_weak
 from zoo_leaderboard.render import break_even, markdown
 
 
@@ -22,21 +22,21 @@ def test_accuracies_are_means_over_seeds_and_more_seeds_make_them_no_surer(make_
     assert found["proxy"] == pytest.approx(expected, abs=1e-3)
 
 
-def test_rows_other_than_start_say_nothing_of_judges(make_record):
+def test_rows_other_than_start_say_nothing_of_agreement(make_record):
     assert accuracies([make_record("a", pair_accuracy={"gold": {"accuracy": 1.0, "pairs": 9}})]) == {}
 
 
 @pytest.mark.parametrize(("accuracy", "weak"), [(0.65, False), (0.62, True), (0.5, True)])
-def test_a_judge_of_pairs_is_too_weak_if_its_lower_bound_is_below_six_in_ten(make_bench, make_record, accuracy, weak):
+def test_a_gold_of_pairs_is_too_weak_if_its_lower_bound_is_below_six_in_ten(make_bench, make_record, accuracy, weak):
     # 1,000 pairs: the interval reaches 3 points down
-    judges = accuracies([of_start(make_record, 0, gold=(accuracy, 1000))])
-    assert is_too_weak(make_bench(spec={"gold": "preferences"}), judges) is weak
-    assert not is_too_weak(make_bench(spec={"gold": "world:gold"}), judges), "it is the truth, labels are noisy"
+    found = accuracies([of_start(make_record, 0, gold=(accuracy, 1000))])
+    assert is_too_weak(make_bench(spec={"gold": "preferences"}), found) is weak
+    assert not is_too_weak(make_bench(spec={"gold": "world:gold"}), found), "it is the truth, labels are noisy"
     assert not is_too_weak(make_bench(spec={"gold": "preferences"}), {})
 
 
 @pytest.mark.parametrize(("accuracy", "ranked"), [(0.9, True), (0.6, False)])
-def test_nothing_is_ranked_by_a_weak_judge(make_bench, make_record, accuracy, ranked):
+def test_nothing_is_ranked_by_a_weak_gold(make_bench, make_record, accuracy, ranked):
     seeds = range(10)
     records = [of_start(make_record, seed, gold=(accuracy, 100)) for seed in seeds]
     records += [make_record(row, s, gold=gold + 0.001 * s) for row, gold in (("a", 0.6), ("b", 0.9)) for s in seeds]

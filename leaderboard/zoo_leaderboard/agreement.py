@@ -1,4 +1,4 @@
-"""How good the judges of a board are: how often they rank pairs, that they were not trained on, as people did."""
+"""How often gold and proxy rank pairs that they were not trained on as people did."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from zoo_leaderboard.cells import START
 from zoo_leaderboard.schema import Bench, Record
 
 WEAKEST = 0.6
-"""A judge made from pairs whose accuracy may be below this ranks nothing."""
+"""A gold that was trained on pairs, and whose accuracy may be below this, ranks nothing."""
 FROM_PAIRS = "preferences"
 """What a spec calls a gold that was trained on pairs."""
 
@@ -34,19 +34,19 @@ def accuracies(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def is_too_weak(bench: Bench, judges: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether the judge was made from pairs, and may agree with people too seldom to rank by."""
-    return bench["spec"].get("gold") == FROM_PAIRS and "gold" in judges and judges["gold"]["low"] < WEAKEST
+def is_too_weak(bench: Bench, found: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether gold was trained on pairs, and may agree with people too seldom to rank by."""
+    return bench["spec"].get("gold") == FROM_PAIRS and "gold" in found and found["gold"]["low"] < WEAKEST
 
 
-def judge_notes(bench: Bench, judges: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Yield how often each judge agrees with the labels, beside the length-only baseline."""
+def agreement_notes(bench: Bench, found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield how often gold and proxy agree with the labels, beside the length-only baseline."""
     names = {"gold": "gold", "proxy": "the reward that rows learn from"}
     said = []
-    for name, one in judges.items():
+    for name, one in found.items():
         interval = f"{one['accuracy']:.0%} [{one['low']:.0%}, {one['high']:.0%}]"
         said.append(f'{names[name]} {interval} ("the shorter wins" {one["shorter"]:.0%})')
     if said:
         yield f"Agreement with the labels of pairs it was not trained on: {', '.join(said)}."
-    if is_too_weak(bench, judges):
-        yield f"The judge may agree with people in less than {WEAKEST:.0%} of pairs: nothing is ranked by it."
+    if is_too_weak(bench, found):
+        yield f"Gold may agree with people in less than {WEAKEST:.0%} of pairs: nothing is ranked by it."
