@@ -467,8 +467,12 @@ def test_another_bench_in_the_folder_is_not_overwritten(world, tmp_path, monkeyp
     monkeypatch.setattr(prepare, "_probe", lambda *_: plan.probe)
     output = tmp_path / "taken"
     output.mkdir()
-    (output / "bench.json").write_text(json.dumps({**record.bench_of(plan, "zoo bench"), "bench_id": "x", "seeds": 7}))
-    with pytest.raises(SpecError, match=r"taken: holds another bench \(different: seeds\)"):
+    known = record.bench_of(plan, "zoo bench")
+    other = {"bench_id": "x", "world_id": "x", "spec": {**known["spec"], "response_tokens": 99}}
+    (output / "bench.json").write_text(json.dumps({**known, **other}))
+    with pytest.raises(
+        SpecError, match=r"taken holds another bench \(different: response_tokens\)\. Give another --output"
+    ):
         prepare.make_plan(spec_of(world), output)
 
 

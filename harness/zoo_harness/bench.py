@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 from zoo_leaderboard.board import Board, build
 from zoo_leaderboard.load import load
@@ -16,7 +16,7 @@ from zoo_core.errors import StorageError
 from zoo_core.storage.atomic import write_json
 from zoo_harness.executors import slurm
 from zoo_harness.executors.runner import Runner
-from zoo_harness.job import Job, Outcome
+from zoo_harness.job import Job, Outcome, read_json
 from zoo_harness.payloads import ToScore
 from zoo_harness.planning.estimate import figures
 from zoo_harness.planning.plan import Plan
@@ -55,7 +55,12 @@ def prepare(plan: Plan, retry: bool, command: str) -> tuple[Bench, list[Job]]:
     """Write bench.json, `command` in it as the user typed it; return it and all jobs, ready to run."""
     jobs = plan.jobs()
     _check_disk(plan, jobs)
+    known = cast(Bench | None, read_json(plan.output / "bench.json"))
     bench = bench_of(plan, command)
+    if known and (known.get("grew") or _rows_of(known) != _rows_of(bench)):
+        bench["grew"] = True
+    if known and known["bench_id"] != bench["bench_id"]:
+        _change_rows(plan, jobs)
     write_json(plan.output / "bench.json", bench)
     forget_failures(jobs, retry)
     return bench, jobs
@@ -123,6 +128,36 @@ def _check_disk(plan: Plan, jobs: Sequence[Job]) -> None:
             "MiB are free. "
             "Make room, or give --output on another disk. Nothing was started."
         )
+
+
+def _rows_of(bench: Bench) -> list[str]:
+    return sorted(row["row"] for row in bench["algorithms"])
+
+
+def _change_rows(plan: Plan, jobs: Sequence[Job]) -> None:
+    """Make a folder ready for other rows, or for other code of a row; no finished work is lost.
+
+    A finished job of another identity is set aside, and one of this identity that was set aside comes back. Records
+    are taken away: those of this bench are written again as its scores are found done.
+    """
+    for record in (plan.output / "records").glob("*.json"):
+        record.unlink()
+    for job in jobs:
+        if not job.directory.is_relative_to(plan.output):
+            continue  # a stage: its folder is named by its identity
+        found = read_json(job.result_file)
+        if found and found["identity"] != job.identity:
+            _move(job.directory, plan.output / "aside" / str(found["identity"]))
+        kept = plan.output / "aside" / job.identity
+        if kept.is_dir() and job.result() is None:
+            shutil.rmtree(job.directory, ignore_errors=True)
+            _move(kept, job.directory)
+
+
+def _move(folder: Path, to: Path) -> None:
+    shutil.rmtree(to, ignore_errors=True)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    folder.rename(to)
 
 
 def _write_record(plan: Plan, bench: Bench, jobs: Sequence[Job], score: Job, outcome: Outcome) -> None:

@@ -3,7 +3,8 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import cast
 
@@ -16,7 +17,7 @@ from zoo_harness.job import Job, Outcome, identify, read_json
 from zoo_harness.planning.estimate import budget_of
 from zoo_harness.planning.identity import code_of_job
 from zoo_harness.planning.pipeline import Pipeline
-from zoo_harness.planning.plan import Plan
+from zoo_harness.planning.plan import UNIMPORTANT, Plan
 from zoo_harness.record import bench_of
 from zoo_harness.results import Probe, probe_of
 from zoo_harness.spec.schema import LabelPairs, Spec
@@ -56,20 +57,30 @@ def make_plan(
     announce: Callable[[str], None] = lambda text: None,
     runner: Runner = HERE,
 ) -> Plan:
-    """Look everything up, measure one update of each algorithm, and return the plan; nothing is trained."""
+    """Look everything up, measure one update of each algorithm, and return the plan; nothing is trained.
+
+    A folder whose bench differs in its rows only goes on with this plan's rows. Without `output` the first folder of
+    `zoo-runs/NAME`, `NAME-2`, `NAME-3` ... is taken that is free or holds such a bench.
+    """
     pipeline, cache = Pipeline.of(spec), cache_folder()
-    folder = output or _free_folder(spec)
-    probe = _probe(pipeline, folder, announce, runner)
-    known = cast(Bench | None, read_json(folder / "bench.json"))
-    budget = budget_of(spec, probe)
-    if known and spec.budget_seconds is not None and known.get("budget_words") == spec.budget:
-        budget = float(known["flops_budget"])  # a time is converted once, for all cells and all continuations
-    plan = Plan(pipeline, probe, budget, folder.resolve(), cache)
-    if known and known["bench_id"] != plan.identity:
+    first = output or Path("zoo-runs") / spec.name
+    probe = _probe(pipeline, first, announce, runner)
+    taken = ""
+    for number in count(1):
+        folder = first if number == 1 else first.with_name(f"{first.name}-{number}")
+        known = cast(Bench | None, read_json(folder / "bench.json"))
+        budget = budget_of(spec, probe)
+        if known and spec.budget_seconds is not None and known.get("budget_words") == spec.budget:
+            budget = float(known["flops_budget"])  # a time is converted once, for all cells and all continuations
+        plan = Plan(pipeline, probe, budget, folder.resolve(), cache)
+        if known is None or known.get("world_id") == plan.world_identity:
+            if taken:
+                announce(f"{taken}; this one is in {folder}")
+            return plan
+        taken = taken or f"{folder} holds another bench (different: {_difference(known, plan)})"
         if output is not None:
-            raise SpecError(_differs(output, known, plan))
-        return make_plan(spec, _next_folder(folder), announce, runner)
-    return plan
+            raise SpecError(f"{taken}. Give another --output, or move that folder away.")
+    raise AssertionError("there are more folders than numbers")
 
 
 def _probe(pipeline: Pipeline, folder: Path, announce: Callable[[str], None], runner: Runner) -> Probe:
@@ -123,25 +134,15 @@ def _stamps(spec: Spec) -> list[tuple[str, int, int]]:
     return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
 
 
-def _free_folder(spec: Spec) -> Path:
-    return Path("zoo-runs") / spec.name
-
-
-def _next_folder(folder: Path) -> Path:
-    """`zoo-runs/quick` is taken by another bench: `zoo-runs/quick-2` and so on. Nothing is overwritten."""
-    stem, _, number = folder.name.rpartition("-")
-    if stem and number.isdigit():
-        return folder.with_name(f"{stem}-{int(number) + 1}")
-    return folder.with_name(f"{folder.name}-2")
-
-
-def _differs(output: Path, known: Mapping[str, object], plan: Plan) -> str:
-    now: Mapping[str, object] = {**bench_of(plan, "")}
-    keys = [
-        key for key in ("spec", "flops_budget", "seeds", "base", "data", "environment") if known.get(key) != now[key]
-    ]
-    what = ", ".join(keys) or "the code of the core or of a plugin"
-    return f"{output}: holds another bench (different: {what}). Give another --output, or move that folder away."
+def _difference(known: Bench, plan: Plan) -> str:
+    """Name what another bench has otherwise, the spec's keys one by one."""
+    now = bench_of(plan, "")
+    before, after = known["spec"], now["spec"]
+    found = [key for key in sorted({*before, *after} - UNIMPORTANT) if before.get(key) != after.get(key)]
+    if known["flops_budget"] != now["flops_budget"]:
+        found.append("budget")
+    found += [key for key in ("base", "data", "environment") if known.get(key) != now.get(key)]
+    return ", ".join(found) or "the version of this program"
 
 
 def forget_failures(jobs: Sequence[Job], retry: bool) -> None:

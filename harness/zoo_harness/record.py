@@ -93,6 +93,7 @@ def bench_of(plan: Plan, command: str) -> Bench:
     return {
         "schema_version": SCHEMA_VERSION,
         "bench_id": plan.identity,
+        "world_id": plan.world_identity,
         "name": spec.name,
         "preset": spec.preset,
         "spec": spec.model_dump(mode="json", exclude={"folder"}),

@@ -109,6 +109,8 @@ def _notes(bench: Bench, records: Sequence[Record], rows: Sequence[Mapping[str, 
         yield f"Means and intervals only: {_count(seeds, 'seed')}; ranks need {SEEDS_TO_RANK}."
     elif seeds < SEEDS_TO_PUBLISH:
         yield f"{_count(seeds, 'seed')}; {SEEDS_TO_PUBLISH} to publish."
+    if bench.get("grew") and seeds >= SEEDS_TO_RANK:
+        yield "Rows were added or dropped after this board was first built: Holm's correction is over all rows shown."
     if unfinished := [row["row"] for row in rows if row["status"] == "unfinished"]:
         yield f"Unfinished, not ranked: {', '.join(unfinished)}. Run the same command again to go on."
     started = {record["seed"] for record in records if record["row"] == START and record["scores"]}

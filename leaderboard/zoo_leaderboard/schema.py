@@ -78,6 +78,10 @@ class Bench(TypedDict):
 
     schema_version: Literal[1]
     bench_id: str
+    world_id: NotRequired[str]
+    """What benches share whose rows can be on one board: base, data, budget, evaluation."""
+    grew: NotRequired[bool]
+    """Whether rows were added or dropped after the board was first built."""
     name: str
     preset: str | None
     spec: dict[str, Any]

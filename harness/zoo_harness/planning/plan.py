@@ -51,6 +51,12 @@ class Plan:
         code += [self._code(kind) for kind in ("label_pairs", "calibrate", "score")]
         return identify(self._world, self.budget, entries, code)
 
+    @cached_property
+    def world_identity(self) -> str:
+        """Hash of what all rows of a board share: all but the rows, the count of seeds, and the code."""
+        data = {kind: found["sha256"][0] for kind, found in self.probe["data"].items() if found["sha256"]}
+        return identify({**self._world, "data": data}, self.budget)
+
     def _code(self, kind: Kind, algorithm: Algorithm | None = None) -> str:
         return code_of_job(kind, algorithm, self.spec.rollout_engine)
 
