@@ -1,8 +1,12 @@
-"""Reading rows in TRL's data set types. Each row is checked; an error names the row and says what to do."""
+"""Reading rows in TRL's data set types, and in those that formats.py turns into them.
+
+Each row is checked; an error names the row and says what to do.
+"""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from zoo_core.datasets.formats import converted
 from zoo_core.errors import DataError
 from zoo_core.rows import DataRow, Demonstration, Kind, Message, Preference, Prompt, Text, answers_of
 
@@ -14,7 +18,8 @@ ROLES = ("system", "user", "assistant", "tool")
 
 def parse_rows(ref: str, kind: Kind, rows: Iterable[Mapping[str, object]]) -> list[DataRow]:
     """Read the rows of a data set; `DataError` names a wrong row, by file and line if it has them."""
-    located = [(row, getattr(row, "where", f"{ref} row {number}")) for number, row in enumerate(rows)]
+    named = [(row, getattr(row, "where", f"{ref} row {number}")) for number, row in enumerate(rows)]
+    located = [(converted(row, where)[0], where) for row, where in named]
     if kind == "demonstrations":
         parsed: list[DataRow] = [one for row, where in located for one in demonstrations(row, where)]
     else:
