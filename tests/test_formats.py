@@ -7,7 +7,7 @@ import pytest
 
 from zoo_core.errors import DataError
 from zoo_core.registry.references import load_all
-from zoo_core.rows import Preference, Prompt
+from zoo_core.rows import Demonstration, Preference, Prompt
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "real"
 
@@ -71,6 +71,45 @@ def test_texts_that_are_no_transcripts_keep_the_rule_of_trl(tmp_path):
 def test_transcripts_that_are_no_two_answers_to_one_prompt_are_refused(tmp_path, rejected, message):
     with pytest.raises(DataError, match=rf"rows\.jsonl:2: .*{message}"):
         read(tmp_path, "preferences", HH, {**HH, "rejected": rejected})
+
+
+# KTO
+
+
+def labelled(answer, label):
+    return {"prompt": "ask", "completion": answer, "label": label}
+
+
+@pytest.mark.parametrize(("yes", "no"), [(True, False), (1, 0), ("True", "False")])
+def test_answers_with_a_false_label_are_not_imitated(tmp_path, yes, no):
+    rows = [labelled("a", yes), labelled("b", no), labelled("c", yes), {"prompt": "ask", "completion": "d"}]
+    found = read(tmp_path, "demonstrations", *rows)
+    assert found == [Demonstration("ask", answer, line) for answer, line in (("a", "1"), ("c", "3"), ("d", "4"))]
+    assert len(read(tmp_path, "prompts", *rows)) == 4
+
+
+def test_a_column_label_that_holds_other_things_leaves_no_row_out(tmp_path):
+    rows = [labelled("a", 0), labelled("b", 2), labelled("c", "maths")]
+    assert [row.completion for row in read(tmp_path, "demonstrations", *rows)] == ["a", "b", "c"]
+    films = [{"text": "dull", "label": 0}, {"text": "great", "label": 1}]
+    assert [row.completion for row in read(tmp_path, "demonstrations", *films)] == ["dull", "great"]
+
+
+def test_a_label_that_is_no_truth_value_among_others_that_are_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"rows\.jsonl:2: 'label' is 'nope'; .* it must be true or false"):
+        read(tmp_path, "demonstrations", labelled("a", True), labelled("b", "nope"))
+
+
+def test_a_file_without_any_true_label_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"rows\.jsonl: none of its 2 rows has a true 'label' \(KTO\)"):
+        read(tmp_path, "demonstrations", labelled("a", False), labelled("b", False))
+
+
+def test_answers_with_labels_are_no_pairs(tmp_path):
+    with pytest.raises(DataError, match=r"rows\.jsonl:1: this is one answer with a label \(KTO\), and a preference"):
+        read(tmp_path, "preferences", labelled("a", True))
+    pair = {"prompt": "ask", "chosen": "a", "rejected": "b", "label": 1}
+    assert read(tmp_path, "preferences", pair) == [Preference("ask", "a", "b", "1")]
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real data are not beside this checkout")

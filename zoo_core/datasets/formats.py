@@ -10,6 +10,37 @@ Row = Mapping[str, object]
 
 _TURN = re.compile(r"(?:\A\s*|\r?\n[ \t]*\r?\n)(Human|Assistant):")
 _SPEAKERS = {"Human": "user", "Assistant": "assistant"}
+_LABELS = {"true": True, "1": True, "false": False, "0": False}
+
+
+def is_labelled(row: Row) -> bool:
+    """Whether this is a row of KTO: one answer and whether it is good."""
+    return row.get("completion") is not None and row.get("label") is not None
+
+
+def with_true_labels(ref: str, rows: Sequence[tuple[Row, str]]) -> list[tuple[Row, str]]:
+    """Return rows to imitate without those of KTO whose label is false.
+
+    A column `label` is KTO's if it holds truth values, or nothing but 0 and 1. Any other is of no concern here.
+    """
+    labels = [row["label"] for row, _ in rows if is_labelled(row)]
+    truths = any(isinstance(label, bool) for label in labels)
+    if not labels or not (truths or all(str(label).lower() in _LABELS for label in labels)):
+        return list(rows)
+    kept = [(row, where) for row, where in rows if not is_labelled(row) or _is_true(row["label"], where)]
+    if not kept:
+        raise DataError(
+            f"{ref}: none of its {len(rows)} rows has a true 'label' (KTO), so there is no answer to imitate. Give "
+            "answers with `label: true`, or rows without a label."
+        )
+    return kept
+
+
+def _is_true(label: object, where: str) -> bool:
+    truth = _LABELS.get(str(label).lower())
+    if truth is None:
+        raise DataError(f"{where}: 'label' is {label!r}; as in the other rows, it must be true or false.")
+    return truth
 
 
 def converted(row: Row, where: str) -> tuple[Row, str | None]:

@@ -6,7 +6,7 @@ Each row is checked; an error names the row and says what to do.
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from zoo_core.datasets.formats import converted
+from zoo_core.datasets.formats import converted, is_labelled, with_true_labels
 from zoo_core.errors import DataError
 from zoo_core.rows import DataRow, Demonstration, Kind, Message, Preference, Prompt, Text, answers_of
 
@@ -21,6 +21,7 @@ def parse_rows(ref: str, kind: Kind, rows: Iterable[Mapping[str, object]]) -> li
     named = [(row, getattr(row, "where", f"{ref} row {number}")) for number, row in enumerate(rows)]
     located = [(converted(row, where)[0], where) for row, where in named]
     if kind == "demonstrations":
+        located = with_true_labels(ref, located)
         parsed: list[DataRow] = [one for row, where in located for one in demonstrations(row, where)]
     else:
         parse: Callable[[Mapping[str, object], str], DataRow] = preference if kind == "preferences" else prompt_only
@@ -55,6 +56,12 @@ def preference(row: Mapping[str, object], where: str) -> Preference:
 
     The messages that both conversations begin with belong to the prompt; the rest of each must be one answer.
     """
+    if is_labelled(row) and not _has(row, "chosen"):
+        raise DataError(
+            f"{where}: this is one answer with a label (KTO), and a preference has two answers to one prompt; give "
+            "'chosen' and 'rejected', or give this file as `demonstrations:`, where answers with a true label are "
+            "imitated."
+        )
     _need(row, ("chosen", "rejected"), "a preference", where)
     chosen, rejected = _text(row, "chosen", where), _text(row, "rejected", where)
     _same_form(chosen, rejected, "chosen", "rejected", where)
