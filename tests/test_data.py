@@ -161,7 +161,16 @@ WRONG = [
     ("preferences", {"chosen": "a", "rejected": [NO], "prompt": "b"}, "'chosen' is text but 'rejected' is not"),
     ("preferences", {"chosen": [NO], "rejected": [NO], "prompt": "b"}, "'prompt' is text but 'chosen' is not"),
     ("preferences", {"chosen": "yes", "rejected": "no"}, "there is no 'prompt', and chosen and rejected do not share"),
-    ("preferences", {"chosen": "The sky", "rejected": "The sky"}, "add a 'prompt'"),
+    ("preferences", {"chosen": "The sky", "rejected": "The sky"}, "add a 'prompt'. It has: chosen, rejected"),
+    ("preferences", {"prompt": "a", "chosen": None, "rejected": "b"}, r"'chosen' is null; a preference .* Fill it in"),
+    ("prompts", {"promt": "a", "id": 3}, r"the row has no 'prompt'; .* It has: promt, id\. Did you mean 'prompt'\?"),
+    ("demonstrations", {"promt": "a", "completion": "b"}, r"It has: promt, completion\. Did you mean 'prompt'\?"),
+    ("demonstrations", {"prompt": "a", "completions": "b"}, r"no 'completion'; .* Did you mean 'completion'\?"),
+    (
+        "preferences",
+        {"promt": "a", "chosen": "The sky is blue", "rejected": "The sky is red"},
+        r"the row has no 'prompt'\. It has: promt, chosen, rejected\. Did you mean 'prompt'\?",
+    ),
 ]
 
 

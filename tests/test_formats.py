@@ -112,6 +112,86 @@ def test_answers_with_labels_are_no_pairs(tmp_path):
     assert read(tmp_path, "preferences", pair) == [Preference("ask", "a", "b", "1")]
 
 
+# UltraFeedback
+
+
+def test_conversations_that_begin_with_the_text_of_a_prompt_are_cut_behind_it(tmp_path):
+    chosen, rejected = [user("hi"), assistant("yes")], [user("hi"), assistant("no")]
+    row = {"prompt": "hi", "prompt_id": "7", "messages": chosen, "chosen": chosen, "rejected": rejected}
+    assert read(tmp_path, "preferences", row) == [Preference([user("hi")], [assistant("yes")], [assistant("no")], "1")]
+    assert read(tmp_path, "demonstrations", row) == [Demonstration([user("hi")], [assistant("yes")], "1")]
+    assert read(tmp_path, "prompts", row) == [Prompt([user("hi")], "1")], "asked in the form that is learnt from"
+
+
+# ShareGPT
+
+
+SAID = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yes"}]
+
+
+def test_sharegpts_speakers_become_roles(tmp_path):
+    expected = [Demonstration([user("hi")], [assistant("yes")], "1")]
+    assert read(tmp_path, "demonstrations", {"id": 1, "conversations": SAID}) == expected
+    assert read(tmp_path, "demonstrations", {"conversations": [user("hi"), assistant("yes")]}) == expected
+    assert read(tmp_path, "prompts", {"conversations": SAID}) == [Prompt([user("hi")], "1")]
+    system = {"role": "system", "content": "be kind"}
+    spoken = [{"from": "system", "value": "be kind"}, *SAID]
+    for row in ({"conversations": spoken}, {"conversations": SAID, "system": "be kind"}):
+        assert read(tmp_path, "demonstrations", row)[0].prompt == [system, user("hi")]
+
+
+def test_sharegpts_conversation_beside_two_answers_is_their_prompt(tmp_path):
+    row = {"conversations": SAID[:1], "chosen": SAID[1], "rejected": {"from": "gpt", "value": "no"}}
+    assert read(tmp_path, "preferences", row) == [Preference([user("hi")], [assistant("yes")], [assistant("no")], "1")]
+
+
+@pytest.mark.parametrize(
+    ("turn", "message"),
+    [
+        ({"from": "robot", "value": "x"}, "a turn from 'robot'; known speakers are human, user, gpt"),
+        ({"from": ["gpt"], "value": "x"}, r"a turn from \['gpt'\]; known speakers are"),
+        ({"from": "gpt"}, "a turn of ShareGPT needs a 'from' and a 'value'"),
+        ({"from": "gpt", "value": None}, "'content' is None; it must be text"),
+        ("x", "holds 'x'; a message needs a 'role'"),
+    ],
+)
+def test_a_turn_of_sharegpt_that_is_none_is_named(tmp_path, turn, message):
+    with pytest.raises(DataError, match=rf"rows\.jsonl:2: .*{message}"):
+        read(tmp_path, "demonstrations", {"conversations": SAID}, {"conversations": [*SAID[:1], turn]})
+
+
+# Alpaca
+
+
+@pytest.mark.parametrize(("more", "asked"), [("", "Add."), ("2 and 3", "Add.\n\n2 and 3"), (None, "Add.")])
+def test_alpacas_instruction_and_input_are_one_turn_and_its_output_the_answer(tmp_path, more, asked):
+    row = {"instruction": "Add.", "input": more, "output": "5"}
+    assert read(tmp_path, "demonstrations", row) == [Demonstration([user(asked)], [assistant("5")], "1")]
+    assert read(tmp_path, "prompts", {"instruction": "Add.", "input": more}) == [Prompt([user(asked)], "1")]
+
+
+def test_alpacas_system_and_history_come_before_and_two_answers_make_a_pair(tmp_path):
+    row = {"instruction": "Add.", "system": "be kind", "history": [["hi", "yes"]], "chosen": "5", "rejected": "6"}
+    prompt = [{"role": "system", "content": "be kind"}, user("hi"), assistant("yes"), user("Add.")]
+    assert read(tmp_path, "preferences", row) == [Preference(prompt, [assistant("5")], [assistant("6")], "1")]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"instruction": " "}, "'instruction' is empty"),
+        ({"input": 3}, r"'input' must be text, it is int \(3\)"),
+        ({"output": None}, "'completion' is null"),
+        ({"output": ""}, "'completion' is empty"),
+        ({"history": [["hi"]]}, r"'history' holds \['hi'\]; it must be a list of \[question, answer\]"),
+    ],
+)
+def test_a_row_of_alpaca_that_is_none_is_named(tmp_path, change, message):
+    row = {"instruction": "Add.", "input": "", "output": "5"}
+    with pytest.raises(DataError, match=rf"rows\.jsonl:2: {message}"):
+        read(tmp_path, "demonstrations", row, {**row, **change})
+
+
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real data are not beside this checkout")
 def test_real_pairs_written_as_transcripts_are_read_as_the_same_messages(tmp_path):
     rows = [json.loads(line) for line in (REAL / "preferences.jsonl").read_text().splitlines()]

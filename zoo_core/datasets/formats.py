@@ -10,6 +10,17 @@ Row = Mapping[str, object]
 
 _TURN = re.compile(r"(?:\A\s*|\r?\n[ \t]*\r?\n)(Human|Assistant):")
 _SPEAKERS = {"Human": "user", "Assistant": "assistant"}
+_FROM = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "assistant": "assistant",
+    "system": "system",
+    "tool": "tool",
+    "observation": "tool",
+}
+"""Who speaks in ShareGPT's rows, and the role."""
 _LABELS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -47,6 +58,10 @@ def converted(row: Row, where: str) -> tuple[Row, str | None]:
     """Return a row as TRL writes it, and the name of its format; None for the name if it had one of TRL's."""
     if _is_transcript(row):
         return _from_transcripts(row, where), "HH transcripts"
+    if isinstance(row.get("conversations"), list) and row.get("messages") is None:
+        return _from_conversations(row, where), "ShareGPT"
+    if isinstance(row.get("instruction"), str) and row.get("prompt") is None and row.get("messages") is None:
+        return _from_instruction(row, where), "Alpaca"
     return row, None
 
 
@@ -102,3 +117,81 @@ def _first_difference(one: Sequence[Message], other: Sequence[Message]) -> int:
     while same < min(len(one), len(other)) and one[same] == other[same]:
         same += 1
     return same + 1
+
+
+def _from_conversations(row: Row, where: str) -> Row:
+    """Turn "from" and "value" into roles; beside `chosen` and `rejected` the conversation is their prompt."""
+    turns = row["conversations"]
+    messages = [_spoken(turn, "conversations", where) for turn in (turns if isinstance(turns, list) else [])]
+    system = row.get("system")
+    if isinstance(system, str) and system.strip():
+        messages = [{"role": "system", "content": system}, *messages]
+    rest = {name: value for name, value in row.items() if name not in ("conversations", "system")}
+    if row.get("chosen") is None or row.get("rejected") is None:
+        return {**rest, "messages": messages}
+    answers = {name: _answers(row[name], name, where) for name in ("chosen", "rejected")}
+    return {**rest, "prompt": messages, **answers}
+
+
+def _answers(value: object, name: str, where: str) -> object:
+    turns = [value] if isinstance(value, Mapping) else value
+    return [_spoken(turn, name, where) for turn in turns] if isinstance(turns, list) else turns
+
+
+def _spoken(turn: object, name: str, where: str) -> object:
+    """Return a turn of ShareGPT as a message; what has a role already stays, and is checked with all messages."""
+    if not isinstance(turn, Mapping) or "role" in turn:
+        return turn
+    if "from" not in turn or "value" not in turn:
+        raise DataError(f"{where}: {name!r} holds {short(turn)}; a turn of ShareGPT needs a 'from' and a 'value'.")
+    if str(turn["from"]) not in _FROM:
+        raise DataError(
+            f"{where}: {name!r} holds a turn from {turn['from']!r}; known speakers are {', '.join(_FROM)}. Rename it, "
+            "or remove the row."
+        )
+    return {"role": _FROM[turn["from"]], "content": turn["value"]}
+
+
+def _from_instruction(row: Row, where: str) -> Row:
+    """Make one turn of the user from instruction and input, an empty line between them; the output is the answer."""
+    parts = [_string(row, name, where) for name in ("instruction", "input")]
+    if not parts[0].strip():
+        raise DataError(f"{where}: 'instruction' is empty; remove the row or fill it in.")
+    system = _string(row, "system", where)
+    prompt = [{"role": "system", "content": system}] if system.strip() else []
+    for exchange in _exchanges(row, where):
+        prompt += [{"role": role, "content": text} for role, text in zip(("user", "assistant"), exchange, strict=True)]
+    prompt.append({"role": "user", "content": "\n\n".join(part for part in parts if part.strip())})
+    answers = {"output": "completion", "chosen": "chosen", "rejected": "rejected"}
+    used = ("instruction", "input", "system", "history", "output")
+    made: dict[str, object] = {name: value for name, value in row.items() if name not in used}
+    for theirs, ours in answers.items():
+        if theirs in row:
+            text = None if row[theirs] is None else _string(row, theirs, where)
+            made[ours] = text if text is None else [{"role": "assistant", "content": text}]
+    return {**made, "prompt": prompt}
+
+
+def _exchanges(row: Row, where: str) -> list[tuple[str, str]]:
+    """Return the earlier turns of an Alpaca row: its `history`, pairs of a question and an answer."""
+    history, exchanges = row.get("history") or [], list[tuple[str, str]]()
+    for pair in history if isinstance(history, list) else [history]:
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+            raise DataError(f"{where}: 'history' holds {short(pair)}; it must be a list of [question, answer].")
+        exchanges.append((pair[0], pair[1]))
+    return exchanges
+
+
+def _string(row: Row, name: str, where: str) -> str:
+    value = row.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise DataError(f"{where}: {name!r} must be text, it is {type(value).__name__} ({short(value)}).")
+    return value
+
+
+def short(value: object) -> str:
+    """Return a value as Python writes it, cut to 80 characters, for messages."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -3,10 +3,11 @@
 Each row is checked; an error names the row and says what to do.
 """
 
+import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from zoo_core.datasets.formats import converted, is_labelled, with_true_labels
+from zoo_core.datasets.formats import converted, is_labelled, short, with_true_labels
 from zoo_core.errors import DataError
 from zoo_core.rows import DataRow, Demonstration, Kind, Message, Preference, Prompt, Text, answers_of
 
@@ -37,10 +38,10 @@ def demonstrations(row: Mapping[str, object], where: str) -> list[Demonstration]
     """
     if not _has(row, "prompt") and _has(row, "text"):
         return [Demonstration("", _text(row, "text", where), where)]
-    if not _has(row, "prompt") and _has(row, "messages"):
+    if not _has(row, "completion") and _has(row, "messages"):  # UltraFeedback has the prompt beside it, as text
         messages = _text(row, "messages", where)
         if isinstance(messages, str):
-            raise DataError(f"{where}: 'messages' must be a list of messages, it is a string ({_short(messages)}).")
+            raise DataError(f"{where}: 'messages' must be a list of messages, it is a string ({short(messages)}).")
         return _turns([], messages, "messages", where)
     _need(row, ("prompt", "completion"), "a demonstration", where)
     prompt, completion = _apart(_text(row, "prompt", where), _text(row, "completion", where))
@@ -72,6 +73,8 @@ def preference(row: Mapping[str, object], where: str) -> Preference:
         for name, answer in (("chosen", chosen), ("rejected", rejected)):
             if not isinstance(answer, str):
                 _begins_with_an_answer(answer, name, where)
+    elif "prompt" not in row and _slip(row, "prompt"):
+        raise DataError(f"{where}: the row has no 'prompt'. {_keys(row, 'prompt')}")
     else:
         prompt = "" if isinstance(chosen, str) else []
     if not prompt or not isinstance(prompt, str):
@@ -80,7 +83,7 @@ def preference(row: Mapping[str, object], where: str) -> Preference:
     if not prompt or not chosen or not rejected:
         raise DataError(
             f"{where}: there is no 'prompt', and chosen and rejected do not share a beginning that could be it; "
-            "add a 'prompt'."
+            f"add a 'prompt'. {_keys(row, 'prompt')}"
         )
     for name, answer in (("chosen", chosen), ("rejected", rejected)):
         if not isinstance(answer, str):
@@ -90,12 +93,17 @@ def preference(row: Mapping[str, object], where: str) -> Preference:
 
 def prompt_only(row: Mapping[str, object], where: str) -> Prompt:
     """Read TRL's prompt-only type; preference rows and prompt-completion rows serve too, by their prompt."""
-    if not _has(row, "prompt") and _has(row, "chosen"):
-        return Prompt(preference(row, where).prompt, where)
-    if not _has(row, "prompt") and _has(row, "messages"):
-        return Prompt(demonstrations(row, where)[-1].prompt, where)
+    answers = next((name for name in ("chosen", "completion", "messages") if _has(row, name)), "")
+    # A text beside conversations is their first turn, as in UltraFeedback; it is asked in the form that they have.
+    beside = isinstance(row.get("prompt"), str) and isinstance(row.get(answers), list)
+    if answers and (beside or not _has(row, "prompt")):
+        return Prompt(preference(row, where).prompt if answers == "chosen" else _last(row, where), where)
     _need(row, ("prompt",), "a prompt", where)
     return Prompt(_text(row, "prompt", where), where)
+
+
+def _last(row: Mapping[str, object], where: str) -> Text:
+    return demonstrations(row, where)[-1].prompt
 
 
 def _has(row: Mapping[str, object], name: str) -> bool:
@@ -105,9 +113,20 @@ def _has(row: Mapping[str, object], name: str) -> bool:
 def _need(row: Mapping[str, object], names: Sequence[str], what: str, where: str) -> None:
     for name in names:
         if row.get(name) is None:
-            has = ", ".join(map(str, row)) or "nothing"
-            wrong = f"{name!r} is null" if name in row else f"the row has no {name!r}"
-            raise DataError(f"{where}: {wrong}; {what} needs {', '.join(names)}. It has: {has}.")
+            needs = f"{what} needs {', '.join(names)}"
+            if name in row:
+                raise DataError(f"{where}: {name!r} is null; {needs}. Fill it in, or remove the row.")
+            raise DataError(f"{where}: the row has no {name!r}; {needs}. {_keys(row, name)}")
+
+
+def _keys(row: Mapping[str, object], wanted: str) -> str:
+    """Say which keys a row has, and whether one of them looks like a slip of the one that is wanted."""
+    has = ", ".join(map(str, row)) or "nothing"
+    return f"It has: {has}." + f" Did you mean {wanted!r}?" * bool(_slip(row, wanted))
+
+
+def _slip(row: Mapping[str, object], wanted: str) -> list[str]:
+    return difflib.get_close_matches(wanted, [name for name in row if name != wanted], n=1, cutoff=0.82)
 
 
 def _text(row: Mapping[str, object], name: str, where: str) -> Text:
@@ -118,14 +137,14 @@ def _text(row: Mapping[str, object], name: str, where: str) -> Text:
         return _whole(value, name, where)
     if not isinstance(value, list) or not value:
         raise DataError(
-            f"{where}: {name!r} must be a string or a list of messages, it is {type(value).__name__} ({_short(value)})."
+            f"{where}: {name!r} must be a string or a list of messages, it is {type(value).__name__} ({short(value)})."
         )
     return [_message(message, name, where) for message in value]
 
 
 def _message(message: object, name: str, where: str) -> Message:
     if not isinstance(message, Mapping) or "role" not in message or "content" not in message:
-        raise DataError(f"{where}: {name!r} holds {_short(message)}; a message needs a 'role' and a 'content'.")
+        raise DataError(f"{where}: {name!r} holds {short(message)}; a message needs a 'role' and a 'content'.")
     role, content = message["role"], message["content"]
     if role not in ROLES:
         raise DataError(f"{where}: {name!r} holds a message of the role {role!r}; known roles are {', '.join(ROLES)}.")
@@ -133,7 +152,7 @@ def _message(message: object, name: str, where: str) -> Message:
         content = "".join(_part(part, name, where) for part in content)
     if not isinstance(content, str):
         raise DataError(
-            f"{where}: {name!r} holds a message whose 'content' is {_short(content)}; it must be text, or a list of "
+            f"{where}: {name!r} holds a message whose 'content' is {short(content)}; it must be text, or a list of "
             "text parts."
         )
     return {"role": role, "content": _whole(content, name, where)}
@@ -145,7 +164,7 @@ def _part(part: object, name: str, where: str) -> str:
     if isinstance(part, Mapping) and kind in ("text", None) and isinstance(part.get("text"), str):
         return str(part["text"])
     raise DataError(
-        f"{where}: {name!r} holds a message with a part that is no text ({_short(part)}); models here read text only."
+        f"{where}: {name!r} holds a message with a part that is no text ({short(part)}); models here read text only."
     )
 
 
@@ -158,11 +177,6 @@ def _whole(text: str, name: str, where: str) -> str:
             "cutting escaped text leaves it; remove it, or put \\ufffd in its place."
         )
     return text
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _same_form(one: Text, other: Text, name: str, other_name: str, where: str) -> None:
