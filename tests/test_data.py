@@ -271,13 +271,14 @@ def test_what_is_no_data_set_is_answered_with_what_is(tmp_path, monkeypatch):
     (tmp_path / "rows.txt").write_text("a")
     (tmp_path / "bad.parquet").write_bytes(b"PAR0")
     (tmp_path / "folder").mkdir()
-    DatasetDict(test=Dataset.from_list([{"prompt": "a"}])).save_to_disk(tmp_path / "no-train")
+    few = Dataset.from_list([{"prompt": "a"}])
+    DatasetDict(test=few, dev=few).save_to_disk(tmp_path / "no-train")
     for name, message in {
         "empty.jsonl": "the file is empty",
         "rows.txt": "cannot tell the format from the ending '.txt'",
         "bad.parquet": "not a readable Parquet file",
         "folder": "not a directory written by save_to_disk",
-        "no-train": "has the splits test but no 'train'",
+        "no-train": r"has the splits test, dev but no 'train'; name one: no-train#test",
         "missing.jsonl": "there is no such file or directory",
     }.items():
         with pytest.raises(DataError, match=message):
