@@ -146,6 +146,7 @@ WRONG = [
     ("prompts", {"prompt": "a \ud83d b"}, r"'prompt' has half of a surrogate pair \(\\ud83d\) at character 2"),
     ("prompts", {"prompt": [{"role": "user", "content": "\udc00"}]}, r"half of a surrogate pair \(\\udc00\)"),
     ("demonstrations", {"prompt": "a"}, "the row has no 'completion'; a demonstration needs prompt, completion"),
+    ("demonstrations", {"prompt": "a", "chosen": "b", "rejected": "c"}, "a pair and no demonstration; .* leave `dem"),
     ("demonstrations", {"prompt": "a", "completion": None}, "'completion' is null; a demonstration needs"),
     ("demonstrations", {"prompt": "a", "completion": [ASSISTANT]}, "'prompt' is text but 'completion' is not"),
     ("demonstrations", {"messages": [USER]}, "must be a list that ends with an assistant's message"),

@@ -77,7 +77,9 @@ def test_a_stage_is_no_row(world):
 
 def test_missing_signal(world):
     with pytest.raises(SpecError, match="learns from demonstrations; give it in the spec under `demonstrations:`"):
-        check(world, demonstrations=None)
+        check(world, demonstrations=None, preferences=None)
+    with pytest.raises(SpecError, match=r"learns from demonstrations; .* or give a file of pairs under `preferences:`"):
+        check(world, demonstrations=None, preferences={"annotator": "judge:share_of_a"}, reward="judge:share_of_a")
 
 
 def test_empty_data_file(world, tmp_path):

@@ -13,6 +13,8 @@ SCHEMA_VERSION: Literal[1] = 1
 """Version of the files read and of the board written; files of another version are refused."""
 BEST_OF = "best-of-"
 """Rows called so answer with the best of several samples of `start`, by the reward."""
+IMITATES_CHOSEN = "There are no demonstrations: SFT imitates the chosen answers of the pairs."
+"""What plan and board say of a bench of pairs alone."""
 
 Kind = Literal["algorithm", "reference"]
 

@@ -43,6 +43,11 @@ def demonstrations(row: Mapping[str, object], where: str) -> list[Demonstration]
         if isinstance(messages, str):
             raise DataError(f"{where}: 'messages' must be a list of messages, it is a string ({short(messages)}).")
         return _turns([], messages, "messages", where)
+    if _has(row, "chosen") and not _has(row, "completion"):
+        raise DataError(
+            f"{where}: this is a pair and no demonstration; give it under `preferences:`, and leave `demonstrations:` "
+            "out to imitate the chosen answers."
+        )
     _need(row, ("prompt", "completion"), "a demonstration", where)
     prompt, completion = _apart(_text(row, "prompt", where), _text(row, "completion", where))
     _same_form(prompt, completion, "prompt", "completion", where)
