@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from zoo_core.errors import DataError
-from zoo_core.registry.references import load_all
+from zoo_core.registry.references import load_all, notes_on
 from zoo_core.rows import Demonstration, Preference, Prompt
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "real"
@@ -190,6 +190,43 @@ def test_a_row_of_alpaca_that_is_none_is_named(tmp_path, change, message):
     row = {"instruction": "Add.", "input": "", "output": "5"}
     with pytest.raises(DataError, match=rf"rows\.jsonl:2: {message}"):
         read(tmp_path, "demonstrations", row, {**row, **change})
+
+
+# What is said of all this
+
+
+def test_no_conversion_is_silent_and_each_shows_a_row_before_and_after(tmp_path):
+    first = {"conversations": SAID}
+    read(tmp_path, "demonstrations", {"prompt": "a", "completion": "b"}, first, first)
+    (note,) = notes_on(str(tmp_path / "rows.jsonl"), "demonstrations", 0)
+    assert note.startswith(
+        "2 of 3 rows are ShareGPT and converted: {'conversations': [{'from': 'human', 'value': 'hi'}"
+    )
+    assert note.endswith(
+        " is read as {'completion': [{'content': 'yes', 'role': 'assistant'}], "
+        "'prompt': [{'content': 'hi', 'role': 'user'}]}."
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "note"),
+    [
+        ("preferences", HH, "2 of 2 rows are HH transcripts"),
+        ("demonstrations", {"instruction": "Add.", "output": "5"}, "2 of 2 rows are Alpaca"),
+        ("prompts", {"prompt": "hi", "messages": [user("hi"), assistant("yes")]}, "2 of 2 rows are UltraFeedback"),
+    ],
+)
+def test_each_format_is_named(tmp_path, kind, row, note):
+    read(tmp_path, kind, row, row)
+    assert notes_on(str(tmp_path / "rows.jsonl"), kind, 0)[0].startswith(f"{note} and converted: ")
+
+
+def test_rows_left_out_for_their_label_are_counted_and_rows_of_trl_need_no_note(tmp_path):
+    read(tmp_path, "demonstrations", labelled("a", True), labelled("b", False), labelled("c", False))
+    found = notes_on(str(tmp_path / "rows.jsonl"), "demonstrations", 0)
+    assert found == ["2 of 3 rows have a false label (KTO) and are not imitated."]
+    read(tmp_path, "preferences", {"prompt": [user("hi")], "chosen": [assistant("a")], "rejected": [assistant("b")]})
+    assert notes_on(str(tmp_path / "rows.jsonl"), "preferences", 0) == []
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real data are not beside this checkout")

@@ -209,6 +209,22 @@ def test_answers_that_are_cut_are_counted_for_each_data_set(world, tmp_path):
     assert note.startswith("demonstrations: 64 of 64 answers are longer than response_tokens=6 and are cut")
 
 
+def test_what_was_converted_is_told_once_for_each_file(world, tmp_path):
+    turns = {"user": "Human", "assistant": "Assistant"}
+    rows = [
+        {
+            side: "".join(f"\n\n{turns[m['role']]}: {m['content']}" for m in [*row["prompt"], *row[side]])
+            for side in ("chosen", "rejected")
+        }
+        for row in json_rows(world / "pairs.jsonl")
+    ]
+    path = str(write_rows(tmp_path / "hh.jsonl", rows))
+    changes = {"preferences": path, "prompts": path, "algorithms": ["dpo"]}
+    found = check(world, **changes)["data"]
+    (note,) = [one for one in notes_on_data(found, spec_of(world, **changes)) if "converted" in one]
+    assert note.startswith("preferences: 150 of 150 rows are HH transcripts and converted: {'chosen': '")
+
+
 def json_rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 

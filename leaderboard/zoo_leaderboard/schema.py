@@ -49,6 +49,8 @@ class DataSet(TypedDict):
     cut: list[int]
     """Answers that are longer than the longest response."""
     sha256: list[str]
+    notes: NotRequired[list[str]]
+    """From which formats its rows were converted, and which split is read."""
 
 
 class Environment(TypedDict):

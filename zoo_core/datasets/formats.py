@@ -62,6 +62,8 @@ def converted(row: Row, where: str) -> tuple[Row, str | None]:
         return _from_conversations(row, where), "ShareGPT"
     if isinstance(row.get("instruction"), str) and row.get("prompt") is None and row.get("messages") is None:
         return _from_instruction(row, where), "Alpaca"
+    if isinstance(row.get("prompt"), str) and any(isinstance(row.get(name), list) for name in ("chosen", "messages")):
+        return row, "UltraFeedback"  # its parts are taken apart where all answers are that hold their prompts again
     return row, None
 
 
