@@ -225,6 +225,10 @@ def test_rows_left_out_for_their_label_are_counted_and_rows_of_trl_need_no_note(
     read(tmp_path, "demonstrations", labelled("a", True), labelled("b", False), labelled("c", False))
     found = notes_on(str(tmp_path / "rows.jsonl"), "demonstrations", 0)
     assert found == ["2 of 3 rows have a false label (KTO) and are not imitated."]
+    alpaca = {"instruction": "Add.", "output": "5"}
+    read(tmp_path, "demonstrations", {**alpaca, "label": False}, {**alpaca, "label": True})
+    found = notes_on(str(tmp_path / "rows.jsonl"), "demonstrations", 0)
+    assert [note.partition(" rows ")[0] for note in found] == ["2 of 2", "1 of 2"]
     read(tmp_path, "preferences", {"prompt": [user("hi")], "chosen": [assistant("a")], "rejected": [assistant("b")]})
     assert notes_on(str(tmp_path / "rows.jsonl"), "preferences", 0) == []
 
