@@ -146,6 +146,7 @@ WRONG = [
     ("prompts", {"prompt": "a \ud83d b"}, r"'prompt' has half of a surrogate pair \(\\ud83d\) at character 2"),
     ("prompts", {"prompt": [{"role": "user", "content": "\udc00"}]}, r"half of a surrogate pair \(\\udc00\)"),
     ("demonstrations", {"prompt": "a"}, "the row has no 'completion'; a demonstration needs prompt, completion"),
+    ("demonstrations", {"prompt": "a", "chosen": "b", "rejected": "c"}, "a pair and no demonstration; .* leave `dem"),
     ("demonstrations", {"prompt": "a", "completion": None}, "'completion' is null; a demonstration needs"),
     ("demonstrations", {"prompt": "a", "completion": [ASSISTANT]}, "'prompt' is text but 'completion' is not"),
     ("demonstrations", {"messages": [USER]}, "must be a list that ends with an assistant's message"),
@@ -161,7 +162,16 @@ WRONG = [
     ("preferences", {"chosen": "a", "rejected": [NO], "prompt": "b"}, "'chosen' is text but 'rejected' is not"),
     ("preferences", {"chosen": [NO], "rejected": [NO], "prompt": "b"}, "'prompt' is text but 'chosen' is not"),
     ("preferences", {"chosen": "yes", "rejected": "no"}, "there is no 'prompt', and chosen and rejected do not share"),
-    ("preferences", {"chosen": "The sky", "rejected": "The sky"}, "add a 'prompt'"),
+    ("preferences", {"chosen": "The sky", "rejected": "The sky"}, "add a 'prompt'. It has: chosen, rejected"),
+    ("preferences", {"prompt": "a", "chosen": None, "rejected": "b"}, r"'chosen' is null; a preference .* Fill it in"),
+    ("prompts", {"promt": "a", "id": 3}, r"the row has no 'prompt'; .* It has: promt, id\. Did you mean 'prompt'\?"),
+    ("demonstrations", {"promt": "a", "completion": "b"}, r"It has: promt, completion\. Did you mean 'prompt'\?"),
+    ("demonstrations", {"prompt": "a", "completions": "b"}, r"no 'completion'; .* Did you mean 'completion'\?"),
+    (
+        "preferences",
+        {"promt": "a", "chosen": "The sky is blue", "rejected": "The sky is red"},
+        r"the row has no 'prompt'\. It has: promt, chosen, rejected\. Did you mean 'prompt'\?",
+    ),
 ]
 
 
@@ -262,13 +272,14 @@ def test_what_is_no_data_set_is_answered_with_what_is(tmp_path, monkeypatch):
     (tmp_path / "rows.txt").write_text("a")
     (tmp_path / "bad.parquet").write_bytes(b"PAR0")
     (tmp_path / "folder").mkdir()
-    DatasetDict(test=Dataset.from_list([{"prompt": "a"}])).save_to_disk(tmp_path / "no-train")
+    few = Dataset.from_list([{"prompt": "a"}])
+    DatasetDict(test=few, dev=few).save_to_disk(tmp_path / "no-train")
     for name, message in {
         "empty.jsonl": "the file is empty",
         "rows.txt": "cannot tell the format from the ending '.txt'",
         "bad.parquet": "not a readable Parquet file",
         "folder": "not a directory written by save_to_disk",
-        "no-train": "has the splits test but no 'train'",
+        "no-train": r"has the splits test, dev but no 'train'; name one: no-train#test",
         "missing.jsonl": "there is no such file or directory",
     }.items():
         with pytest.raises(DataError, match=message):

@@ -279,4 +279,5 @@ class Run:
         return self._session.rows[kind]
 
     def _feeding(self, kind: str) -> tuple[Encoder, Ledger, str, int]:
-        return self._session.encoder, self._session.ledger, kind, derive(self.seed, self._name, kind)
+        counted = self._session.counted_as.get(kind, kind)
+        return self._session.encoder, self._session.ledger, counted, derive(self.seed, self._name, kind)

@@ -79,7 +79,9 @@ def test_a_stage_is_no_row(world):
 
 def test_missing_signal(world):
     with pytest.raises(SpecError, match="learns from demonstrations; give it in the spec under `demonstrations:`"):
-        check(world, demonstrations=None)
+        check(world, demonstrations=None, preferences=None)
+    with pytest.raises(SpecError, match=r"learns from demonstrations; .* or give a file of pairs under `preferences:`"):
+        check(world, demonstrations=None, preferences={"annotator": "judge:share_of_a"}, reward="judge:share_of_a")
 
 
 def test_empty_data_file(world, tmp_path):
@@ -207,6 +209,22 @@ def test_answers_that_are_cut_are_counted_for_each_data_set(world, tmp_path):
     assert (found["demonstrations"]["cut"], found["preferences"]["cut"]) == ([64, 64], [0, 0])
     (note,) = notes_on_data({"demonstrations": found["demonstrations"]}, spec_of(world))
     assert note.startswith("demonstrations: 64 of 64 answers are longer than response_tokens=6 and are cut")
+
+
+def test_what_was_converted_is_told_once_for_each_file(world, tmp_path):
+    turns = {"user": "Human", "assistant": "Assistant"}
+    rows = [
+        {
+            side: "".join(f"\n\n{turns[m['role']]}: {m['content']}" for m in [*row["prompt"], *row[side]])
+            for side in ("chosen", "rejected")
+        }
+        for row in json_rows(world / "pairs.jsonl")
+    ]
+    path = str(write_rows(tmp_path / "hh.jsonl", rows))
+    changes = {"preferences": path, "prompts": path, "algorithms": ["dpo"]}
+    found = check(world, **changes)["data"]
+    (note,) = [one for one in notes_on_data(found, spec_of(world, **changes)) if "converted" in one]
+    assert note.startswith("preferences: 150 of 150 rows are HH transcripts and converted: {'chosen': '")
 
 
 def json_rows(path: Path) -> list[dict[str, Any]]:

@@ -28,6 +28,13 @@ def test_relative_paths_are_relative_to_the_file(tmp_path):
     assert spec.preferences == str(tmp_path / "pairs.jsonl")
     assert spec.prompts == str(tmp_path / "absent.jsonl")
     assert spec.base == "some/model"  # no such folder here, so it stays a hub id
+    (tmp_path / "saved").mkdir()
+    spec = read(
+        write(tmp_path, "preferences: saved#test\nprompts: a.jsonl.gz\ndemonstrations: org/name#test"), None, {}
+    )
+    assert spec.preferences == str(tmp_path / "saved#test")
+    assert spec.prompts == str(tmp_path / "a.jsonl.gz")
+    assert spec.demonstrations == "org/name#test"
 
 
 def test_a_world_brings_its_own_data_judge_and_tasks():

@@ -125,6 +125,7 @@ def _stamps(spec: Spec) -> list[tuple[str, int, int]]:
     refs = [spec.base, spec.demonstrations, pairs, spec.prompts, spec.reward, spec.judge, spec.gold]
     refs += [entry.reward for entry in spec.algorithms] + [*(spec.tasks or [])]
     named = [Path(ref) for ref in refs if ref]
+    named += [Path(ref.rpartition("#")[0]) for ref in refs if ref and "#" in ref]  # a saved data set and its split
     named += [Path(ref.partition(":")[2]) for ref in refs if ref and ref.partition(":")[2]]  # as rrhf:out/cell
     # A reward `module:function` is a file beside the spec.
     named += [

@@ -14,7 +14,7 @@ from zoo_leaderboard.ranks import (
     ranges,
 )
 from zoo_leaderboard.rows import build_row, planned_row
-from zoo_leaderboard.schema import AVERAGED, SCHEMA_VERSION, Bench, Record
+from zoo_leaderboard.schema import AVERAGED, IMITATES_CHOSEN, SCHEMA_VERSION, Bench, Record
 from zoo_leaderboard.verdicts import BLOCKS
 
 RANKED = BLOCKS[:2]
@@ -103,6 +103,8 @@ def _worst_case(row: Mapping[str, Any], worst: Mapping[int, float]) -> float | N
 def _notes(bench: Bench, records: Sequence[Record], rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield what a reader has to know before reading a number."""
     seeds = bench["seeds"]
+    if bench["spec"].get("demonstrations", "") is None and "demonstrations" in bench.get("data", {}):
+        yield IMITATES_CHOSEN
     if choose_headline(records) is None:
         yield "No gold was given: rows are ordered by the training proxy, and not ranked."
     if seeds < SEEDS_TO_RANK:

@@ -13,6 +13,8 @@ SCHEMA_VERSION: Literal[1] = 1
 """Version of the files read and of the board written; files of another version are refused."""
 BEST_OF = "best-of-"
 """Rows called so answer with the best of several samples of `start`, by the reward."""
+IMITATES_CHOSEN = "There are no demonstrations: SFT imitates the chosen answers of the pairs."
+"""What plan and board say of a bench of pairs alone."""
 
 Kind = Literal["algorithm", "reference"]
 
@@ -47,6 +49,8 @@ class DataSet(TypedDict):
     cut: list[int]
     """Answers that are longer than the longest response."""
     sha256: list[str]
+    notes: NotRequired[list[str]]
+    """From which formats its rows were converted, and which split is read."""
 
 
 class Environment(TypedDict):

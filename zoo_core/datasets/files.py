@@ -1,9 +1,13 @@
-"""Reading the rows of a user's file: JSONL, a JSON list, Parquet, a `save_to_disk` directory, a hub id."""
+"""Reading the rows of a user's file: JSONL, a JSON list, CSV, Parquet, a `save_to_disk` directory, a hub id."""
 
 import codecs
+import csv
+import gzip
+import io
 import json
 import os
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,7 +16,8 @@ from zoo_core.errors import DataError, first_line
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _BLANK = re.compile(r"[ \t\r\n]*")
 FORMATS = (
-    "a .jsonl, .json or .parquet file, a directory written by datasets' save_to_disk, or a hub id such as org/name"
+    "a .jsonl, .json or .csv file (or one of these with .gz), a .parquet file, a directory written by datasets' "
+    "save_to_disk, or a hub id such as org/name"
 )
 
 
@@ -27,42 +32,126 @@ def read_rows(ref: str) -> list[Mapping[str, object]] | None:
 
     A `DataError` names file and line of anything that cannot be read.
     """
-    path = Path(ref).expanduser()
+    bare, split = _parts(ref)
+    path = Path(bare).expanduser()
     if path.is_dir():
-        return _located(path, _read_saved(path))
-    if path.is_file():
-        if path.suffix in (".jsonl", ".json"):
+        return _located(f"{path}#{split}" if split else path, _read_saved(path, split))
+    kind = _ending(path)
+    if path.is_file() and not split:
+        if kind in (".jsonl", ".json"):
             rows: list[Mapping[str, object]] = list(_read_json(path))
+        elif kind == ".csv":
+            rows = list(_read_csv(path))
         elif path.suffix == ".parquet":
             rows = _located(path, _read_parquet(path))
         else:
             raise DataError(f"{path}: cannot tell the format from the ending {path.suffix!r}; give {FORMATS}.")
         if not rows:
-            raise DataError(f"{path}: the file is empty; one JSON object a line, or one list of them, was expected.")
+            wanted = "a line of names and rows below it" if kind == ".csv" else "one JSON object a line, or one list"
+            raise DataError(f"{path}: the file is empty; {wanted} was expected.")
         return rows
-    if path.suffix in (".jsonl", ".json", ".parquet") or ref.startswith((".", "/", "~")):
+    if path.is_file():
+        raise DataError(f"{ref}: a file has no splits; leave out #{split}.")
+    if kind in (".jsonl", ".json", ".csv", ".parquet") or ref.startswith((".", "/", "~")):
         raise DataError(f"{ref}: there is no such file or directory (looked in {Path.cwd()}). Give {FORMATS}.")
-    return _read_hub(ref) if HUB_ID.fullmatch(ref) else None
+    return _read_hub(bare, split) if HUB_ID.fullmatch(bare) else None
+
+
+def split_note(ref: str) -> str | None:
+    """Say which split is read, where a reference names none and there may be several."""
+    bare, split = _parts(ref)
+    path = Path(bare).expanduser()
+    if split or path.is_file():
+        return None
+    listed = path / "dataset_dict.json"
+    names = json.loads(listed.read_text())["splits"] if listed.is_file() else []
+    if len(names) > 1:
+        return f"of the splits {', '.join(names)} 'train' is read; another one is {path.name}#split."
+    if HUB_ID.fullmatch(bare) and not path.is_dir():
+        return f"the split 'train' is read; another one is {ref}#split."
+    return None
+
+
+def _parts(ref: str) -> tuple[str, str]:
+    """Return the path or hub id, and the split that stands behind a #."""
+    bare, _, split = ref.rpartition("#")
+    return (ref, "") if not bare or Path(ref).expanduser().exists() else (bare, split)
+
+
+def _ending(path: Path) -> str:
+    """Return how a file's name ends, without .gz."""
+    name = path.name.lower().removesuffix(".gz")
+    return Path(name).suffix
+
+
+def _open(path: Path) -> io.BufferedIOBase:
+    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
+
+
+def _read_whole(path: Path) -> str:
+    """Return the text of a file; `DataError` names the line of what is not UTF-8."""
+    with _open(path) as file:
+        content = file.read()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}:{line}: the file is not UTF-8 ({error}). Save it in UTF-8.") from None
+
+
+def _check_whole(path: Path) -> None:
+    """Raise `DataError` for a file in UTF-16, or one whose compression is damaged."""
+    try:
+        with _open(path) as file:
+            start = file.read(4)
+            while path.suffix.lower() == ".gz" and file.read(1 << 20):
+                pass
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: the file is no whole gzip file ({error}). Was it copied whole?") from None
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError(f"{path}: the file is in UTF-16. Save it in UTF-8: iconv -f UTF-16 -t UTF-8 {path.name}.")
 
 
 def _read_json(path: Path) -> Iterator[LocatedRow]:
     """Read one object per line, or one list of objects; the file's first character tells which."""
-    with path.open("rb") as file:
+    _check_whole(path)
+    with _open(path) as file:
         start = file.read(4096)
-    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise DataError(f"{path}: the file is in UTF-16. Save it in UTF-8: iconv -f UTF-16 -t UTF-8 {path.name}.")
     is_list = start.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
     for number, value in (_elements if is_list else _lines)(path):
         if not isinstance(value, dict):
             raise DataError(f"{path}:{number}: a row must be a JSON object, this is a {type(value).__name__}.")
-        row = LocatedRow(value)
-        row.where = f"{path}:{number}"
-        yield row
+        yield _at(value, f"{path}:{number}")
+
+
+def _read_csv(path: Path) -> Iterator[LocatedRow]:
+    """Read a line of names and the rows below it. Every cell is text; an empty one is null."""
+    _check_whole(path)
+    reader = csv.reader(io.StringIO(_read_whole(path), newline=""), strict=True)
+    names, line = list[str](), 1
+    try:
+        for cells in reader:
+            first, line = line, reader.line_num + 1
+            if not cells:
+                continue
+            if not names:
+                names = [name.strip() for name in cells]
+                if twice := [name for name in names if names.count(name) > 1]:
+                    raise DataError(f"{path}:{first}: two columns are called {twice[0]!r}; rename or remove one.")
+            elif len(cells) != len(names):
+                raise DataError(
+                    f"{path}:{first}: this row has {len(cells)} cells, and the first line names {len(names)} columns. "
+                    "Put text that holds commas or line ends in double quotes."
+                )
+            else:
+                yield _at({name: cell or None for name, cell in zip(names, cells, strict=True)}, f"{path}:{first}")
+    except csv.Error as error:
+        raise DataError(f"{path}:{line}: this row is not CSV ({error}). Is a double quote missing?") from None
 
 
 def _lines(path: Path) -> Iterator[tuple[int, object]]:
     """Yield the number and the value of each line."""
-    with path.open("rb") as file:
+    with _open(path) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
@@ -85,18 +174,15 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _is_json(path: Path) -> bool:
     try:
-        json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
+        json.loads(_read_whole(path))
+    except (DataError, ValueError, RecursionError):
         return False
     return True
 
 
 def _elements(path: Path) -> Iterator[tuple[int, object]]:
     """Yield the elements of a list, each with the number of the line on which it begins."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: the file is not UTF-8 ({error}).") from None
+    text = _read_whole(path)
     decoder, place, line, counted = json.JSONDecoder(object_pairs_hook=_once), text.index("[") + 1, 1, 0
     while True:
         place = _BLANK.match(text, place).end()  # type: ignore[union-attr]  # it matches nothing at all, too
@@ -126,7 +212,7 @@ def _read_parquet(path: Path) -> list[dict[str, object]]:
         raise DataError(f"{path}: not a readable Parquet file ({error}).") from None
 
 
-def _read_saved(path: Path) -> list[dict[str, object]]:
+def _read_saved(path: Path, split: str) -> list[dict[str, object]]:
     from datasets import Dataset, load_from_disk
 
     try:
@@ -134,30 +220,37 @@ def _read_saved(path: Path) -> list[dict[str, object]]:
     except (FileNotFoundError, OSError, ValueError) as error:
         raise DataError(f"{path}: not a directory written by save_to_disk ({error}). Give {FORMATS}.") from None
     if not isinstance(saved, Dataset):
-        if "train" not in saved:
-            raise DataError(f"{path}: has the splits {', '.join(saved)} but no 'train'; save that split by itself.")
-        saved = saved["train"]
+        only = next(iter(saved)) if len(saved) == 1 else "train"
+        wanted, names = split or only, list(map(str, saved))
+        if wanted not in saved:
+            raise DataError(
+                f"{path}: has the splits {', '.join(names)} but no {wanted!r}; name one: {path.name}#{names[0]}."
+            )
+        saved = saved[wanted]
+    elif split:
+        raise DataError(f"{path}: is one data set without splits; leave out #{split}.")
     return saved.to_list()  # type: ignore[no-any-return]
 
 
-def _read_hub(ref: str) -> list[Mapping[str, object]]:
+def _read_hub(ref: str, split: str) -> list[Mapping[str, object]]:
     from datasets import load_dataset
 
     try:
-        return _located(ref, load_dataset(ref, split="train").to_list())
+        return _located(f"{ref}#{split}" if split else ref, load_dataset(ref, split=split or "train").to_list())
     except (OSError, ValueError) as error:
         offline = os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0")
         why = "HF_HUB_OFFLINE is set and it is not in the local cache" if offline else first_line(error)
         raise DataError(
             f"{ref}: no such file or directory here, and as a hub data set it could not be loaded: {why}. "
-            "Download it once while online, or give a local file."
+            f"Download it once while online, or give a local file. Another split than 'train' is {ref}#split."
         ) from None
 
 
 def _located(source: Path | str, values: list[dict[str, object]]) -> list[Mapping[str, object]]:
-    rows: list[Mapping[str, object]] = []
-    for number, value in enumerate(values):
-        row = LocatedRow(value)
-        row.where = f"{source} row {number}"
-        rows.append(row)
-    return rows
+    return [_at(value, f"{source} row {number}") for number, value in enumerate(values)]
+
+
+def _at(value: Mapping[str, object], where: str) -> LocatedRow:
+    row = LocatedRow(value)
+    row.where = where
+    return row

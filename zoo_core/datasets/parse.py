@@ -1,8 +1,13 @@
-"""Reading rows in TRL's data set types. Each row is checked; an error names the row and says what to do."""
+"""Reading rows in TRL's data set types, and in those that formats.py turns into them.
 
+Each row is checked; an error names the row and says what to do.
+"""
+
+import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from zoo_core.datasets.formats import converted, is_labelled, short, with_true_labels
 from zoo_core.errors import DataError
 from zoo_core.rows import DataRow, Demonstration, Kind, Message, Preference, Prompt, Text, answers_of
 
@@ -14,8 +19,10 @@ ROLES = ("system", "user", "assistant", "tool")
 
 def parse_rows(ref: str, kind: Kind, rows: Iterable[Mapping[str, object]]) -> list[DataRow]:
     """Read the rows of a data set; `DataError` names a wrong row, by file and line if it has them."""
-    located = [(row, getattr(row, "where", f"{ref} row {number}")) for number, row in enumerate(rows)]
+    named = [(row, getattr(row, "where", f"{ref} row {number}")) for number, row in enumerate(rows)]
+    located = [(converted(row, where)[0], where) for row, where in named]
     if kind == "demonstrations":
+        located = with_true_labels(ref, located)
         parsed: list[DataRow] = [one for row, where in located for one in demonstrations(row, where)]
     else:
         parse: Callable[[Mapping[str, object], str], DataRow] = preference if kind == "preferences" else prompt_only
@@ -31,11 +38,16 @@ def demonstrations(row: Mapping[str, object], where: str) -> list[Demonstration]
     """
     if not _has(row, "prompt") and _has(row, "text"):
         return [Demonstration("", _text(row, "text", where), where)]
-    if not _has(row, "prompt") and _has(row, "messages"):
+    if not _has(row, "completion") and _has(row, "messages"):  # UltraFeedback has the prompt beside it, as text
         messages = _text(row, "messages", where)
         if isinstance(messages, str):
-            raise DataError(f"{where}: 'messages' must be a list of messages, it is a string ({_short(messages)}).")
+            raise DataError(f"{where}: 'messages' must be a list of messages, it is a string ({short(messages)}).")
         return _turns([], messages, "messages", where)
+    if _has(row, "chosen") and not _has(row, "completion"):
+        raise DataError(
+            f"{where}: this is a pair and no demonstration; give it under `preferences:`, and leave `demonstrations:` "
+            "out to imitate the chosen answers."
+        )
     _need(row, ("prompt", "completion"), "a demonstration", where)
     prompt, completion = _apart(_text(row, "prompt", where), _text(row, "completion", where))
     _same_form(prompt, completion, "prompt", "completion", where)
@@ -50,6 +62,12 @@ def preference(row: Mapping[str, object], where: str) -> Preference:
 
     The messages that both conversations begin with belong to the prompt; the rest of each must be one answer.
     """
+    if is_labelled(row) and not _has(row, "chosen"):
+        raise DataError(
+            f"{where}: this is one answer with a label (KTO), and a preference has two answers to one prompt; give "
+            "'chosen' and 'rejected', or give this file as `demonstrations:`, where answers with a true label are "
+            "imitated."
+        )
     _need(row, ("chosen", "rejected"), "a preference", where)
     chosen, rejected = _text(row, "chosen", where), _text(row, "rejected", where)
     _same_form(chosen, rejected, "chosen", "rejected", where)
@@ -60,6 +78,8 @@ def preference(row: Mapping[str, object], where: str) -> Preference:
         for name, answer in (("chosen", chosen), ("rejected", rejected)):
             if not isinstance(answer, str):
                 _begins_with_an_answer(answer, name, where)
+    elif "prompt" not in row and _slip(row, "prompt"):
+        raise DataError(f"{where}: the row has no 'prompt'. {_keys(row, 'prompt')}")
     else:
         prompt = "" if isinstance(chosen, str) else []
     if not prompt or not isinstance(prompt, str):
@@ -68,7 +88,7 @@ def preference(row: Mapping[str, object], where: str) -> Preference:
     if not prompt or not chosen or not rejected:
         raise DataError(
             f"{where}: there is no 'prompt', and chosen and rejected do not share a beginning that could be it; "
-            "add a 'prompt'."
+            f"add a 'prompt'. {_keys(row, 'prompt')}"
         )
     for name, answer in (("chosen", chosen), ("rejected", rejected)):
         if not isinstance(answer, str):
@@ -78,12 +98,17 @@ def preference(row: Mapping[str, object], where: str) -> Preference:
 
 def prompt_only(row: Mapping[str, object], where: str) -> Prompt:
     """Read TRL's prompt-only type; preference rows and prompt-completion rows serve too, by their prompt."""
-    if not _has(row, "prompt") and _has(row, "chosen"):
-        return Prompt(preference(row, where).prompt, where)
-    if not _has(row, "prompt") and _has(row, "messages"):
-        return Prompt(demonstrations(row, where)[-1].prompt, where)
+    answers = next((name for name in ("chosen", "completion", "messages") if _has(row, name)), "")
+    # A text beside conversations is their first turn, as in UltraFeedback; it is asked in the form that they have.
+    beside = isinstance(row.get("prompt"), str) and isinstance(row.get(answers), list)
+    if answers and (beside or not _has(row, "prompt")):
+        return Prompt(preference(row, where).prompt if answers == "chosen" else _last(row, where), where)
     _need(row, ("prompt",), "a prompt", where)
     return Prompt(_text(row, "prompt", where), where)
+
+
+def _last(row: Mapping[str, object], where: str) -> Text:
+    return demonstrations(row, where)[-1].prompt
 
 
 def _has(row: Mapping[str, object], name: str) -> bool:
@@ -93,9 +118,20 @@ def _has(row: Mapping[str, object], name: str) -> bool:
 def _need(row: Mapping[str, object], names: Sequence[str], what: str, where: str) -> None:
     for name in names:
         if row.get(name) is None:
-            has = ", ".join(map(str, row)) or "nothing"
-            wrong = f"{name!r} is null" if name in row else f"the row has no {name!r}"
-            raise DataError(f"{where}: {wrong}; {what} needs {', '.join(names)}. It has: {has}.")
+            needs = f"{what} needs {', '.join(names)}"
+            if name in row:
+                raise DataError(f"{where}: {name!r} is null; {needs}. Fill it in, or remove the row.")
+            raise DataError(f"{where}: the row has no {name!r}; {needs}. {_keys(row, name)}")
+
+
+def _keys(row: Mapping[str, object], wanted: str) -> str:
+    """Say which keys a row has, and whether one of them looks like a slip of the one that is wanted."""
+    has = ", ".join(map(str, row)) or "nothing"
+    return f"It has: {has}." + f" Did you mean {wanted!r}?" * bool(_slip(row, wanted))
+
+
+def _slip(row: Mapping[str, object], wanted: str) -> list[str]:
+    return difflib.get_close_matches(wanted, [name for name in row if name != wanted], n=1, cutoff=0.82)
 
 
 def _text(row: Mapping[str, object], name: str, where: str) -> Text:
@@ -106,14 +142,14 @@ def _text(row: Mapping[str, object], name: str, where: str) -> Text:
         return _whole(value, name, where)
     if not isinstance(value, list) or not value:
         raise DataError(
-            f"{where}: {name!r} must be a string or a list of messages, it is {type(value).__name__} ({_short(value)})."
+            f"{where}: {name!r} must be a string or a list of messages, it is {type(value).__name__} ({short(value)})."
         )
     return [_message(message, name, where) for message in value]
 
 
 def _message(message: object, name: str, where: str) -> Message:
     if not isinstance(message, Mapping) or "role" not in message or "content" not in message:
-        raise DataError(f"{where}: {name!r} holds {_short(message)}; a message needs a 'role' and a 'content'.")
+        raise DataError(f"{where}: {name!r} holds {short(message)}; a message needs a 'role' and a 'content'.")
     role, content = message["role"], message["content"]
     if role not in ROLES:
         raise DataError(f"{where}: {name!r} holds a message of the role {role!r}; known roles are {', '.join(ROLES)}.")
@@ -121,7 +157,7 @@ def _message(message: object, name: str, where: str) -> Message:
         content = "".join(_part(part, name, where) for part in content)
     if not isinstance(content, str):
         raise DataError(
-            f"{where}: {name!r} holds a message whose 'content' is {_short(content)}; it must be text, or a list of "
+            f"{where}: {name!r} holds a message whose 'content' is {short(content)}; it must be text, or a list of "
             "text parts."
         )
     return {"role": role, "content": _whole(content, name, where)}
@@ -133,7 +169,7 @@ def _part(part: object, name: str, where: str) -> str:
     if isinstance(part, Mapping) and kind in ("text", None) and isinstance(part.get("text"), str):
         return str(part["text"])
     raise DataError(
-        f"{where}: {name!r} holds a message with a part that is no text ({_short(part)}); models here read text only."
+        f"{where}: {name!r} holds a message with a part that is no text ({short(part)}); models here read text only."
     )
 
 
@@ -146,11 +182,6 @@ def _whole(text: str, name: str, where: str) -> str:
             "cutting escaped text leaves it; remove it, or put \\ufffd in its place."
         )
     return text
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _same_form(one: Text, other: Text, name: str, other_name: str, where: str) -> None:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo_core.datasets.files import LocatedRow
+from zoo_core.datasets.files import LocatedRow, split_note
+from zoo_core.datasets.notes import conversions
 from zoo_core.datasets.parse import parse_rows
 from zoo_core.datasets.splits import in_drawn_order, in_split
 from zoo_core.errors import DataError, ModelError, SpecError
@@ -34,6 +35,13 @@ def load_rows(ref: str, kind: Kind, seed: int, limit: int | None = None) -> list
 def load_all(ref: str, kind: Kind, seed: int) -> list[DataRow]:
     """Return all rows of a data set, without a split, in its own order."""
     return parse_rows(ref, kind, _found(ref, _rows(ref, kind, seed)))
+
+
+def notes_on(ref: str, kind: Kind, seed: int) -> list[str]:
+    """Say which split of a data set is read, and from which formats its rows are converted."""
+    rows = _found(ref, _rows(ref, kind, seed))
+    split = split_note(ref) if _is_of_a_user(rows) else None
+    return [*([split] if split else []), *conversions(ref, kind, rows)]
 
 
 def load_unseen(ref: str, seed: int, limit: int | None) -> list[DataRow]:

@@ -34,6 +34,8 @@ class Session:
     """FLOPs that this run may spend itself; infinite for a stage recipe of fixed length."""
     rows: Mapping[str, Sequence[DataRow]] = field(default_factory=dict)
     """The data sets that the record of the algorithm lists, by name."""
+    counted_as: Mapping[str, str] = field(default_factory=dict)
+    """Under which name the ledger counts the rows of a data set, where that is not its own."""
     reward: Reward | None = None
     calibration: Calibration | None = None
     judge: Judge | None = None

@@ -7,6 +7,7 @@ from functools import cached_property
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
 import torch
 from zoo_leaderboard.schema import Environment
@@ -28,7 +29,7 @@ from zoo_core.registry.plugins import plugins
 from zoo_core.registry.references import load_judge, load_reward, load_rows, load_unseen, resolve
 from zoo_core.reward import Reward
 from zoo_core.rollout import RolloutEngine
-from zoo_core.rows import DataRow, Kind, Preference, Prompt
+from zoo_core.rows import DataRow, Demonstration, Kind, Preference, Prompt
 from zoo_core.session.session import Session
 from zoo_harness.payloads import Reading
 from zoo_harness.spec.schema import FOR_GOLD, Spec
@@ -102,6 +103,8 @@ class Materials:
         limit = getattr(self.spec.limits, LIMITS[kind]) if kind in LIMITS else None
         if kind == "preferences" and self.pairs:
             return Selected(self._made(PAIRS)[:limit])
+        if kind == "demonstrations" and self.spec.imitates_chosen:
+            return self._chosen(seed)
         ref = self._ref(kind)
         rows = load_rows(ref, kind, seed)
         if kind == "preferences" and self.half:
@@ -126,6 +129,12 @@ class Materials:
         if not found.rows:
             raise SpecError(f"{ref}: every prompt is longer than prompt_tokens={self.spec.prompt_tokens}; raise it.")
         return found
+
+    def _chosen(self, seed: int) -> Selected:
+        """The chosen answers of the pairs that a seed uses, as demonstrations."""
+        pairs = self.selected("preferences", seed)
+        rows = [Demonstration(pair.prompt, pair.chosen, pair.where) for pair in cast(list[Preference], pairs.rows)]
+        return Selected([*rows[: self.spec.limits.demonstrations]], pairs.too_long, pairs.alike)
 
     def _alike(self, row: Preference) -> bool:
         """Whether a pair is the same answer twice, as far as it is learnt from."""

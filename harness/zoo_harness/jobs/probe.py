@@ -6,7 +6,7 @@ guessed: an update's FLOPs, seconds and memory are those of a real update on the
 
 import math
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from transformers import PreTrainedModel
@@ -20,16 +20,16 @@ from zoo_core.models.loading import load_policy
 from zoo_core.models.scorer import Scorer
 from zoo_core.models.tokenizers import how_to_add
 from zoo_core.registry.plugins import plugins
-from zoo_core.registry.references import load_judge, resolve
+from zoo_core.registry.references import load_judge, notes_on, resolve
 from zoo_core.reward import Reward, Sample, asked, checked, name_of
 from zoo_core.rows import DataRow, Kind, Prompt, Text, answers_of, fingerprint
 from zoo_harness.job import Job
-from zoo_harness.jobs.materials import PAIRS_MEASURED, Materials, Selected, environment, open_reward
+from zoo_harness.jobs.materials import LIMITS, PAIRS_MEASURED, Materials, Selected, environment, open_reward
 from zoo_harness.jobs.measure import measure, measure_samples
 from zoo_harness.payloads import Probing
 from zoo_harness.planning.identity import package_hash
 from zoo_harness.results import Cut, Probe
-from zoo_harness.spec.schema import FOR_ALGORITHMS, FOR_GOLD, FROM_PAIRS, GOLD_PAIRS, UNSEEN_PAIRS, LabelPairs
+from zoo_harness.spec.schema import FOR_ALGORITHMS, FOR_GOLD, FROM_PAIRS, GOLD_PAIRS, UNSEEN_PAIRS, LabelPairs, Spec
 
 
 def run(job: Job) -> Probe:
@@ -97,6 +97,8 @@ def _check_data(materials: Materials, selected: Mapping[Kind, Sequence[Selected]
     """Count the rows of every data set and seed, what is left out and what is cut, and hash them."""
     seeds = range(materials.spec.seeds)
     described: dict[str, DataSet] = {kind: _described(materials, per_seed) for kind, per_seed in selected.items()}
+    for kind, ref in _given(materials.spec, selected).items():
+        described[kind]["notes"] = notes_on(ref, kind, 0)
     if materials.half:
         for_gold = Materials(materials.spec, half=FOR_GOLD)
         described[GOLD_PAIRS] = _described(materials, [for_gold.selected("preferences", seed) for seed in seeds])
@@ -104,6 +106,13 @@ def _check_data(materials: Materials, selected: Mapping[Kind, Sequence[Selected]
         unseen = [Selected(list(materials.unseen_pairs(seed, PAIRS_MEASURED))) for seed in seeds]
         described[UNSEEN_PAIRS] = _described(materials, unseen)
     return described
+
+
+def _given(spec: Spec, kinds: Iterable[Kind]) -> dict[Kind, str]:
+    """The data sets that the spec names, each once."""
+    named = {kind: getattr(spec, kind) for kind in kinds if kind in LIMITS}
+    once = {ref: kind for kind, ref in reversed(named.items()) if isinstance(ref, str)}
+    return {kind: ref for ref, kind in once.items()}
 
 
 def _described(materials: Materials, per_seed: Sequence[Selected]) -> DataSet:

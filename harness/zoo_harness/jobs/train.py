@@ -96,6 +96,7 @@ def _session(job: Job, payload: Training, algorithm: Algorithm, before: int) -> 
         seed=job.seed if payload.session_seed is None else payload.session_seed,
         budget=budget,
         rows=materials.signals(algorithm.learns_from, job.seed),
+        counted_as={"demonstrations": "preferences"} if materials.spec.imitates_chosen else {},
         reward=open_reward(payload.reward, payload.reward_model) if calibrated else None,
         calibration=Calibration.load(calibrated) if calibrated else None,
         judge=open_judge(materials.spec, algorithm.learns_from),

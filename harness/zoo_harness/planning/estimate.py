@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict
 
-from zoo_leaderboard.schema import DataSet, ProbedBase
+from zoo_leaderboard.schema import IMITATES_CHOSEN, DataSet, ProbedBase
 
 from zoo_core.errors import BudgetError
 from zoo_harness.planning.pipeline import Row
@@ -91,9 +91,12 @@ def figures(plan: Plan) -> Figures:
 
 
 def notes_on_data(data: Mapping[str, DataSet], spec: Spec) -> list[str]:
-    """What is not used of each data set, counted for the seed that it is most of."""
+    """What each data set was converted from, and what is not used of it, for the seed that it is most of."""
     notes = []
+    if spec.imitates_chosen and "demonstrations" in data:
+        notes.append(IMITATES_CHOSEN)
     for kind, found in data.items():
+        notes += [f"{kind}: {note}" for note in found.get("notes", [])]
         cut, alike = max(found["cut"]), max(found["alike"])
         if cut:
             notes.append(

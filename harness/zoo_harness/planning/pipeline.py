@@ -116,8 +116,15 @@ class Pipeline:
     def _check_signals(self) -> None:
         for algorithm in [*self.stages, *(row.algorithm for row in self.rows)]:
             for signal in algorithm.learns_from:
-                if signal != "reward" and getattr(self.spec, signal) is None:
+                if signal == "reward" or getattr(self.spec, signal) is not None:
+                    continue
+                if signal != "demonstrations":
                     raise SpecError(f"{algorithm.name} learns from {signal}; give it in the spec under `{signal}:`.")
+                if not self.spec.imitates_chosen:
+                    raise SpecError(
+                        f"{algorithm.name} learns from demonstrations; give it in the spec under `demonstrations:`, or "
+                        "give a file of pairs under `preferences:`, whose chosen answers are imitated."
+                    )
         for row in self.rows:
             if "reward" in row.algorithm.learns_from and row.reward is None:
                 raise SpecError(f"{row.algorithm.name} learns from reward; give it in the spec under `reward:`.")

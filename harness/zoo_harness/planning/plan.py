@@ -260,6 +260,8 @@ class Plan:
         names = ["prompt_tokens", "response_tokens", "precision", "rollout_engine"]
         judge = self._hash_of(self.spec.judge) if "judge" in signals else None
         spec = {name: getattr(self.spec, name) for name in names}
+        if self.spec.imitates_chosen and "demonstrations" in signals:
+            spec["imitated"] = self.spec.preferences  # the rows are counted as labels, by their place
         name = algorithm.name if algorithm else None
         code = self._code(kind, algorithm)
         return [self.probe["base"]["files"], self.probe["environment"], code, name, data, spec, judge, seed]

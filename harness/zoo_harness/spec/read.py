@@ -18,6 +18,9 @@ Raw = dict[str, Any]
 """What a user wrote under some keys, not checked yet."""
 REFERENCES = ("base", "demonstrations", "preferences", "prompts", "reward", "judge", "gold")
 
+LOCAL = (".jsonl", ".json", ".csv", ".gz", ".parquet", ".yaml", ".yml")
+"""Endings of references that are files, there or not."""
+
 
 def read(file: Path | None, preset: str | None, flags: Raw, settings: Raw | None = None) -> Spec:
     """Put a spec together: the preset's values, over them the file's, over them the flags that were given.
@@ -101,7 +104,10 @@ def _relative_to(file: Path, ref: str) -> str:
     if colon and rest and (file.resolve().parent / rest).exists():  # a plugin's reference to a folder, as rrhf:out/cell
         return f"{prefix}:{file.resolve().parent / rest}"
     path = file.resolve().parent / Path(ref).expanduser()
-    looks_local = ref.startswith(".") or Path(ref).suffix in (".jsonl", ".json", ".parquet", ".yaml", ".yml")
+    bare, hashed, _ = str(path).rpartition("#")  # a saved data set and its split
+    if hashed and Path(bare).is_dir():
+        return str(path)
+    looks_local = ref.startswith(".") or Path(ref).suffix in LOCAL
     return str(path) if path.exists() or looks_local else ref
 
 

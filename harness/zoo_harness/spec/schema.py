@@ -203,6 +203,11 @@ class Spec(_Strict):
         return self
 
     @property
+    def imitates_chosen(self) -> bool:
+        """Whether the chosen answers of the pairs stand in for demonstrations, because there are none."""
+        return self.demonstrations is None and isinstance(self.preferences, str)
+
+    @property
     def budget_seconds(self) -> float | None:
         """The budget as a time, if it was given as one."""
         if not isinstance(self.budget, str):
