@@ -440,7 +440,7 @@ def test_what_is_not_known_is_shown_as_a_dash_with_the_flag_that_tells_it(small)
     def shown(machine: Machine) -> str:
         console = Console(width=250, file=io.StringIO(), record=True)
         found = predict(small, None, machine)
-        console.print(prediction_table(found), *notes_of(found), sep="\n")
+        console.print(prediction_table(found, 250), *notes_of(found), sep="\n")
         return console.export_text()
 
     text = shown(Machine())

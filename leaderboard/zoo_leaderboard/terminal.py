@@ -73,7 +73,7 @@ def fitted(
     blocks: Sequence[Sequence[object]],
     room: int,
     *,
-    title: str,
+    title: str = "",
     dispensable: Sequence[str],
     instead: str,
     turn: bool = False,
@@ -99,6 +99,6 @@ def fitted(
             grid = grid.without([name])
             text_width = grid.text_width(room)
     drawn = grid.table(text_width)
-    drawn.title = Text(title)
+    drawn.title = Text(title) if title else None
     drawn.caption = Text(f"No room for {', '.join(left_out)}: {instead}.") if left_out else None
     return drawn
