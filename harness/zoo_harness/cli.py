@@ -79,7 +79,7 @@ def bench(
     """
     from zoo_harness.bench import emit_slurm, run
     from zoo_harness.executors.runner import Runner
-    from zoo_harness.live import LiveTable
+    from zoo_harness.live import LiveScreen
     from zoo_harness.prepare import make_plan
 
     if emit not in (None, "slurm") or (emit and executor != "local"):
@@ -93,7 +93,7 @@ def bench(
         script = emit_slurm(plan, sys.argv[1:], given, workers, retry)
         screen.print(f"bash {_shown(script)}", soft_wrap=True)
         return
-    with LiveTable(screen) as display:
+    with LiveScreen(screen) as display:
         result = run(plan, display, workers, runner, retry, shlex.join(["zoo", *sys.argv[1:]]))
     if as_json or result.board:
         _print_board(result.board, as_json)
@@ -182,12 +182,12 @@ def train(
     ] = None,
 ) -> None:
     """Train one algorithm with one seed, stages included, and leave a model directory; nothing is scored."""
-    from zoo_harness.live import LiveTable
+    from zoo_harness.live import LiveScreen
     from zoo_harness.single import train_one
 
     spec = read(algorithms=[algorithm], seeds=seed + 1)
     screen = console()
-    with LiveTable(screen) as display:
+    with LiveScreen(screen) as display:
         final = train_one(spec, seed, output, display, launch)
     screen.print(f"model: {_shown(final)}")
 
