@@ -1,6 +1,8 @@
 """At any width: no line is wider than the terminal, no cell ends in dots, a figure is whole or its column is named."""
 
 import io
+import shutil
+from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
@@ -9,6 +11,7 @@ from zoo_harness.console import ENDLESS, console
 from zoo_harness.show import INSTEAD, PLAN, PREDICTION, plan_table, prediction_table, scores_table
 
 NAMES = ["sft", "sft-chosen", "dpo beta=0.123456789 learning_rate=1.25e-05", "ein-sehr-langer-name-ohne-leerzeichen"]
+KEPT = Path(__file__).parents[2] / "docs/results/quick"
 WIDTHS = [60, 80, 100, 140, ENDLESS]
 
 
@@ -109,3 +112,14 @@ def test_a_pipe_has_no_width_unless_the_environment_says_one(monkeypatch, capsys
     assert any(line.startswith("note:") and line.count("word") == 100 for line in text.splitlines())
     monkeypatch.setenv("COLUMNS", "80")
     assert console().width == 80
+
+
+@pytest.mark.parametrize("columns", ["80", "140", ""])
+def test_the_final_board_in_a_terminal_and_in_a_pipe(zoo, tmp_path, columns):
+    shutil.copytree(KEPT, tmp_path / "kept")
+    done = zoo("leaderboard", tmp_path / "kept", cwd=tmp_path, COLUMNS=columns)
+    assert done.returncode == 0, done.stderr
+    obeys(done.stdout, int(columns or ENDLESS))
+    assert ("No room for" in done.stdout) == (columns == "80")
+    titles = next(line for line in done.stdout.splitlines() if line.startswith("Rank")).split()
+    assert set(titles) >= {"Proxy", "KL", "Seconds", "Seeds", "Notes"}

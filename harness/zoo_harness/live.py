@@ -101,7 +101,7 @@ class LiveScreen:
             self.console.print(f"note: {warning}")
         self.stages = {row["row"]: row["stage_share"] for row in found["rows"]}
         self.jobs = len(jobs)
-        self.left = TimeLeft({job.identity: Expected(job.kind, seconds_of(plan, job)) for job in jobs}, workers)
+        self.left = TimeLeft({job.identity: Expected(_kind(job), seconds_of(plan, job)) for job in jobs}, workers)
 
     def watch(self, running: Sequence[Job]) -> None:
         """Read the progress of the jobs that run."""
@@ -163,7 +163,8 @@ class LiveScreen:
     def lines(self) -> list[str]:
         """Return the lines that stand under those that scroll by: they fit into the terminal."""
         width, most = self.console.width, max(1, self.console.height - 3)
-        parts = [self._count(), f"{len(self.running)} running", f"{_clock(time.monotonic() - self.began)} so far"]
+        runs = f"{len(self.running)} running" if self.running else ""
+        parts = [self._count(), runs, f"{_clock(time.monotonic() - self.began)} so far"]
         found = [", ".join(filter(None, [*parts, self._time_left()]))]
         if cell_len(found[0]) > width:
             found = [", ".join(filter(None, [*parts[:2], self._time_left()]))]
@@ -171,6 +172,11 @@ class LiveScreen:
         if len(self.running) > most:
             found.append(f"  and {len(self.running) - most} more")
         return found
+
+
+def _kind(job: Job) -> str:
+    """Jobs that differ from their plan by one factor: a short stage is slow to start, which says nothing of rows."""
+    return job.kind if job.row else f"stage {job.kind}"
 
 
 def _aligned(rows: Sequence[Sequence[str]], width: int) -> list[str]:
