@@ -13,6 +13,7 @@ from zoo_harness.job import Job
 from zoo_harness.jobs import probe
 from zoo_harness.jobs.lmeval import load_tasks
 from zoo_harness.jobs.materials import Materials
+from zoo_harness.jobs.worker import import_beside
 from zoo_harness.live import LiveScreen
 from zoo_harness.planning.estimate import budget_of, figures, notes_on_data, notes_on_models
 from zoo_harness.planning.pipeline import Pipeline
@@ -35,6 +36,7 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
 def check(world: Path, **changes: Any) -> dict[str, Any]:
     """Do what `zoo bench` does before it trains, in this process."""
     spec = spec_of(world, **changes)
+    import_beside(spec)
     pipeline = Pipeline.of(spec)
     return probe.run(
         Job(kind="probe", title="probe", directory=world, identity="test", payload=pipeline.to_probe().to_json())

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from zoo_harness import prepare
 from zoo_harness.job import Job
 from zoo_harness.jobs import probe
+from zoo_harness.jobs.worker import import_beside
 from zoo_harness.planning.estimate import budget_of, figures
 from zoo_harness.planning.pipeline import Pipeline
 from zoo_harness.planning.plan import Plan
@@ -213,6 +214,7 @@ KINDS = [break_spec, break_row, break_bytes, break_base, break_template, break_r
 def plan(world: Path) -> None:
     """What `zoo plan` does, in this process."""
     spec = read(world / "spec.yaml", None, {})
+    import_beside(spec)
     pipeline = Pipeline.of(spec)
     job = Job(
         kind="probe", title="probe", directory=world / "probe", identity="test", payload=pipeline.to_probe().to_json()

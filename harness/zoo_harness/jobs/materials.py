@@ -1,7 +1,6 @@
 """What the jobs of a bench share: the base model, the rows of a seed, the reward, the start."""
 
 import platform
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -66,9 +65,6 @@ class Materials:
         self.half = half
         """Whose half of the preferences this is, where gold is trained on the other."""
         self._kept: dict[Kind, tuple[int, Selected]] = {}
-        if spec.folder and spec.folder not in sys.path:
-            # Where `module:function` rewards are. Last, so that no file there can stand in for a library.
-            sys.path.append(spec.folder)
 
     @classmethod
     def of(cls, payload: Reading) -> "Materials":

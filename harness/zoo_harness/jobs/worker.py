@@ -135,6 +135,12 @@ def repeat_bits() -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
+def import_beside(spec: Spec) -> None:
+    """Let rewards `module:function` be imported from beside the spec; last, so that nothing there hides a library."""
+    if spec.folder and spec.folder not in sys.path:
+        sys.path.append(spec.folder)
+
+
 def _prepare(job: Job) -> None:
     """One thread on a CPU: two threads with one core busy take ten times as long as one. Nothing from the network.
 
@@ -151,11 +157,13 @@ def _prepare(job: Job) -> None:
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
     repeat_bits()
+    spec = Spec.model_validate(job.payload["spec"])
+    import_beside(spec)
     if job.kind == "score":
         # What is scored must not run beside the scorer.
         load_without(ToScore.of(job.payload).algorithm_plugins)
     else:
-        compute_in(Spec.model_validate(job.payload["spec"]).precision)
+        compute_in(spec.precision)
 
 
 def _disk_is_full(error: BaseException) -> bool:
