@@ -14,7 +14,7 @@ from zoo_harness.jobs import probe
 from zoo_harness.jobs.lmeval import load_tasks
 from zoo_harness.jobs.materials import Materials
 from zoo_harness.jobs.worker import import_beside
-from zoo_harness.live import LiveTable
+from zoo_harness.live import LiveScreen
 from zoo_harness.planning.estimate import budget_of, figures, notes_on_data, notes_on_models
 from zoo_harness.planning.pipeline import Pipeline
 from zoo_harness.planning.plan import Plan
@@ -476,7 +476,7 @@ def test_a_full_disk_is_told_before_anything_starts(world, tmp_path, monkeypatch
     full = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(bench.shutil, "disk_usage", lambda path: full)
     with pytest.raises(StorageError, match=r"MiB are free\. Make room"):
-        bench.run(plan, LiveTable(Console()))
+        bench.run(plan, LiveScreen(Console()))
     assert not (tmp_path / "out" / "bench.json").exists()
 
 

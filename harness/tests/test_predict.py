@@ -28,7 +28,7 @@ from zoo_harness.job import Job
 from zoo_harness.jobs import measure, probe
 from zoo_harness.jobs.label_pairs import labelled
 from zoo_harness.jobs.trace import Held, Tracer
-from zoo_harness.planning.estimate import stage_flops
+from zoo_harness.planning.estimate import figures, seconds_of, stage_flops
 from zoo_harness.planning.pipeline import Pipeline
 from zoo_harness.planning.plan import Plan
 from zoo_harness.planning.predict import Machine, Scale, predict
@@ -39,7 +39,7 @@ from zoo_harness.spec.schema import LabelPairs
 
 from zoo_core.accounting.ledger import Ledger
 from zoo_core.accounting.meter import Meter
-from zoo_core.calibration import calibrate
+from zoo_core.calibration import BATCH, calibrate
 from zoo_core.errors import BudgetError, ModelError, SpecError
 from zoo_core.models.copies import scorer_from
 from zoo_core.registry.plugins import plugins
@@ -440,17 +440,30 @@ def test_what_is_not_known_is_shown_as_a_dash_with_the_flag_that_tells_it(small)
     def shown(machine: Machine) -> str:
         console = Console(width=250, file=io.StringIO(), record=True)
         found = predict(small, None, machine)
-        console.print(prediction_table(found), *notes_of(found), sep="\n")
+        console.print(prediction_table(found, 250), *notes_of(found), sep="\n")
         return console.export_text()
 
     text = shown(Machine())
-    assert "devices: -, cost -" in text.replace("\n", " ")
+    assert "device: -, cost -" in text.replace("\n", " ")
     assert "--flops-per-second" in text
     assert "--price-per-hour" in text
     text = shown(Machine(flops_per_second=1e9, price_per_hour=1.0))
-    assert "devices: -" not in text
+    assert "device: -" not in text
     assert "--bytes-per-second" in text
     assert "--price-per-hour" not in text
+
+
+def test_every_job_of_a_bench_has_an_estimate_of_its_seconds(small):
+    jobs = small.jobs()
+    seconds = {job.title: seconds_of(small, job) for job in jobs}
+    assert {job.kind for job in jobs} >= {"train", "calibrate", "score"}
+    assert all(found > 0 for found in seconds.values())
+    of_rows = {row["row"]: row["seconds"] for row in figures(small)["rows"]}
+    assert {row: seconds[row] for row in of_rows} == of_rows
+    # One sample of each of 16 test prompts, and of 8 dev prompts at 2 temperatures; best-of-4 takes four.
+    assert seconds["score best-of-4"] == pytest.approx(4 * seconds["score sft"])
+    calibration = small.probe["samples"]["calibration preferences"]["loops"][0]
+    assert seconds["score sft"] == pytest.approx((16 + 8 * 2) / BATCH * calibration["seconds"])
 
 
 def test_a_budget_too_small_for_the_large_model_says_how_much_it_takes(small, tmp_path):

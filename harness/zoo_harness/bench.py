@@ -31,8 +31,8 @@ SPARE_BYTES = 200 * 2**20
 class Display(Protocol):
     """What a bench tells about itself while it runs."""
 
-    def planned(self, plan: Plan, jobs: Sequence[Job]) -> None:
-        """The jobs are known."""
+    def planned(self, plan: Plan, jobs: Sequence[Job], workers: int) -> None:
+        """The jobs are known, and how many run at once."""
 
     def watch(self, running: Sequence[Job]) -> None:
         """Time goes by."""
@@ -76,7 +76,8 @@ def run(
 ) -> Result:
     """Do every job that is not done, write records as rows are scored, and the board at the end."""
     bench, jobs = prepare(plan, retry, command)
-    display.planned(plan, jobs)
+    most = workers or (default_workers(plan) if runner.is_local else len(jobs))
+    display.planned(plan, jobs, most)
     result = Result({}, plan.output)
 
     def finished(job: Job, outcome: Outcome) -> None:
@@ -86,7 +87,6 @@ def run(
             _write_record(plan, bench, jobs, job, outcome)
         display.finished(job, outcome)
 
-    most = workers or (default_workers(plan) if runner.is_local else len(jobs))
     try:
         runner(jobs, finished, most, display.watch, plan.output)
     finally:

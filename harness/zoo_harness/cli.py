@@ -3,7 +3,8 @@
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,7 +79,7 @@ def bench(
     """
     from zoo_harness.bench import emit_slurm, run
     from zoo_harness.executors.runner import Runner
-    from zoo_harness.live import LiveTable
+    from zoo_harness.live import LiveScreen
     from zoo_harness.prepare import make_plan
 
     if emit not in (None, "slurm") or (emit and executor != "local"):
@@ -92,7 +93,7 @@ def bench(
         script = emit_slurm(plan, sys.argv[1:], given, workers, retry)
         screen.print(f"bash {_shown(script)}", soft_wrap=True)
         return
-    with LiveTable(screen) as display:
+    with LiveScreen(screen) as display:
         result = run(plan, display, workers, runner, retry, shlex.join(["zoo", *sys.argv[1:]]))
     if as_json or result.board:
         _print_board(result.board, as_json)
@@ -145,24 +146,25 @@ def plan(
         from zoo_harness.show import notes_of, prediction_table
 
         predicted = predict(ready, base_config, Machine(devices or 1, *known[1:]))
-        _print({**predicted}, prediction_table(predicted), notes_of(predicted), as_json)
+        _print({**predicted}, partial(prediction_table, predicted), notes_of(predicted), as_json)
         return
     found, most = figures(ready), workers or default_workers(ready)
-    _print({**found, "workers": most}, plan_table(found, most), found["warnings"], as_json)
+    _print({**found, "workers": most}, partial(plan_table, found, most), found["warnings"], as_json)
 
 
 def _print_board(board: "Board", as_json: bool) -> None:
     from zoo_leaderboard.render import table
 
-    _print(board, None if as_json else table(board), board.get("conditional_notes", []), as_json)
+    _print(board, partial(table, board), board.get("conditional_notes", []), as_json)
 
 
-def _print(found: Mapping[str, object], table: "Table | None", notes: Sequence[str], as_json: bool) -> None:
+def _print(found: Mapping[str, object], table: Callable[[int], "Table"], notes: Sequence[str], as_json: bool) -> None:
+    """Print JSON, or the table that there is room for, and notes."""
     if as_json:
         sys.stdout.write(json.dumps(found, indent=1, sort_keys=True) + "\n")
         return
     screen = console()
-    screen.print(table)
+    screen.print(table(screen.width))
     for note in notes:
         screen.print(f"note: {note}")
 
@@ -180,12 +182,12 @@ def train(
     ] = None,
 ) -> None:
     """Train one algorithm with one seed, stages included, and leave a model directory; nothing is scored."""
-    from zoo_harness.live import LiveTable
+    from zoo_harness.live import LiveScreen
     from zoo_harness.single import train_one
 
     spec = read(algorithms=[algorithm], seeds=seed + 1)
     screen = console()
-    with LiveTable(screen) as display:
+    with LiveScreen(screen) as display:
         final = train_one(spec, seed, output, display, launch)
     screen.print(f"model: {_shown(final)}")
 
@@ -206,7 +208,8 @@ def evaluate(
     if as_json:
         sys.stdout.write(json.dumps(scores, indent=1, sort_keys=True) + "\n")
     else:
-        console().print(scores_table(scores))
+        screen = console()
+        screen.print(scores_table(scores, screen.width))
 
 
 @app.command(hidden=True)
@@ -258,7 +261,9 @@ def plugins_list(as_json: AsJson = False) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("plugin", "distribution", "version", "status", "provides")
+    table = Table()
+    for title in ("plugin", "distribution", "version", "status", "provides"):
+        table.add_column(title, overflow="fold")
     for plugin in found:
         good = plugin.status == "ok"
         what = (", ".join(plugin.provides) or ", ".join(plugin.hooks)) if good else plugin.reason

@@ -1,76 +1,79 @@
-"""Tables of the commands `plan` and `eval`."""
+"""Tables of the commands `plan` and `eval`, for a terminal of any width."""
+
+from collections.abc import Sequence
+from typing import Literal
 
 from rich.table import Table
+from zoo_leaderboard.columns import Column
 from zoo_leaderboard.schema import Scores
+from zoo_leaderboard.terminal import fitted
 
-from zoo_harness.planning.estimate import Figures
-from zoo_harness.planning.predict import Predicted
+from zoo_harness.planning.estimate import Figures, RowFigures
+from zoo_harness.planning.predict import Predicted, PredictedRow
+
+Purpose = Literal["weights", "gradients", "states", "undo", "activations", "cache", "fsdp2_device", "ddp_device"]
+"""What memory is for: a key of `zoo_harness.planning.predict.Memory`."""
+
+INSTEAD = "give a wider terminal or --json"
+"""What shows the columns that a narrow terminal goes without."""
+
+PLAN = (
+    Column("row", lambda row: row["row"], left=True),
+    Column("stages", lambda row: f"{row['stage_share']:.0%}"),
+    Column("FLOPs/update", lambda row: f"{row['flops_per_update']:.3g}"),
+    Column("updates", lambda row: str(row["updates"])),
+    Column("minutes", lambda row: f"{row['seconds'] / 60:.1f}"),
+    Column("models", lambda row: str(row["models_resident"])),
+    Column("memory MiB", lambda row: f"{row['memory_bytes'] / 2**20:.0f}"),
+    Column("disk MiB", lambda row: f"{row['disk_bytes'] / 2**20:.0f}"),
+)
+PREDICTION = (
+    *PLAN[:4],
+    Column("hours", lambda row: _shown(None if row["seconds"] is None else row["seconds"] / 3600, "{:,.1f}")),
+    Column("weights GB", lambda row: _gigabytes(row, "weights")),
+    Column("training GB", lambda row: _gigabytes(row, "weights", "gradients", "states", "undo")),
+    Column("activations GB", lambda row: _gigabytes(row, "activations")),
+    Column("cache GB", lambda row: _gigabytes(row, "cache")),
+    Column("FSDP2 GB/device", lambda row: _gigabytes(row, "fsdp2_device")),
+    Column("DDP GB/device", lambda row: _gigabytes(row, "ddp_device")),
+)
+DISPENSABLE = (
+    "models", "stages", "disk MiB", "cache GB", "activations GB", "FLOPs/update", "weights GB", "DDP GB/device",
+    "training GB", "memory MiB", "updates",
+)  # fmt: skip
+"""Titles of columns that a narrow terminal goes without, the first to go first."""
 
 
-def plan_table(figures: Figures, workers: int) -> Table:
-    """FLOPs, updates, time, memory and disk of each row of a plan."""
-    hours = figures["training_seconds_one_core"] / workers
+def plan_table(figures: Figures, workers: int, room: int) -> Table:
+    """FLOPs, updates, time, memory and disk of each row of a plan, at most `room` wide."""
+    minutes = figures["training_seconds_one_core"] / workers / 60
     title = (
-        f"{figures['budget']:.3g} FLOPs a row, {figures['seeds']} seeds, base {figures['base']['ref']} "
-        f"({figures['base']['parameters']:,} parameters); training takes about {hours / 60:.1f} minutes "
-        f"with {workers} workers"
+        f"{figures['budget']:.3g} FLOPs a row, {_seeds(figures['seeds'])}, base {figures['base']['ref']} "
+        f"({figures['base']['parameters']:,} parameters); training takes about {minutes:.1f} minutes "
+        f"with {workers} worker{'s' if workers != 1 else ''}"
     )
-    table = Table(title=title, title_justify="left")
-    for name in ("row", "stages", "FLOPs/update", "updates", "minutes", "models", "memory MiB", "disk MiB"):
-        table.add_column(name, justify="left" if name == "row" else "right")
-    for row in figures["rows"]:
-        table.add_row(
-            row["row"],
-            f"{row['stage_share']:.0%}",
-            f"{row['flops_per_update']:.3g}",
-            str(row["updates"]),
-            f"{row['seconds'] / 60:.1f}",
-            str(row["models_resident"]),
-            f"{row['memory_bytes'] / 2**20:.0f}",
-            f"{row['disk_bytes'] / 2**20:.0f}",
-        )
-    return table
+    return _fitted(PLAN, figures["rows"], room, title)
 
 
-def scores_table(scores: Scores) -> Table:
+def scores_table(scores: Scores, room: int) -> Table:
     """Scores of one model."""
-    table = Table("score", "value")
-    for name, value in scores.items():
-        if isinstance(value, (int, float)):
-            table.add_row(name, f"{value:.4g}")
+    lines = [(name, f"{value:.4g}") for name, value in scores.items() if isinstance(value, (int, float))]
     for name, task in scores["tasks"].items():
-        table.add_row(name, f"{task['score']:.4g} (chance {task['chance']}, n {task['n']})")
-    return table
+        lines.append((name, f"{task['score']:.4g} (chance {task['chance']}, n {task['n']})"))
+    chosen = [Column("score", lambda line: line[0], left=True), Column("value", lambda line: line[1], left=True)]
+    return fitted(chosen, [lines], room, dispensable=(), instead=INSTEAD)
 
 
-def prediction_table(found: Predicted) -> Table:
-    """Return what was predicted for another base, or other devices."""
-    target, machine = found["target"], found["machine"]
+def prediction_table(found: Predicted, room: int) -> Table:
+    """Return what was predicted for another base, or other devices, at most `room` wide."""
+    target, devices = found["target"], found["machine"]["devices"]
     hours, cost = _shown(found["training_hours"], "{:,.1f} h"), _shown(found["cost"], "{:,.0f}")
     title = (
-        f"{found['budget']:.3g} FLOPs a row, {found['seeds']} seeds, base {target['ref']} ({target['parameters']:,} "
-        f"parameters), from updates of {found['measured_on']['ref']}; all training on {machine['devices']} devices: "
-        f"{hours}, cost {cost}"
+        f"{found['budget']:.3g} FLOPs a row, {_seeds(found['seeds'])}, base {target['ref']} "
+        f"({target['parameters']:,} parameters), from updates of {found['measured_on']['ref']}; "
+        f"all training on {devices} device{'s' if devices != 1 else ''}: {hours}, cost {cost}"
     )
-    table = Table(title=title, title_justify="left")
-    for name in ("row", "stages", "FLOPs/update", "updates", "hours", "weights GB", "training GB", "activations GB"):
-        table.add_column(name, justify="left" if name == "row" else "right")
-    for name in ("cache GB", "FSDP2 GB/device", "DDP GB/device"):
-        table.add_column(name, justify="right")
-    for row in found["rows"]:
-        memory = row["memory"]
-        training = memory["weights"] + memory["gradients"] + memory["states"] + memory["undo"]
-        working = (memory["activations"], memory["cache"], memory["fsdp2_device"], memory["ddp_device"])
-        held = [memory["weights"], training, *working]
-        table.add_row(
-            row["row"],
-            f"{row['stage_share']:.0%}",
-            f"{row['flops_per_update']:.3g}",
-            str(row["updates"]),
-            _shown(None if row["seconds"] is None else row["seconds"] / 3600, "{:,.1f}"),
-            *(f"{amount / 1e9:,.3g}" for amount in held),
-        )
-    return table
+    return _fitted(PREDICTION, found["rows"], room, title)
 
 
 def notes_of(found: Predicted) -> list[str]:
@@ -93,3 +96,17 @@ def notes_of(found: Predicted) -> list[str]:
 
 def _shown(amount: float | None, form: str) -> str:
     return "-" if amount is None else form.format(amount)
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s' if count != 1 else ''}"
+
+
+def _gigabytes(row: PredictedRow, *purposes: Purpose) -> str:
+    return f"{sum(row['memory'][purpose] for purpose in purposes) / 1e9:,.3g}"
+
+
+def _fitted(
+    columns: Sequence[Column], rows: Sequence[RowFigures] | Sequence[PredictedRow], room: int, title: str
+) -> Table:
+    return fitted(columns, [rows], room, title=title, dispensable=DISPENSABLE, instead=INSTEAD, turn=True)

@@ -28,7 +28,8 @@ def train_one(spec: Spec, seed: int, output: Path | None, display: Display, laun
     wanted = [job for job in jobs if job.identity in cell.needs or job is cell]
     needed = {need for job in wanted for need in job.needs}
     wanted = [job for job in jobs if job in wanted or job.identity in needed]
-    display.planned(plan, wanted)
+    workers = 1 if launch else default_workers(plan)
+    display.planned(plan, wanted, workers)
     failures: list[Outcome] = []
 
     def finished(job: Job, outcome: Outcome) -> None:
@@ -38,9 +39,9 @@ def train_one(spec: Spec, seed: int, output: Path | None, display: Display, laun
 
     forget_failures(wanted, retry=True)
     if launch:
-        scheduler.run(Launched(launch), wanted, finished, 1, display.watch)
+        scheduler.run(Launched(launch), wanted, finished, workers, display.watch)
     else:
-        local.run(wanted, finished, default_workers(plan), display.watch)
+        local.run(wanted, finished, workers, display.watch)
     if failures:
         raise ZooError(f"{failures[0].error} The log is {cell.directory / 'log.txt'}.")
     return cell.directory / "final"

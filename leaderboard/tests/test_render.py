@@ -8,14 +8,19 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
 from rich.console import Console
 from zoo_leaderboard.board import build
-from zoo_leaderboard.columns import number
+from zoo_leaderboard.columns import Column, number
 from zoo_leaderboard.render import csv, markdown, page, table
+from zoo_leaderboard.terminal import fitted
 from zoo_leaderboard.write import write
 
 from zoo_core.errors import StorageError
@@ -66,7 +71,7 @@ def test_long_names_and_flags_are_folded_and_cost_no_column(make_bench: Make, ma
     text = shown(build(make_bench(seeds=1), records))
     assert max(map(len, text.splitlines())) <= 120
     assert "No room" not in text
-    assert all(part in text for part in ("beta=0.12345678", "epochs=4", "update"))
+    assert all(part in text for part in ("algorithm", "beta=0.1234", "789", "epochs=4", "update", "discarded"))
 
 
 @pytest.mark.parametrize("width", [60, 80, 100])
@@ -77,6 +82,46 @@ def test_a_narrow_terminal_gets_fewer_columns_and_no_cut_number(board: dict[str,
     assert max(map(len, text.splitlines())) <= width
     assert "No room for Len" in text
     assert text.splitlines()[0].startswith("test bench")
+
+
+def test_80_characters_show_what_the_readme_explains_first(make_bench: Make, make_record: Make) -> None:
+    rows = {"start": -12.5, "base": -13.25, "sft-chosen": -10.75, "best-of-16": -11.5}
+    records = [make_record(r, s, gold=g + 0.01 * s) for r, g in rows.items() for s in range(10)]
+    text = shown(build(make_bench(seeds=10), records), 80)
+    titles = next(line for line in text.splitlines() if line.startswith("Rank"))
+    assert titles.split() == ["Rank", "Row", "Headroom", "gained", "Proxy", "KL", "Seconds", "Seeds", "Notes"]
+    assert "No room for Len, Wins, Used, Δ tasks, Δ start, Gold: see leaderboard.md." in text
+
+
+def cells() -> st.SearchStrategy[list[list[str]]]:
+    """Lines of a row's name, two numbers and a remark."""
+    text = st.text("ab ü文-=.", max_size=40)
+    figure = st.floats(-1e9, 1e9).map("{:.2f}".format)
+    return st.lists(st.tuples(text, figure, figure, text).map(list), min_size=1, max_size=6)
+
+
+@given(lines=cells(), room=st.integers(40, 160), turn=st.booleans())
+def test_no_line_is_wider_than_the_room_and_every_number_is_whole_or_named(
+    lines: list[list[str]], room: int, turn: bool
+) -> None:
+    titles = ("Row", "Gold", "Seconds", "Notes")
+    chosen = [Column(title, itemgetter(place), left=place in (0, 3)) for place, title in enumerate(titles)]
+    with_room = fitted(chosen, [lines], room, title="T", dispensable=("Gold",), instead="see x", turn=turn)
+    console = Console(width=room, file=io.StringIO(), color_system=None)
+    console.print(with_room)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(cell_len, text.splitlines())) <= room
+    assert "…" not in text
+    for line in lines:
+        assert line[2] in text.split()
+        assert line[1] in text.split() or "No room for Gold: see x." in text
+
+
+def test_a_few_rows_are_turned_before_a_number_is_left_out() -> None:
+    chosen = [Column(title, str, left=title == "row") for title in ("row", *(f"figure {n}" for n in range(12)))]
+    few = {"room": 80, "title": "", "dispensable": ["figure 0"], "instead": "see x", "turn": True}
+    assert [column.header.plain for column in fitted(chosen, [["a", "b"]], **few).columns] == ["row", "a", "b"]
+    assert len(fitted(chosen, [["a"] * 5], **few).columns) == 12
 
 
 def test_markdown_has_a_line_for_every_row_and_the_failures(board: dict[str, Any]) -> None:

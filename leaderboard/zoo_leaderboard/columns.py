@@ -14,8 +14,11 @@ NONE = "–"
 HEADLINES = {"headroom": "Headroom gained", "win_start": "Wins against start", None: "Headline"}
 """What the headline is called, by `board["headline"]`."""
 
-DISPENSABLE = ("Len", "Wins", "Used", "Proxy", "KL", "Δ tasks", "Gold", "Δ start")
+DISPENSABLE = ("Len", "Wins", "Used", "Δ tasks", "Δ start", "Gold", "Seconds", "Proxy", "KL")
 """Titles of columns that a narrow terminal goes without, the first to go first."""
+
+IN_COSTS = ("Seconds",)
+"""Titles of columns that a page shows in its table of costs only."""
 
 # Escape sequences, line breaks and marks that turn the reading direction: none of them is part of a name.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
@@ -26,8 +29,9 @@ class Column:
     """One column: its title and the text that it shows for a row."""
 
     title: str
-    cell: Callable[[Row], str]
+    cell: Callable[[Any], str]
     left: bool = False
+    """Whether it is text, which may be folded; numbers stand on the right and are whole."""
 
 
 def columns(board: Mapping[str, Any]) -> list[Column]:
@@ -44,6 +48,7 @@ def columns(board: Mapping[str, Any]) -> list[Column]:
         Column("Len", lambda row: number(row["length"]["mean"], digits=0)),
         Column("Δ tasks", lambda row: number(row["capability_delta_start"]["mean"], signed=True)),
         Column("Used", used),
+        Column("Seconds", lambda row: number(row["wall_seconds"], digits=0)),
         Column("Seeds", lambda row: f"{row['seeds_ok']}/{row['seeds_total']}"),
         Column("Notes", remarks, left=True),
     ]

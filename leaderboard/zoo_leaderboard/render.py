@@ -7,19 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from rich.box import SIMPLE
-from rich.console import Console, JustifyMethod
+from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from zoo_leaderboard.columns import DISPENSABLE, NONE, columns, facts, interval, number, plain, scientific
+from zoo_leaderboard.columns import DISPENSABLE, IN_COSTS, NONE, columns, facts, interval, number, plain, scientific
 from zoo_leaderboard.page import page
 from zoo_leaderboard.schema import BEST_OF
+from zoo_leaderboard.terminal import fitted
 
 __all__ = ["csv", "markdown", "page", "table"]
 
-_ENDLESS = 1000
-_TEXT_WIDTH = 15
 _MARKS = re.compile(r"([\\`*|~\[\]])")
 
 
@@ -29,34 +26,19 @@ def table(board: Mapping[str, Any], width: int | None = None) -> Table:
     All columns take 120 characters. In fewer, the least telling are left out and named under the table, so
     that no number is ever cut. The board's notes are for the caller to print.
     """
-    room = Console().width if width is None else width
-    for count in range(len(DISPENSABLE) + 1):
-        shown = _table(board, left_out=DISPENSABLE[:count])
-        if Console(width=_ENDLESS).measure(shown).maximum <= room:
-            break
-    return shown
-
-
-def _table(board: Mapping[str, Any], left_out: Sequence[str]) -> Table:
-    chosen = [column for column in columns(board) if column.title not in left_out]
-    shown = Table(box=SIMPLE, show_edge=False, pad_edge=False, title_justify="left", caption_justify="left")
-    shown.padding = (0, 0, 0, 1)
-    shown.title = Text(f"{plain(board['name'])} · {facts(board)}")
-    shown.caption = Text(f"No room for {', '.join(left_out)}: see leaderboard.md.") if left_out else None
-    for column in chosen:
-        side: JustifyMethod = "left" if column.left else "right"
-        wrap = {"max_width": _TEXT_WIDTH, "overflow": "fold"} if column.left else {"no_wrap": True}
-        shown.add_column(Text(column.title), justify=side, **wrap)
-    for _, rows in groupby(board["rows"], key=lambda row: row["status"]):
-        for row in rows:
-            shown.add_row(*(Text(column.cell(row)) for column in chosen))
-        shown.add_section()
-    return shown
+    return fitted(
+        columns(board),
+        [list(rows) for _, rows in groupby(board["rows"], key=lambda row: row["status"])],
+        Console().width if width is None else width,
+        title=f"{plain(board['name'])} · {facts(board)}",
+        dispensable=DISPENSABLE,
+        instead="see leaderboard.md",
+    )
 
 
 def markdown(board: Mapping[str, Any]) -> str:
     """Return the board as GitHub Markdown: notes, ranks, tasks, costs, separated pairs and failures."""
-    chosen = columns(board)
+    chosen = [column for column in columns(board) if column.title not in IN_COSTS]
     sections = [
         f"# {_escape(board['name'])}",
         _escape(facts(board)),

@@ -5,7 +5,10 @@ from typing import Literal, TypedDict
 
 from zoo_leaderboard.schema import IMITATES_CHOSEN, DataSet, ProbedBase
 
+from zoo_core.calibration import BATCH
 from zoo_core.errors import BudgetError
+from zoo_harness.job import Job
+from zoo_harness.payloads import ToScore
 from zoo_harness.planning.pipeline import Row
 from zoo_harness.planning.plan import Plan
 from zoo_harness.results import LoopCost, Probe, SamplingCost
@@ -88,6 +91,26 @@ def figures(plan: Plan) -> Figures:
         "training_seconds_one_core": seconds,
         "warnings": [*warnings, *notes_on_data(plan.probe["data"], plan.spec), *notes_on_models(plan.probe)],
     }
+
+
+def seconds_of(plan: Plan, job: Job) -> float | None:
+    """Estimate what one job takes; None if the probe measured nothing like it."""
+    costs, samples = plan.probe["costs"], plan.probe["samples"]
+    if job.kind == "train" and job.row:
+        return next(row["seconds"] for row in figures(plan)["rows"] if row["row"] == job.row)
+    if job.kind == "train":
+        return whole(costs[f"stage {job.payload['algorithm']}"], "seconds")
+    if job.kind == "score":
+        return _seconds_of_scoring(plan, ToScore.of(job.payload).best_of or 1)
+    return whole(samples["pairs" if job.kind == "label_pairs" else f"calibration {job.payload['reward']}"], "seconds")
+
+
+def _seconds_of_scoring(plan: Plan, samples_per_prompt: int) -> float | None:
+    """Sampling at the rate of a calibration; tasks are left out."""
+    batches = [cost["loops"][0]["seconds"] for name, cost in plan.probe["samples"].items() if name != "pairs"]
+    wanted = plan.spec.evaluation
+    answers = samples_per_prompt * (wanted.test_prompts + wanted.dev_prompts * len(wanted.temperatures))
+    return answers / BATCH * max(batches) if batches else None
 
 
 def notes_on_data(data: Mapping[str, DataSet], spec: Spec) -> list[str]:
