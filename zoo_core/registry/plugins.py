@@ -1,6 +1,7 @@
 """Loading the installed plugins one by one, so that a broken plugin does not affect the others."""
 
 import re
+import traceback
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
@@ -9,7 +10,7 @@ from typing import Any
 from pluggy import PluginManager
 
 from zoo_core import hookspecs
-from zoo_core.errors import PluginError, SpecError, ZooError, did_you_mean
+from zoo_core.errors import PluginError, SpecError, ZooError, did_you_mean, in_one_line
 from zoo_core.records import API_VERSION, Algorithm, Command, Executor, Task
 
 GROUP = "zoo"
@@ -149,6 +150,18 @@ class Plugins:
                 "To add one, pip install its plugin; `zoo plugins` shows those that could not be loaded."
             )
         return self.algorithms[name]
+
+    def fault_of(self, algorithm: Algorithm, error: Exception) -> PluginError:
+        """Return the error that tells a user which plugin an exception comes from, where, and the remedy."""
+        owner = self.owner("zoo_algorithms", algorithm.name)
+        package = f"/{owner.module.partition('.')[0]}/"
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if package in frame.filename]
+        place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+        return PluginError(
+            f"the plugin {owner.name!r} ({owner.distribution} {owner.version}) cannot run {algorithm.name!r}: "
+            f"{in_one_line(error)}{place}. Mend it, pip uninstall {owner.distribution}, or name the other rows with "
+            "--algorithms."
+        )
 
     def first(self, hook: str, **arguments: object) -> Any:
         """Return the first answer to a hook that is not None; the core's own hooks are asked last."""

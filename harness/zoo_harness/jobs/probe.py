@@ -6,6 +6,7 @@ guessed: an update's FLOPs, seconds and memory are those of a real update on the
 
 import math
 import reprlib
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from zoo_core.models.directories import files_sha256, weights_sha256
 from zoo_core.models.loading import load_policy
 from zoo_core.models.scorer import Scorer
 from zoo_core.models.tokenizers import how_to_add
+from zoo_core.records import Algorithm
 from zoo_core.registry.plugins import plugins
 from zoo_core.registry.references import load_judge, notes_on, resolve
 from zoo_core.reward import Reward, Sample, asked, checked, name_of
@@ -26,9 +28,9 @@ from zoo_core.rows import DataRow, Kind, Prompt, Text, answers_of, fingerprint
 from zoo_harness.job import Job
 from zoo_harness.jobs.materials import LIMITS, PAIRS_MEASURED, Materials, Selected, environment, open_reward
 from zoo_harness.jobs.measure import measure, measure_samples
-from zoo_harness.payloads import Probing
+from zoo_harness.payloads import Measurement, Probing
 from zoo_harness.planning.identity import package_hash
-from zoo_harness.results import Cut, Probe
+from zoo_harness.results import Cost, Cut, Probe
 from zoo_harness.spec.schema import FOR_ALGORITHMS, FOR_GOLD, FROM_PAIRS, GOLD_PAIRS, UNSEEN_PAIRS, LabelPairs, Spec
 
 
@@ -51,7 +53,7 @@ def run(job: Job) -> Probe:
     costs = {}
     for key, wanted in payload.measure.items():
         algorithm = plugins().algorithm(wanted.algorithm)
-        costs[key] = measure(materials, algorithm, wanted.settings, wanted.reward)
+        costs[key] = _measured(materials, algorithm, wanted)
     return {
         "identity": job.identity,
         "base_path": str(base),
@@ -71,6 +73,17 @@ def run(job: Job) -> Probe:
         "samples": measure_samples(materials, spec, rewards),
         "environment": environment(),
     }
+
+
+def _measured(materials: Materials, algorithm: Algorithm, wanted: Measurement) -> Cost:
+    """Measure a row or a stage; an error of its plugin becomes a `PluginError` with plugin, place and remedy."""
+    try:
+        return measure(materials, algorithm, wanted.settings, wanted.reward)
+    except ZooError:
+        raise
+    except Exception as error:
+        traceback.print_exc()  # into the job's log
+        raise plugins().fault_of(algorithm, error) from error
 
 
 def _check_special_tokens(base: str, encoder: Encoder, policy: PreTrainedModel) -> None:

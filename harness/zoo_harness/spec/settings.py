@@ -8,11 +8,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from zoo_core.errors import SpecError, did_you_mean
 from zoo_core.records import Algorithm
+from zoo_core.registry.plugins import plugins
 
 
 def configure(algorithm: Algorithm, settings: Mapping[str, object]) -> Any:
     """Return the configuration; `SpecError` names the setting that is unknown or has a wrong value."""
-    kind: type = algorithm.load_config()
+    try:
+        kind: type = algorithm.load_config()
+    except (Exception, SystemExit) as error:  # whatever importing a plugin's module raises
+        fault = error if isinstance(error, Exception) else RuntimeError(f"it exits: {error}")
+        raise plugins().fault_of(algorithm, fault) from error
     fields = [field.name for field in dataclasses.fields(kind)]
     for name in settings:
         if name not in fields:
