@@ -28,6 +28,7 @@ from zoo_harness.job import Job
 from zoo_harness.jobs import measure, probe
 from zoo_harness.jobs.label_pairs import labelled
 from zoo_harness.jobs.trace import Held, Tracer
+from zoo_harness.jobs.worker import import_beside
 from zoo_harness.planning.estimate import figures, seconds_of, stage_flops
 from zoo_harness.planning.pipeline import Pipeline
 from zoo_harness.planning.plan import Plan
@@ -112,6 +113,7 @@ def measured(world: Path, base: Path, **changes: Any) -> Plan:
     """The plan of a bench on this base, its updates measured in this process."""
     common = {"base": str(base), "budget": 1e12, "tasks": [], "gold": None, "algorithms": ROWS}
     spec = read(world / "spec.yaml", None, {**common, **changes})
+    import_beside(spec)
     pipeline = Pipeline.of(spec)
     found = probe.run(
         Job(kind="probe", title="probe", directory=base, identity="test", payload=pipeline.to_probe().to_json())
