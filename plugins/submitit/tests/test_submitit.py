@@ -121,9 +121,9 @@ def test_cells_succeed_raise_exit_and_die_each_for_itself(tmp_path):
 @pytest.mark.slow
 def test_a_cell_that_hangs_is_ended_by_the_time_limit_and_reported_as_such(tmp_path, short):
     job = job_that("hangs", tmp_path)
-    ended = on_the_cluster([job], tmp_path, timeout_min=0.7)
+    ended = on_the_cluster([job], tmp_path, timeout_min=1.2)
     assert ended["hangs"].status == "killed"
-    assert ended["hangs"].error.startswith("the process reached its time limit of 0.7 minutes")
+    assert ended["hangs"].error.startswith("the process reached its time limit of 1.2 minutes")
     assert attempts(job) == 1
     assert job.failure() is None  # so that the same command goes on with it
     assert is_free(job)
