@@ -116,11 +116,22 @@ def broken_plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     site = tmp_path_factory.mktemp("site")
     for name, code in BROKEN.items():
         (site / f"broken_{name}.py").write_text(code)
-        info = site / f"broken_{name}-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: broken-{name}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[zoo]\n{name} = broken_{name}\n")
+        install_in(site, f"broken-{name}", name, f"broken_{name}")
     return site
+
+
+def install_in(site: Path, distribution: str, name: str, module: str) -> None:
+    """Have a folder look as if a distribution with one entry point of the group `zoo` were installed in it."""
+    info = site / f"{distribution.replace('-', '_')}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[zoo]\n{name} = {module}\n")
+
+
+@pytest.fixture(scope="session")
+def install() -> Callable[[Path, str, str, str], None]:
+    """Return `install_in`."""
+    return install_in
 
 
 Zoo = Callable[..., subprocess.CompletedProcess[str]]

@@ -27,17 +27,16 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_the_plugin_is_named_with_its_distribution_and_the_remedy(world, zoo, tmp_path: Path, mistake: str) -> None:
+def test_the_plugin_is_named_with_its_distribution_and_the_remedy(
+    world, zoo, install, tmp_path: Path, mistake: str
+) -> None:
     code, said = MISTAKES[mistake]
     package = f"zoo_odd_{mistake}"
     (tmp_path / package).mkdir()
     (tmp_path / package / "__init__.py").write_text("")
     (tmp_path / package / "plugin.py").write_text(RECORD.format(package=package))
     (tmp_path / package / "parts.py").write_text(code)
-    info = tmp_path / f"zoo_odd-{1.0}.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: zoo-odd\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[zoo]\nodd = {package}.plugin\n")
+    install(tmp_path, "zoo-odd", "odd", f"{package}.plugin")
     done = zoo(
         "plan", world / "spec.yaml", "--algorithms", "odd", "--seeds", "1", cwd=tmp_path, PYTHONPATH=str(tmp_path)
     )

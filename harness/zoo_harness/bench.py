@@ -146,11 +146,12 @@ def _change_rows(plan: Plan, jobs: Sequence[Job]) -> None:
         if not job.directory.is_relative_to(plan.output):
             continue  # a stage: its folder is named by its identity
         found = read_json(job.result_file)
-        if found and found["identity"] != job.identity:
+        if found and found["identity"] == job.identity:
+            continue
+        if found:
             _move(job.directory, plan.output / "aside" / str(found["identity"]))
         kept = plan.output / "aside" / job.identity
-        if kept.is_dir() and job.result() is None:
-            shutil.rmtree(job.directory, ignore_errors=True)
+        if kept.is_dir():
             _move(kept, job.directory)
 
 

@@ -4,7 +4,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from itertools import count
 from pathlib import Path
 from typing import cast
 
@@ -65,11 +64,10 @@ def make_plan(
     pipeline, cache = Pipeline.of(spec), cache_folder()
     first = output or Path("zoo-runs") / spec.name
     probe = _probe(pipeline, first, announce, runner)
-    taken = ""
-    for number in count(1):
-        folder = first if number == 1 else first.with_name(f"{first.name}-{number}")
+    measured, taken, folder, number = budget_of(spec, probe), "", first, 1
+    while True:
         known = cast(Bench | None, read_json(folder / "bench.json"))
-        budget = budget_of(spec, probe)
+        budget = measured
         if known and spec.budget_seconds is not None and known.get("budget_words") == spec.budget:
             budget = float(known["flops_budget"])  # a time is converted once, for all cells and all continuations
         plan = Plan(pipeline, probe, budget, folder.resolve(), cache)
@@ -80,7 +78,8 @@ def make_plan(
         taken = taken or f"{folder} holds another bench (different: {_difference(known, plan)})"
         if output is not None:
             raise SpecError(f"{taken}. Give another --output, or move that folder away.")
-    raise AssertionError("there are more folders than numbers")
+        number += 1
+        folder = first.with_name(f"{first.name}-{number}")
 
 
 def _probe(pipeline: Pipeline, folder: Path, announce: Callable[[str], None], runner: Runner) -> Probe:

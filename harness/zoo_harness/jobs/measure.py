@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from transformers import PreTrainedModel
 
 from zoo_core.accounting.ledger import Ledger
+from zoo_core.accounting.meter import module_of
 from zoo_core.calibration import BATCH, SAMPLES
 from zoo_core.datasets.parse import preference
 from zoo_core.errors import ModelError
@@ -182,8 +183,7 @@ def _trace(materials: Materials, session: Session, reward_ref: str | None) -> Tr
     spec = materials.spec
     ready_made: list[object] = [session.reward] if reward_ref != FROM_PAIRS else []
     ready_made += [session.judge] if spec.judge not in (None, spec.base) else []
-    models = [getattr(one, "model", None) for one in ready_made]
-    foreign = [model for model in models if isinstance(model, torch.nn.Module)]
+    foreign = [model for one in ready_made if (model := module_of(one)) is not None]
     try:
         base = sizes_of(read_config(materials.base))
     except ModelError:  # a mixture of experts, as a rule: it is measured as any other, and predicts no other size

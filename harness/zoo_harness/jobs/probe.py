@@ -6,7 +6,6 @@ guessed: an update's FLOPs, seconds and memory are those of a real update on the
 
 import math
 import reprlib
-import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -82,7 +81,6 @@ def _measured(materials: Materials, algorithm: Algorithm, wanted: Measurement) -
     except ZooError:
         raise
     except Exception as error:
-        traceback.print_exc()  # into the job's log
         raise plugins().fault_of(algorithm, error) from error
 
 

@@ -59,9 +59,7 @@ def figures(plan: Plan) -> Figures:
     costs, of_stages = plan.probe["costs"], stage_flops(plan)
     rows, warnings, seconds = list[RowFigures](), list[str](), 0.0
     for row in plan.pipeline.rows:
-        cost = costs[row.name]
-        stages = sum(of_stages[name] for name in plan.pipeline.closure(row))
-        updates, spent, needed = updates_of(cost["loops"], max(0.0, plan.budget - stages - cost["prepare_flops"]))
+        cost, (stages, updates, spent, needed) = costs[row.name], filling(plan, row)
         found: RowFigures = {
             "row": row.name,
             "algorithm": row.algorithm.name,
@@ -93,11 +91,18 @@ def figures(plan: Plan) -> Figures:
     }
 
 
+def filling(plan: Plan, row: Row) -> tuple[float, int, float, float]:
+    """Return FLOPs of a row's stages, and of the rest what `updates_of` says: updates, seconds, FLOPs to the first."""
+    cost, of_stages = plan.probe["costs"][row.name], stage_flops(plan)
+    stages = sum((of_stages[name] for name in plan.pipeline.closure(row)), 0.0)
+    return stages, *updates_of(cost["loops"], max(0.0, plan.budget - stages - cost["prepare_flops"]))
+
+
 def seconds_of(plan: Plan, job: Job) -> float | None:
     """Estimate what one job takes; None if the probe measured nothing like it."""
     costs, samples = plan.probe["costs"], plan.probe["samples"]
     if job.kind == "train" and job.row:
-        return next(row["seconds"] for row in figures(plan)["rows"] if row["row"] == job.row)
+        return filling(plan, next(row for row in plan.pipeline.rows if row.name == job.row))[2]
     if job.kind == "train":
         return whole(costs[f"stage {job.payload['algorithm']}"], "seconds")
     if job.kind == "score":

@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from typing import TypedDict
 
 from zoo_core.errors import BudgetError, SpecError
-from zoo_harness.planning.estimate import Filled, stage_flops, updates_of, warnings_of, whole
+from zoo_harness.planning.estimate import Filled, filling, stage_flops, warnings_of, whole
 from zoo_harness.planning.plan import Plan
 from zoo_harness.planning.sizes import Sizes, read_config, sizes_of
 from zoo_harness.results import Cost, LoopCost, SamplingCost
@@ -164,8 +164,7 @@ def predict(plan: Plan, ref: str | None, machine: Machine) -> Predicted:
     seconds = _sum(whole(cost, "seconds") if machine.flops_per_second else None for cost in shared)
     for row in plan.pipeline.rows:
         cost = costs[row.name]
-        stages = sum(of_stages[name] for name in plan.pipeline.closure(row))
-        updates, spent, needed = updates_of(cost["loops"], max(0.0, scaled.budget - stages - cost["prepare_flops"]))
+        stages, updates, spent, needed = filling(scaled, row)
         memory = _memory(measured[row.name], scales[row.name], machine.devices, width)
         found: PredictedRow = {
             "row": row.name,
