@@ -11,22 +11,32 @@ from zoo_core.errors import DataError, PluginError, SpecError
 from zoo_core.registry import plugins as registry
 from zoo_core.registry.plugins import Plugins
 
-GOOD = """
+CODE = """
+    from dataclasses import dataclass
     from zoo_core.hookspecs import hookimpl
-    from zoo_core.records import Algorithm
+    from zoo_core.records import Algorithm, Task
 
+    @dataclass(frozen=True)
+    class Config:
+        pass
+
+    def train(config, run):
+        yield {}
+
+    OWN = {"config": f"{__name__}:Config", "train": f"{__name__}:train"}
+"""
+GOOD = (
+    CODE
+    + """
     @hookimpl
     def zoo_algorithms():
-        return [Algorithm(name="good", summary="-", paper="-", config="x:X", train="x:x", learns_from=("prompts",))]
+        return [Algorithm(name="good", summary="-", paper="-", learns_from=("prompts",), **OWN)]
 """
+)
 RECORD = """
     @hookimpl
     def zoo_algorithms():
-        return [Algorithm(name="{name}", summary="-", paper="-", config="x:X", train="x:x", learns_from=(), {more})]
-"""
-IMPORTS = """
-    from zoo_core.hookspecs import hookimpl
-    from zoo_core.records import Algorithm, Task
+        return [Algorithm(name="{name}", summary="-", paper="-", learns_from=(), {more}**OWN)]
 """
 RULER = "    @hookimpl\n    def zoo_reward(ref):\n        return len if ref == '{ref}' else None\n"
 WRAPPER = "    @hookimpl({kind}=True)\n    def {hook}({given}):\n        return (yield)\n"
@@ -72,21 +82,21 @@ def test_a_good_plugin_is_loaded_with_what_it_provides(found):
         ("raise SystemExit(3)", "SystemExit: 3"),
         ("def broken(:", "SyntaxError"),
         (
-            IMPORTS + "    @hookimpl\n    def zoo_algorythms():\n        return []\n",
+            CODE + "    @hookimpl\n    def zoo_algorythms():\n        return []\n",
             "unknown hook 'zoo_algorythms'. Did you mean 'zoo_algorithms'?",
         ),
-        (IMPORTS + WRAPPER.format(kind="wrapper", hook="zoo_reward", given="ref"), "zoo_reward is marked as a wrapper"),
-        (IMPORTS + WRAPPER.format(kind="hookwrapper", hook="zoo_run_started", given="cell"), "marked as a wrapper"),
-        (IMPORTS + "    @hookimpl\n    def zoo_reward(reference):\n        return None\n", "reference"),
-        (IMPORTS + RULER.format(ref="x") + "    @hookimpl\n    def zoo_tasks(more):\n        return []\n", "more"),
-        (IMPORTS + "    @hookimpl\n    def zoo_algorithms():\n        return 1 / 0\n", "ZeroDivisionError"),
+        (CODE + WRAPPER.format(kind="wrapper", hook="zoo_reward", given="ref"), "zoo_reward is marked as a wrapper"),
+        (CODE + WRAPPER.format(kind="hookwrapper", hook="zoo_run_started", given="cell"), "marked as a wrapper"),
+        (CODE + "    @hookimpl\n    def zoo_reward(reference):\n        return None\n", "reference"),
+        (CODE + RULER.format(ref="x") + "    @hookimpl\n    def zoo_tasks(more):\n        return []\n", "more"),
+        (CODE + "    @hookimpl\n    def zoo_algorithms():\n        return 1 / 0\n", "ZeroDivisionError"),
         (
-            IMPORTS + "    @hookimpl\n    def zoo_algorithms():\n        return [{'name': 'x'}]\n",
+            CODE + "    @hookimpl\n    def zoo_algorithms():\n        return [{'name': 'x'}]\n",
             "must return Algorithm",
         ),
-        (IMPORTS + "    @hookimpl\n    def zoo_tasks():\n        return None\n", "NoneType"),
-        (IMPORTS + RECORD.format(name="../bad", more=""), "'../bad' must be lower case"),
-        (IMPORTS + RECORD.format(name="Bad", more=""), "'Bad' must be lower case"),
+        (CODE + "    @hookimpl\n    def zoo_tasks():\n        return None\n", "NoneType"),
+        (CODE + RECORD.format(name="../bad", more=""), "'../bad' must be lower case"),
+        (CODE + RECORD.format(name="Bad", more=""), "'Bad' must be lower case"),
     ],
 )
 def test_a_broken_plugin_is_put_aside_with_its_reason_and_the_others_stay(found, source, reason):
@@ -102,12 +112,12 @@ def test_a_broken_plugin_is_put_aside_with_its_reason_and_the_others_stay(found,
 
 
 def test_a_broken_plugin_leaves_none_of_its_hooks_behind(found):
-    plugins = found(bad=IMPORTS + RULER.format(ref="mine") + "    @hookimpl\n    def zoo_nothing():\n        pass\n")
+    plugins = found(bad=CODE + RULER.format(ref="mine") + "    @hookimpl\n    def zoo_nothing():\n        pass\n")
     assert [one.plugin_name for one in plugins.manager.hook.zoo_reward.get_hookimpls()] == ["zoo-core"]
 
 
 def test_a_plugin_for_another_core_is_named_incompatible_with_the_remedy(found):
-    plugins = found(new=IMPORTS + RECORD.format(name="new", more="api_version=99"), good=GOOD)
+    plugins = found(new=CODE + RECORD.format(name="new", more="api_version=99, "), good=GOOD)
     state, why = status(plugins, "new")
     assert state == "incompatible"
     assert "plugin API 99, this core speaks 1; install a release of zoo-made-new" in why
@@ -123,9 +133,9 @@ def test_two_entry_points_of_one_name_are_a_conflict_that_the_first_distribution
 
 
 def test_two_algorithms_of_one_name_are_a_conflict_and_the_loser_gives_nothing(found):
-    two = IMPORTS + RECORD.format(name="first", more="").replace(
+    two = CODE + RECORD.format(name="first", more="").replace(
         "return [",
-        "return [Algorithm(name='good', summary='-', paper='-', config='x:X', train='x:x', learns_from=()), ",
+        "return [Algorithm(name='good', summary='-', paper='-', learns_from=(), **OWN), ",
     )
     plugins = found(a=GOOD, b=two.replace("name='good'", "name='own'").replace('"first"', '"good"'))
     state, why = status(plugins, "b")
@@ -147,32 +157,32 @@ def test_an_unknown_algorithm_is_answered_with_the_nearest_known(found):
 
 
 def test_the_first_plugin_that_answers_is_asked_before_the_core(found):
-    plugins = found(ruler=IMPORTS + RULER.format(ref="ruler"))
+    plugins = found(ruler=CODE + RULER.format(ref="ruler"))
     assert plugins.first("zoo_reward", ref="ruler") is len
 
 
 def test_a_hook_that_fails_names_its_plugin_and_its_own_errors_pass_unchanged(found):
     failing = "    @hookimpl\n    def zoo_reward(ref):\n        {}\n"
     with pytest.raises(PluginError, match=r"plugin 'bad' failed in zoo_reward.*ZeroDivisionError"):
-        found(bad=IMPORTS + failing.format("1 / 0")).first("zoo_reward", ref="x")
+        found(bad=CODE + failing.format("1 / 0")).first("zoo_reward", ref="x")
 
 
 def test_a_plugin_that_trips_over_a_reference_does_not_stand_in_the_way_of_the_one_it_belongs_to(found, tmp_path):
     failing = "    @hookimpl\n    def zoo_load_model(ref):\n        raise KeyError(ref)\n"
-    assert found(bad=IMPORTS + failing).first("zoo_load_model", ref=str(tmp_path)) == tmp_path
+    assert found(bad=CODE + failing).first("zoo_load_model", ref=str(tmp_path)) == tmp_path
 
 
 def test_a_user_error_of_a_plugin_is_passed_on_as_it_is(found):
     failing = "    @hookimpl\n    def zoo_reward(ref):\n        raise DataError('row 3 is empty')\n"
     with pytest.raises(DataError, match=r"^row 3 is empty$"):
-        found(bad=IMPORTS + "    from zoo_core.errors import DataError\n" + failing).first("zoo_reward", ref="x")
+        found(bad=CODE + "    from zoo_core.errors import DataError\n" + failing).first("zoo_reward", ref="x")
 
 
 def test_an_observer_that_fails_is_reported_and_stops_nobody(found):
     observer = "    @hookimpl\n    def zoo_run_updated(update):\n        seen.append(update)\n{}"
     plugins = found(
-        a_bad=IMPORTS + "    seen = []\n" + observer.format("        raise ValueError('no network')\n"),
-        good=IMPORTS + "    seen = []\n" + observer.format(""),
+        a_bad=CODE + "    seen = []\n" + observer.format("        raise ValueError('no network')\n"),
+        good=CODE + "    seen = []\n" + observer.format(""),
     )
     (line,) = plugins.observe("zoo_run_updated", cell={}, update=7, metrics={})
     assert line == "observer 'a_bad' failed in zoo_run_updated: ValueError('no network')"

@@ -120,16 +120,16 @@ def broken_plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return site
 
 
-def install_in(site: Path, distribution: str, name: str, module: str) -> None:
-    """Have a folder look as if a distribution with one entry point of the group `zoo` were installed in it."""
+def install_in(site: Path, distribution: str, name: str, module: str, group: str = "zoo") -> None:
+    """Have a folder look as if a distribution with one entry point were installed in it."""
     info = site / f"{distribution.replace('-', '_')}-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[zoo]\n{name} = {module}\n")
+    (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}\n")
 
 
 @pytest.fixture(scope="session")
-def install() -> Callable[[Path, str, str, str], None]:
+def install() -> Callable[..., None]:
     """Return `install_in`."""
     return install_in
 

@@ -3,14 +3,15 @@
 import json
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 from zoo_harness import bench, prepare, record
+from zoo_harness.executors.inline import Inline
 from zoo_harness.job import Job
-from zoo_harness.jobs import probe
 from zoo_harness.jobs.lmeval import load_tasks
 from zoo_harness.jobs.materials import Materials
 from zoo_harness.jobs.worker import import_beside
@@ -18,6 +19,7 @@ from zoo_harness.live import LiveScreen
 from zoo_harness.planning.estimate import budget_of, figures, notes_on_data, notes_on_models
 from zoo_harness.planning.pipeline import Pipeline
 from zoo_harness.planning.plan import Plan
+from zoo_harness.probing import Waiting, probed
 from zoo_harness.spec.read import read
 from zoo_harness.spec.schema import Spec
 
@@ -37,10 +39,8 @@ def check(world: Path, **changes: Any) -> dict[str, Any]:
     """Do what `zoo bench` does before it trains, in this process."""
     spec = spec_of(world, **changes)
     import_beside(spec)
-    pipeline = Pipeline.of(spec)
-    return probe.run(
-        Job(kind="probe", title="probe", directory=world, identity="test", payload=pipeline.to_probe().to_json())
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        return probed(Pipeline.of(spec), Path(folder), Inline(), lambda device: 1, Waiting())[1]
 
 
 def spec_of(world: Path, **changes: Any) -> Spec:
@@ -482,7 +482,7 @@ def test_a_full_disk_is_told_before_anything_starts(world, tmp_path, monkeypatch
 
 def test_another_bench_in_the_folder_is_not_overwritten(world, tmp_path, monkeypatch):
     plan = plan_of(world, tmp_path)
-    monkeypatch.setattr(prepare, "_probe", lambda *_: plan.probe)
+    monkeypatch.setattr(prepare, "probed", lambda *_: (plan.pipeline, plan.probe))
     output = tmp_path / "taken"
     output.mkdir()
     known = record.bench_of(plan, "zoo bench")

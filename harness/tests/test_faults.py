@@ -13,13 +13,12 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from zoo_harness import prepare
-from zoo_harness.job import Job
-from zoo_harness.jobs import probe
+from zoo_harness.executors.inline import Inline
 from zoo_harness.jobs.worker import import_beside
 from zoo_harness.planning.estimate import budget_of, figures
 from zoo_harness.planning.pipeline import Pipeline
 from zoo_harness.planning.plan import Plan
+from zoo_harness.probing import Waiting, probed
 from zoo_harness.spec.read import read
 from zoo_harness.spec.schema import Evaluation, Limits, Spec
 
@@ -215,13 +214,7 @@ def plan(world: Path) -> None:
     """What `zoo plan` does, in this process."""
     spec = read(world / "spec.yaml", None, {})
     import_beside(spec)
-    pipeline = Pipeline.of(spec)
-    job = Job(
-        kind="probe", title="probe", directory=world / "probe", identity="test", payload=pipeline.to_probe().to_json()
-    )
-    job.write()
-    prepare._stamps(spec)
-    found = probe.run(job)
+    pipeline, found = probed(Pipeline.of(spec), world / "out", Inline(), lambda device: 1, Waiting())
     figures(Plan(pipeline, found, budget_of(spec, found), world / "out", world / "cache"))
 
 

@@ -24,25 +24,28 @@ from transformers import (
     PreTrainedConfig,
     Qwen2Config,
 )
-from zoo_harness.job import Job
-from zoo_harness.jobs import measure, probe
+from zoo_harness.executors.inline import Inline
+from zoo_harness.jobs import measure
 from zoo_harness.jobs.label_pairs import labelled
+from zoo_harness.jobs.materials import Materials
 from zoo_harness.jobs.trace import Held, Tracer
 from zoo_harness.jobs.worker import import_beside
-from zoo_harness.planning.estimate import figures, seconds_of, stage_flops
+from zoo_harness.planning.estimate import figures, price_of, stage_flops
 from zoo_harness.planning.pipeline import Pipeline
 from zoo_harness.planning.plan import Plan
 from zoo_harness.planning.predict import Machine, Scale, predict
 from zoo_harness.planning.sizes import read_config, sizes_of
+from zoo_harness.probing import Waiting, probed
 from zoo_harness.show import notes_of, prediction_table
 from zoo_harness.spec.read import read
 from zoo_harness.spec.schema import LabelPairs
 
 from zoo_core.accounting.ledger import Ledger
 from zoo_core.accounting.meter import Meter
-from zoo_core.calibration import BATCH, calibrate
+from zoo_core.calibration import calibrate
 from zoo_core.errors import BudgetError, ModelError, SpecError
 from zoo_core.models.copies import scorer_from
+from zoo_core.models.loading import load_policy
 from zoo_core.registry.plugins import plugins
 from zoo_core.registry.references import load_reward
 from zoo_core.run import Run
@@ -114,10 +117,7 @@ def measured(world: Path, base: Path, **changes: Any) -> Plan:
     common = {"base": str(base), "budget": 1e12, "tasks": [], "gold": None, "algorithms": ROWS}
     spec = read(world / "spec.yaml", None, {**common, **changes})
     import_beside(spec)
-    pipeline = Pipeline.of(spec)
-    found = probe.run(
-        Job(kind="probe", title="probe", directory=base, identity="test", payload=pipeline.to_probe().to_json())
-    )
+    pipeline, found = probed(Pipeline.of(spec), base / "out", Inline(), lambda device: 1, Waiting())
     return Plan(pipeline, json.loads(json.dumps(found)), 1e12, base / "out", base / "cache")
 
 
@@ -304,7 +304,7 @@ def test_predicted_memory_is_what_the_allocator_holds_at_its_peak(world, tmp_pat
     plan = measured(world, save(tmp_path / "small", **SMALL), algorithms=rows)
     save(tmp_path / "wide", hidden_size=256, intermediate_size=512, num_hidden_layers=5, num_attention_heads=4)
     memory = predict(plan, str(tmp_path / "wide"), Machine())["rows"][0]["memory"]
-    session = measure._session(*_opened(plan, tmp_path / "wide"), None)
+    session = measure.unbounded(*_opened(plan, tmp_path / "wide"), None)
     session.rows = {"preferences": _materials(plan, tmp_path / "wide").rows("preferences", 0)}
     session.budget = 4 * predict(plan, str(tmp_path / "wide"), Machine())["rows"][0]["flops_per_update"]
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
@@ -357,7 +357,7 @@ def test_weights_are_not_held_and_layers_are_told_apart():
 def test_the_calibration_that_is_planned_is_the_one_that_is_done(small):
     base = Path(small.probe["base_path"])
     materials, policy = _opened(small, base)
-    session = measure._session(materials, policy, "preferences")
+    session = measure.unbounded(materials, policy, "preferences")
     session.rows = materials.signals(("prompts",), 0)
     calibrate(Run(session))
     # Other batches have other prompts and answers.
@@ -371,7 +371,7 @@ def test_the_pairs_that_are_planned_are_those_that_are_made(world, tmp_path):
     wanted = {"annotator": "finer:letters", "pairs": 300}
     plan = measured(world, save(tmp_path, **SMALL), algorithms=[ROWS[1]], preferences=wanted, reward=None)
     materials, policy = _opened(plan, tmp_path)
-    session = measure._session(materials, policy, None)
+    session = measure.unbounded(materials, policy, None)
     session.rows = materials.signals(("prompts",), 0)
     for _ in islice(labelled(Run(session), LabelPairs(**wanted), load_reward("finer:letters")), 300):
         pass
@@ -457,15 +457,22 @@ def test_what_is_not_known_is_shown_as_a_dash_with_the_flag_that_tells_it(small)
 
 def test_every_job_of_a_bench_has_an_estimate_of_its_seconds(small):
     jobs = small.jobs()
-    seconds = {job.title: seconds_of(small, job) for job in jobs}
+    seconds = {job.title: price_of(small, job)["seconds"] for job in jobs}
     assert {job.kind for job in jobs} >= {"train", "calibrate", "score"}
     assert all(found > 0 for found in seconds.values())
     of_rows = {row["row"]: row["seconds"] for row in figures(small)["rows"]}
     assert {row: seconds[row] for row in of_rows} == of_rows
-    # One sample of each of 16 test prompts, and of 8 dev prompts at 2 temperatures; best-of-4 takes four.
-    assert seconds["score best-of-4"] == pytest.approx(4 * seconds["score sft"])
-    calibration = small.probe["samples"]["calibration preferences"]["loops"][0]
-    assert seconds["score sft"] == pytest.approx((16 + 8 * 2) / BATCH * calibration["seconds"])
+    # Of `base`, which no point on the way is kept of: an answer to each of 16 test prompts, again at temperature 1, and
+    # to each of 8 dev prompts at 2 temperatures; the divergence of the 16. Best-of-4 is sampled at one temperature, and
+    # takes four answers to 8 + 16 prompts and to the 8 of its curve.
+    cost = small.probe["scoring"]
+    answer, divergence = (cost[name]["seconds"] for name in ("answer", "divergence"))
+    of_answers = {name: found - cost["opening_seconds"] for name, found in seconds.items()}
+    assert of_answers["score base"] == pytest.approx((2 * 8 + 16 + 16) * answer + 16 * divergence)
+    assert of_answers["score best-of-4"] == pytest.approx(4 * (8 + 16 + 8) * answer)
+    # A row that is trained is scored on the way, too, at three points and on 8 prompts each.
+    more = 3 * (cost["loading_seconds"] + 8 * (answer + divergence))
+    assert of_answers["score sft"] == pytest.approx(of_answers["score base"] + more)
 
 
 def test_a_budget_too_small_for_the_large_model_says_how_much_it_takes(small, tmp_path):
@@ -541,8 +548,8 @@ def _train(name: str, run: Run, updates: int | None, **settings: Any) -> None:
 
 
 def _materials(plan: Plan, base: Path) -> Any:
-    return probe.Materials(plan.spec.model_copy(update={"base": str(base)}))
+    return Materials(plan.spec.model_copy(update={"base": str(base)}))
 
 
 def _opened(plan: Plan, base: Path) -> tuple[Any, Any]:
-    return _materials(plan, base), probe.load_policy(base).train()
+    return _materials(plan, base), load_policy(base).train()

@@ -26,7 +26,8 @@ def many(count, seconds=98765.4):
 
 def planned(rows, room, seeds=3, workers=2):
     base = {"ref": "org/model", "parameters": 70_553_706_496}
-    found = {"budget": 1e20, "seeds": seeds, "base": base, "training_seconds_one_core": 1e6, "rows": rows}
+    found = {"budget": 1e20, "seeds": seeds, "base": base, "rows": rows}
+    found |= {"training": {"seconds": 1e6, "flops": 1e21}, "scoring": {"seconds": 98765.4, "flops": 1.23e20}}
     return plan_table(found, workers, room)
 
 
@@ -89,7 +90,7 @@ def test_even_a_terminal_that_is_too_narrow_folds_figures_and_cuts_none(width):
 def test_one_is_not_many():
     words = captured(planned(many(1), ENDLESS, seeds=1, workers=1), ENDLESS).split()
     assert words[4:6] == ["1", "seed,"]
-    assert "worker" in words
+    assert "worker:" in words
     assert "1 device:" in captured(predicted(many(1), ENDLESS), ENDLESS)
 
 

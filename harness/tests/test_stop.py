@@ -60,7 +60,8 @@ def when(arrived: Callable[[], bool], bench: subprocess.Popen[str]) -> None:
 MOMENTS: dict[str, Callable[[Path, subprocess.Popen[str]], bool]] = {
     "while modules are imported": lambda folder, bench: "zoo_harness" in " ".join(psutil.Process(bench.pid).cmdline()),
     "while the server of processes imports": lambda folder, bench: len(in_session(bench.pid)) > 2,
-    "while the input is checked": lambda folder, bench: (folder / "zoo-runs/spec/probe/log.txt").exists(),
+    "while the input is checked": lambda folder, bench: (folder / "zoo-runs/spec/probe/input/log.txt").exists(),
+    "while an update is measured": lambda folder, bench: any(folder.glob("zoo-runs/spec/probe/*/*/log.txt")),
     "while a cell trains": lambda folder, bench: any(folder.glob("zoo-runs/spec/cells/*/begun.json")),
 }
 

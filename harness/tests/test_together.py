@@ -67,8 +67,11 @@ def both(small, environment, tmp_path_factory):
 
 def test_no_job_is_done_twice_and_both_end_with_the_whole_board(both):
     output, cache, boards = both
-    markers = [*output.glob("probe/begun.json"), *output.glob("*/*/begun.json"), *cache.glob("*/begun.json")]
-    assert len(markers) == 1 + 3 + len(ROWS) + 3  # the probe, cells, scores, stages
+    jobs = [*output.glob("cells/*/begun.json"), *output.glob("scores/*/begun.json"), *cache.glob("*/begun.json")]
+    measured = [*output.glob("probe/*/begun.json"), *output.glob("probe/*/*/begun.json")]
+    assert len(jobs) == 3 + len(ROWS) + 3  # cells, scores, stages
+    assert len(measured) == 2 + 3 + 2  # the input and scoring, rows, stages
+    markers = [*jobs, *measured]
     assert [json.loads(marker.read_text())["attempts"] for marker in markers] == [1] * len(markers)
     assert boards[0] == boards[1]
     assert {row["row"] for row in boards[0]["rows"]} == ROWS

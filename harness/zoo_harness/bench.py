@@ -21,7 +21,7 @@ from zoo_harness.payloads import ToScore
 from zoo_harness.planning.estimate import figures
 from zoo_harness.planning.plan import Plan
 from zoo_harness.prepare import HERE, default_workers, forget_failures
-from zoo_harness.record import bench_of, record_file, record_of
+from zoo_harness.record import bench_of, record_file, record_left_out, record_of
 
 SPARE_BYTES = 200 * 2**20
 """Disk that is left free."""
@@ -76,9 +76,14 @@ def run(
 ) -> Result:
     """Do every job that is not done, write records as rows are scored, and the board at the end."""
     bench, jobs = prepare(plan, retry, command)
-    most = workers or (default_workers(plan) if runner.is_local else len(jobs))
+    most = workers or (default_workers(plan.probe["environment"]["device"]) if runner.is_local else len(jobs))
     display.planned(plan, jobs, most)
     result = Result({}, plan.output)
+
+    for one in plan.pipeline.left_out:
+        result.failures[one.name] = Outcome(status="failed", error=one.reason)
+        for seed in range(plan.spec.seeds):
+            write_json(record_file(plan.output, one.name, seed), record_left_out(bench, one, seed))
 
     def finished(job: Job, outcome: Outcome) -> None:
         if outcome.status != "ok":

@@ -81,6 +81,7 @@ def bench(
     from zoo_harness.executors.runner import Runner
     from zoo_harness.live import LiveScreen
     from zoo_harness.prepare import make_plan
+    from zoo_harness.waiting import WaitingScreen
 
     if emit not in (None, "slurm") or (emit and executor != "local"):
         raise SpecError(f"--emit {emit} --executor {executor}: write --emit slurm, without an executor.")
@@ -88,7 +89,8 @@ def bench(
     spec = read()
     given = dict(pair_of("--option", option) for option in options or ())
     runner = Runner(executor, {} if emit else given)
-    plan = make_plan(spec, output, lambda text: screen.print(f"{text} ..."), runner)
+    with WaitingScreen(screen) as waiting:
+        plan = make_plan(spec, output, waiting, runner, workers)
     if emit:
         script = emit_slurm(plan, sys.argv[1:], given, workers, retry)
         screen.print(f"bash {_shown(script)}", soft_wrap=True)
@@ -133,6 +135,7 @@ def plan(
     from zoo_harness.planning.estimate import figures
     from zoo_harness.prepare import default_workers, make_plan
     from zoo_harness.show import plan_table
+    from zoo_harness.waiting import WaitingScreen
 
     spec = read()
     if base_config is not None:
@@ -140,7 +143,8 @@ def plan(
 
         sizes_of(read_config(base_config))  # what is wrong with it is told before anything is measured
     known = (devices, device_memory, flops_per_second, bytes_per_second, price_per_hour)
-    ready = make_plan(spec, output)
+    with WaitingScreen(console(stderr=True)) as waiting:
+        ready = make_plan(spec, output, waiting, workers=workers)
     if base_config is not None or any(value is not None for value in known):
         from zoo_harness.planning.predict import Machine, predict
         from zoo_harness.show import notes_of, prediction_table
@@ -148,7 +152,7 @@ def plan(
         predicted = predict(ready, base_config, Machine(devices or 1, *known[1:]))
         _print({**predicted}, partial(prediction_table, predicted), notes_of(predicted), as_json)
         return
-    found, most = figures(ready), workers or default_workers(ready)
+    found, most = figures(ready), workers or default_workers(ready.probe["environment"]["device"])
     _print({**found, "workers": most}, partial(plan_table, found, most), found["warnings"], as_json)
 
 
@@ -183,12 +187,16 @@ def train(
 ) -> None:
     """Train one algorithm with one seed, stages included, and leave a model directory; nothing is scored."""
     from zoo_harness.live import LiveScreen
+    from zoo_harness.prepare import make_plan
     from zoo_harness.single import train_one
+    from zoo_harness.waiting import WaitingScreen
 
     spec = read(algorithms=[algorithm], seeds=seed + 1)
     screen = console()
+    with WaitingScreen(screen) as waiting:
+        plan = make_plan(spec, output, waiting)
     with LiveScreen(screen) as display:
-        final = train_one(spec, seed, output, display, launch)
+        final = train_one(plan, seed, display, launch)
     screen.print(f"model: {_shown(final)}")
 
 
@@ -258,18 +266,9 @@ def plugins_list(as_json: AsJson = False) -> None:
     if as_json:
         sys.stdout.write(json.dumps([vars(plugin) for plugin in found], indent=1, sort_keys=True) + "\n")
         return
-    from rich.table import Table
-    from rich.text import Text
+    from zoo_harness.show import plugins_table
 
-    table = Table()
-    for title in ("plugin", "distribution", "version", "status", "provides"):
-        table.add_column(title, overflow="fold")
-    for plugin in found:
-        good = plugin.status == "ok"
-        what = (", ".join(plugin.provides) or ", ".join(plugin.hooks)) if good else plugin.reason
-        cells = (plugin.name, plugin.distribution, plugin.version, plugin.status, what)
-        table.add_row(*(Text(cell) for cell in cells), style=None if good else "red")
-    console().print(table)
+    console().print(plugins_table(found))
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from zoo_leaderboard.columns import plain
 
 from zoo_harness.eta import Expected, TimeLeft, UnderWay, in_words
 from zoo_harness.job import Job, Outcome, read_json
-from zoo_harness.planning.estimate import figures, seconds_of
+from zoo_harness.planning.estimate import figures, price_of
 from zoo_harness.planning.plan import Plan
 from zoo_harness.results import Progress, scored
 
@@ -92,7 +92,7 @@ class LiveScreen:
         if self.interactive:
             self.live.stop()
             if self.jobs:
-                self.console.print(f"{self._count()} in {_clock(time.monotonic() - self.began)}")
+                self.console.print(f"{self._count()} in {clock(time.monotonic() - self.began)}")
 
     def planned(self, plan: Plan, jobs: Sequence[Job], workers: int) -> None:
         """Print what is unusual about the plan, and count the jobs."""
@@ -101,7 +101,9 @@ class LiveScreen:
             self.console.print(f"note: {warning}")
         self.stages = {row["row"]: row["stage_share"] for row in found["rows"]}
         self.jobs = len(jobs)
-        self.left = TimeLeft({job.identity: Expected(_kind(job), seconds_of(plan, job)) for job in jobs}, workers)
+        self.left = TimeLeft(
+            {job.identity: Expected(_kind(job), price_of(plan, job)["seconds"]) for job in jobs}, workers
+        )
 
     def watch(self, running: Sequence[Job]) -> None:
         """Read the progress of the jobs that run."""
@@ -137,7 +139,7 @@ class LiveScreen:
             self.console.print(Text("  ".join(what), style="" if good else "red", overflow="fold"))
             self._show()
         else:
-            place = [_clock(time.monotonic() - self.began), f"{self.done + self.failed}/{self.jobs}"]
+            place = [clock(time.monotonic() - self.began), f"{self.done + self.failed}/{self.jobs}"]
             self.console.print("  ".join(filter(None, [*place, *what, self._time_left()])), soft_wrap=True)
 
     def _once(self, error: str) -> str:
@@ -164,7 +166,7 @@ class LiveScreen:
         """Return the lines that stand under those that scroll by: they fit into the terminal."""
         width, most = self.console.width, max(1, self.console.height - 3)
         runs = f"{len(self.running)} running" if self.running else ""
-        parts = [self._count(), runs, f"{_clock(time.monotonic() - self.began)} so far"]
+        parts = [self._count(), runs, f"{clock(time.monotonic() - self.began)} so far"]
         found = [", ".join(filter(None, [*parts, self._time_left()]))]
         if cell_len(found[0]) > width:
             found = [", ".join(filter(None, [*parts[:2], self._time_left()]))]
@@ -218,6 +220,7 @@ def _scored(job: Job) -> list[str]:
     return [f"{name} {value:.3f}" for name, value in shown if value is not None][:2]
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return minutes and seconds, with hours where there are any."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"

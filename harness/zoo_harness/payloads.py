@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from zoo_core.rows import Kind as DataKind
 from zoo_harness.spec.schema import LabelPairs, Spec
 
-Kind = Literal["probe", "train", "label_pairs", "calibrate", "score"]
+Kind = Literal["probe", "measure", "rehearse", "train", "label_pairs", "calibrate", "score"]
 """A kind of job; the module of that name in `zoo_harness.jobs` does it."""
 P = TypeVar("P", bound="Payload")
 
@@ -33,26 +33,35 @@ class Payload(BaseModel):
         return self.model_dump(mode="json")
 
 
-class Measurement(BaseModel):
-    """One row or stage whose updates are measured."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    algorithm: str
-    settings: dict[str, JsonValue]
-    reward: str | None
-
-
 class Probing(Payload):
-    """What the probe checks and measures."""
+    """What the probe checks."""
 
     kind = "probe"
 
     kinds: list[DataKind]
     """The data sets that the bench reads."""
     rewards: list[str]
-    measure: dict[str, Measurement]
-    """By row, and by "stage NAME"."""
+
+
+class Measuring(Payload):
+    """A row or a stage whose updates are measured."""
+
+    kind = "measure"
+
+    algorithm: str
+    settings: dict[str, JsonValue]
+    reward: str | None
+    half: str | None
+    """Whose half of the preferences is read, where gold is trained on the other."""
+
+
+class Rehearsing(Payload):
+    """What a bench does beside training, of which a little is measured: calibrations, labelling, scoring."""
+
+    kind = "rehearse"
+
+    rewards: list[str]
+    half: str | None
 
 
 class Reading(Payload):

@@ -5,15 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from zoo_leaderboard.schema import SCHEMA_VERSION, Bench, Record
+from zoo_leaderboard.schema import SCHEMA_VERSION, Bench, Kind, Planned, Record
 
 from zoo_core.accounting.ledger import LedgerReport
 from zoo_core.records import Algorithm
 from zoo_core.registry.plugins import plugins
 from zoo_harness.job import Job, Outcome, read_json
-from zoo_harness.planning.pipeline import Row
+from zoo_harness.planning.pipeline import LeftOut, Row
 from zoo_harness.planning.plan import Plan
 from zoo_harness.results import Begun, scored, staged, trained
+from zoo_harness.spec.schema import Entry
 
 LABELLED = ("demonstrations", "preferences")
 
@@ -87,6 +88,20 @@ def record_of(
     }
 
 
+def record_left_out(bench: Bench, left_out: LeftOut, seed: int) -> Record:
+    """The record of a row that could not even be measured: it failed, and why."""
+    name, outcome = left_out.name, Outcome(status="failed", error=left_out.reason)
+    nothing = Job(kind="score", title=name, row=name, seed=seed, directory=Path("left-out"), identity="left out")
+    record = record_of(bench, nothing, None, [], None, left_out.algorithm, outcome)
+    return {
+        **record,
+        "kind": "reference" if left_out.reference else "algorithm",
+        "algorithm": left_out.algorithm.name if left_out.algorithm else left_out.entry.name,
+        "settings": left_out.entry.settings,
+        "flops_budget": bench["flops_budget"],
+    }
+
+
 def bench_of(plan: Plan, command: str) -> Bench:
     """Return the plan as it is kept beside the records; `command` is what the user typed."""
     spec = plan.spec
@@ -103,18 +118,18 @@ def bench_of(plan: Plan, command: str) -> Bench:
         "base": plan.probe["base"],
         "tasks": spec.tasks or [],
         "algorithms": [
-            {
-                "row": row.name,
-                "algorithm": row.algorithm.name,
-                "settings": row.entry.settings,
-                "kind": "reference" if row.reference else "algorithm",
-            }
-            for row in plan.pipeline.rows
+            *(_planned(row.entry, row.algorithm.name, row.reference) for row in plan.pipeline.rows),
+            *(_planned(one.entry, one.entry.name, one.reference) for one in plan.pipeline.left_out),
         ],
         "data": plan.probe["data"],
         "environment": plan.probe["environment"],
         "command": command,
     }
+
+
+def _planned(entry: Entry, algorithm: str, reference: bool) -> Planned:
+    kind: Kind = "reference" if reference else "algorithm"
+    return {"row": entry.row, "algorithm": algorithm, "settings": entry.settings, "kind": kind}
 
 
 def record_file(output: Path, row: str, seed: int) -> Path:

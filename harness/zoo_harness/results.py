@@ -10,6 +10,8 @@ from zoo_leaderboard.schema import DataSet, Environment, Item, Point, ProbedBase
 from zoo_core.accounting.ledger import LedgerReport
 from zoo_harness.job import Job
 
+POINTS = (0.25, 0.5, 0.75)
+"""Shares of the budget at which a training keeps weights for the curve, beside the end."""
 PartCost = tuple[str, str, str, float]
 """FLOPs of one part of a model: role, phase, part (see `zoo_harness.jobs.trace`), FLOPs."""
 
@@ -46,9 +48,12 @@ class SamplingCost(TypedDict):
 class Cost(SamplingCost):
     """What the updates of a row or of a stage cost, measured."""
 
+    opening_seconds: float
+    """From the start of the process to the first update."""
     prepare_flops: float
     prepare_parts: list[PartCost]
     memory_bytes: int
+    """At most, above what the process held before it opened anything."""
     models_resident: float
     checkpoint_bytes: int
     held: Held
@@ -66,7 +71,7 @@ class Cut(TypedDict):
     cut: int
 
 
-class Probe(TypedDict):
+class Checked(TypedDict):
     """What the probe found."""
 
     identity: str
@@ -77,11 +82,56 @@ class Probe(TypedDict):
     hashes: dict[str, str]
     """By reference: a hash of each reward, gold, annotator, judge and task."""
     cut_by_scorers: dict[str, Cut]
+    environment: Environment
+
+
+class Measured(TypedDict):
+    """What measuring a row or a stage leaves."""
+
+    identity: str
+    cost: Cost
+
+
+class Price(TypedDict):
+    """What doing something once costs."""
+
+    seconds: float
+    flops: float
+
+
+class ScoringCost(TypedDict):
+    """What scoring a model takes."""
+
+    opening_seconds: float
+    """From the start of the process until base, start, gold and proxy are loaded."""
+    loading_seconds: float
+    """Loading the weights of one more model."""
+    answer: Price
+    """One answer, sampled and scored by gold and proxy."""
+    divergence: Price
+    """The KL of one answer from `start`."""
+    tasks: Price
+    """All items of the lm-eval tasks."""
+
+
+class Rehearsed(TypedDict):
+    """What a rehearsal leaves."""
+
+    identity: str
+    samples: dict[str, SamplingCost]
+    """By "calibration REWARD", and of "pairs"."""
+    scoring: ScoringCost
+
+
+class Probe(Checked):
+    """All that a plan is made from: what was found, and what everything costs."""
+
     costs: dict[str, Cost]
     """By row, and by "stage NAME"."""
     samples: dict[str, SamplingCost]
-    """By "calibration REWARD", and of "pairs"."""
-    environment: Environment
+    scoring: ScoringCost
+    seconds: float
+    """How long probing and measuring took."""
 
 
 class WeightsAt(TypedDict):
@@ -141,9 +191,19 @@ class Scored(TypedDict):
     environment: Environment
 
 
-def probe_of(job: Job) -> Probe | None:
-    """Return what a probe found, if it is done."""
-    return cast(Probe | None, job.result())
+def checked(job: Job) -> Checked | None:
+    """Return what the probe found, if it is done."""
+    return cast(Checked | None, job.result())
+
+
+def measured(job: Job) -> Measured | None:
+    """Return what a row or a stage costs, if that was measured."""
+    return cast(Measured | None, job.result())
+
+
+def rehearsed(job: Job) -> Rehearsed | None:
+    """Return what is done beside training costs, if that was measured."""
+    return cast(Rehearsed | None, job.result())
 
 
 def staged(job: Job | None) -> Staged | None:

@@ -1,13 +1,15 @@
-"""Tables of the commands `plan` and `eval`, for a terminal of any width."""
+"""Tables of the commands `plan`, `eval` and `plugins`, for a terminal of any width."""
 
 from collections.abc import Sequence
 from typing import Literal
 
 from rich.table import Table
+from rich.text import Text
 from zoo_leaderboard.columns import Column
 from zoo_leaderboard.schema import Scores
 from zoo_leaderboard.terminal import fitted
 
+from zoo_core.registry.plugins import Plugin
 from zoo_harness.planning.estimate import Figures, RowFigures
 from zoo_harness.planning.predict import Predicted, PredictedRow
 
@@ -46,13 +48,29 @@ DISPENSABLE = (
 
 def plan_table(figures: Figures, workers: int, room: int) -> Table:
     """FLOPs, updates, time, memory and disk of each row of a plan, at most `room` wide."""
-    minutes = figures["training_seconds_one_core"] / workers / 60
+    training, scoring = figures["training"], figures["scoring"]
+    minutes = [price["seconds"] / workers / 60 for price in (training, scoring)]
     title = (
         f"{figures['budget']:.3g} FLOPs a row, {_seeds(figures['seeds'])}, base {figures['base']['ref']} "
-        f"({figures['base']['parameters']:,} parameters); training takes about {minutes:.1f} minutes "
-        f"with {workers} worker{'s' if workers != 1 else ''}"
+        f"({figures['base']['parameters']:,} parameters). The bench takes about {sum(minutes):.1f} minutes with "
+        f"{workers} worker{'s' if workers != 1 else ''}: training {minutes[0]:.1f} ({training['flops']:.2g} FLOPs), "
+        f"scoring {minutes[1]:.1f} ({scoring['flops']:.2g} FLOPs)"
     )
     return _fitted(PLAN, figures["rows"], room, title)
+
+
+def plugins_table(found: Sequence[Plugin]) -> Table:
+    """Every installed plugin: what it provides, or why it is not loaded."""
+    table = Table()
+    for title in ("plugin", "distribution", "version", "status", "provides"):
+        table.add_column(title, overflow="fold")
+    for plugin in found:
+        good = plugin.status == "ok"
+        provided = ", ".join(plugin.provides) or ", ".join(plugin.hooks)
+        what = "; ".join([provided, *plugin.notes]) if good else plugin.reason
+        cells = (plugin.name, plugin.distribution, plugin.version, plugin.status, what)
+        table.add_row(*(Text(cell) for cell in cells), style=None if good else "red")
+    return table
 
 
 def scores_table(scores: Scores, room: int) -> Table:

@@ -11,24 +11,23 @@ from zoo_harness.executors import local, scheduler
 from zoo_harness.executors.launched import Launched
 from zoo_harness.job import Job, Outcome
 from zoo_harness.payloads import ToScore
-from zoo_harness.planning.plan import algorithm_plugins
-from zoo_harness.prepare import default_workers, forget_failures, make_plan
+from zoo_harness.planning.plan import Plan, algorithm_plugins
+from zoo_harness.prepare import default_workers, forget_failures
 from zoo_harness.results import scored
 from zoo_harness.spec.schema import Spec
 
 
-def train_one(spec: Spec, seed: int, output: Path | None, display: Display, launch: str | None = None) -> Path:
-    """Train the spec's one row with one seed, with the stages it stands on; return the model's directory.
+def train_one(plan: Plan, seed: int, display: Display, launch: str | None = None) -> Path:
+    """Train the plan's first row with one seed, with the stages it stands on; return the model's directory.
 
     With `launch`, the words before the command of a launcher's processes, several processes share each training.
     """
-    plan = make_plan(spec, output)
     jobs = plan.jobs(scored=False)
-    cell = next(job for job in jobs if job.row == spec.algorithms[0].row and job.seed == seed)
+    cell = next(job for job in jobs if job.row == plan.pipeline.rows[0].name and job.seed == seed)
     wanted = [job for job in jobs if job.identity in cell.needs or job is cell]
     needed = {need for job in wanted for need in job.needs}
     wanted = [job for job in jobs if job in wanted or job.identity in needed]
-    workers = 1 if launch else default_workers(plan)
+    workers = 1 if launch else default_workers(plan.probe["environment"]["device"])
     display.planned(plan, wanted, workers)
     failures: list[Outcome] = []
 

@@ -1,16 +1,14 @@
 """The ledger: all costs of a run. It is part of every checkpoint, so that no cost is lost or counted twice."""
 
-import resource
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from zoo_core.accounting import memory
 from zoo_core.accounting.meter import Meter
 from zoo_core.compute.processes import all_gather, world_size
 from zoo_core.compute.sharding import local_shard
@@ -136,13 +134,8 @@ class Ledger:
         self.declared += flops
 
     def note_memory(self) -> None:
-        """Update the memory peak: of the allocator on CUDA, of the process's resident memory on the CPU."""
-        if torch.cuda.is_available():
-            peak = torch.cuda.max_memory_allocated()
-        else:
-            unit = 1 if sys.platform == "darwin" else 1024
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-        self.peak_memory_bytes = max(self.peak_memory_bytes, peak)
+        """Update the memory peak."""
+        self.peak_memory_bytes = max(self.peak_memory_bytes, memory.peak())
 
     def note_models(self, models: Iterable[nn.Module], optimizers: Iterable[Optimizer]) -> None:
         """Update the peaks of the memory of weights, gradients and states of optimizers."""

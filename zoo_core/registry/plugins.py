@@ -1,9 +1,10 @@
 """Loading the installed plugins one by one, so that a broken plugin does not affect the others."""
 
 import re
+import sys
 import traceback
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -12,8 +13,11 @@ from pluggy import PluginManager
 from zoo_core import hookspecs
 from zoo_core.errors import PluginError, SpecError, ZooError, did_you_mean, in_one_line
 from zoo_core.records import API_VERSION, Algorithm, Command, Executor, Task
+from zoo_core.registry import listing
 
 GROUP = "zoo"
+HEAVY = ("torch", "transformers", "datasets", "numpy", "pydantic")
+"""Libraries whose import takes longer than listing all plugins."""
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -33,12 +37,26 @@ class Plugin:
     hooks: list[str] = field(default_factory=list)
     provides: list[str] = field(default_factory=list)
     """Names of its algorithms, tasks, commands and executors."""
+    claims: list[str] = field(default_factory=list)
+    """Names of all that it would provide if nothing were wrong with it."""
+    notes: list[str] = field(default_factory=list)
+    """What is wrong with it and keeps nobody from using it."""
+
+    @property
+    def fault(self) -> str:
+        """Why it could not be loaded, in a sentence with the remedy."""
+        return (
+            f"the plugin {self.name!r} ({self.distribution} {self.version}) is not loaded: {self.reason.rstrip('.')}. "
+            f"Mend it, or pip uninstall {self.distribution}."
+        )
 
 
 class Plugins:
     """The loaded plugins and the records that they provide, by name in alphabetical order."""
 
-    def __init__(self, found: Collection[EntryPoint], block: Collection[str] = ()) -> None:
+    def __init__(
+        self, found: Collection[EntryPoint], block: Collection[str] = (), misplaced: Collection[EntryPoint] = ()
+    ) -> None:
         self.manager = PluginManager("zoo")
         self.manager.add_hookspecs(hookspecs)
         self.plugins: list[Plugin] = []
@@ -52,6 +70,10 @@ class Plugins:
         unique = {(plugin.name, plugin.distribution): (plugin, entry) for plugin, entry in reversed(described)}
         for _, (plugin, entry) in sorted(unique.items()):
             self._load(plugin, entry, block)
+        for entry in misplaced:
+            plugin = _describe(entry)
+            reason = f"its entry point is in the group {entry.group!r}; write [project.entry-points.{GROUP}]"
+            self.plugins.append(replace(plugin, status="broken", reason=reason))
         for table in ("algorithms", "tasks", "commands", "executors"):
             setattr(self, table, dict(sorted(getattr(self, table).items())))
 
@@ -66,11 +88,16 @@ class Plugins:
             plugin.reason = f"another distribution also provides a plugin named {entry.name!r}; uninstall one of them"
             return
         try:
+            before = set(sys.modules)
             module = entry.load()
+            listing.check_module(module, entry)
             self.manager.register(module, name=entry.name)
             self._check_hooks(plugin)
             plugin.hooks = sorted(caller.name for caller in self.manager.get_hookcallers(module) or ())
             self._collect(plugin)
+            heavy = ", ".join(name for name in HEAVY if name in sys.modules and name not in before)
+            if heavy:
+                plugin.notes.append(f"listing it imports {heavy}, and every zoo command waits for that")
         except (Exception, SystemExit) as error:  # quarantine is what this loader is for
             status = error.status if isinstance(error, _Rejected) else "broken"
             reason = str(error) if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
@@ -109,16 +136,18 @@ class Plugins:
     def _add(self, plugin: Plugin, hook: str, table: dict[str, Any], kind: type, record: Any) -> None:
         if not isinstance(record, kind):
             raise PluginError(f"{hook} must return {kind.__name__} records, it returned {record!r}")
+        listing.check_fields(record, hook)
         if not NAME.fullmatch(record.name):  # type: ignore[attr-defined]
             raise PluginError(f"{hook}: the name {record.name!r} must be lower case, digits, '-' or '_'")  # type: ignore[attr-defined]
         name: str = record.name  # type: ignore[attr-defined]
+        plugin.claims.append(name)
         if name in table:
             owner = self._owner[hook, name]
             if plugin.name != name:
                 raise _Rejected("conflict", f"{name!r} is also provided by {owner.distribution}; uninstall one of them")
             # The entry point with the name of the record owns that name; no other plugin can take it.
             self._quarantine(owner, "conflict", f"{name!r} belongs to {plugin.distribution}; uninstall one of them")
-        for path in (getattr(record, name, None) for name in ("config", "train", "app", "run")):
+        for path in (getattr(record, name, None) for name in listing.PATHS):
             if path is not None and not PATH.fullmatch(path):
                 raise PluginError(f"{hook}: {name!r} names code by {path!r}; write module:attribute")
         if isinstance(record, Algorithm) and record.api_version != API_VERSION:
@@ -127,6 +156,9 @@ class Plugins:
                 f"{name!r} was written for plugin API {record.api_version}, this core speaks {API_VERSION}; "
                 f"install a release of {plugin.distribution} for it",
             )
+        listing.check_code(record, hook)
+        if isinstance(record, Algorithm):
+            plugin.notes += listing.notes_on(record)
         table[name] = record
         self._owner[hook, name] = plugin
         plugin.provides.append(name)
@@ -138,6 +170,11 @@ class Plugins:
             table.pop(key[1], None)
         plugin.provides.clear()
 
+    @property
+    def unusable(self) -> list[Plugin]:
+        """The plugins that could not be loaded."""
+        return [plugin for plugin in self.plugins if plugin.status not in ("ok", "blocked")]
+
     def owner(self, hook: str, name: str) -> Plugin:
         """Return the plugin that provides a record, for example `owner("zoo_algorithms", "ppo")`."""
         return self._owner[hook, name]
@@ -145,22 +182,35 @@ class Plugins:
     def algorithm(self, name: str) -> Algorithm:
         """Return the installed algorithm of that name; `SpecError` if there is none."""
         if name not in self.algorithms:
+            unusable = next((one for one in self.unusable if name in (one.name, *one.claims)), None)
+            if unusable:
+                raise PluginError(f"the algorithm {name!r} cannot be used: {unusable.fault}")
             raise SpecError(
                 f"no installed plugin provides the algorithm {name!r}. {did_you_mean(name, self.algorithms)} "
                 "To add one, pip install its plugin; `zoo plugins` shows those that could not be loaded."
             )
         return self.algorithms[name]
 
-    def fault_of(self, algorithm: Algorithm, error: Exception) -> PluginError:
-        """Return the error that tells a user which plugin an exception comes from, where, and the remedy."""
+    def fault_of(
+        self, algorithm: Algorithm, error: BaseException, stack: Sequence[traceback.FrameSummary] | None = None
+    ) -> PluginError:
+        """Return the error that tells a user which plugin an exception comes from, where, and the remedy.
+
+        The place is the last line of the plugin in `stack`, which is that of the exception unless it is given.
+        """
+        package = f"/{self.owner('zoo_algorithms', algorithm.name).module.partition('.')[0]}"
+        frames = traceback.extract_tb(error.__traceback__) if stack is None else stack
+        own = [frame for frame in frames if f"{package}/" in frame.filename or f"{package}.py" in frame.filename]
+        place = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
+        why = str(error) if isinstance(error, PluginError) else in_one_line(error)
+        return PluginError(self.blame(algorithm, f"{why.rstrip('.')}{place}"))
+
+    def blame(self, algorithm: Algorithm, why: str) -> str:
+        """Say in a sentence which plugin's fault something is, and the remedy."""
         owner = self.owner("zoo_algorithms", algorithm.name)
-        package = f"/{owner.module.partition('.')[0]}/"
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if package in frame.filename]
-        place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-        return PluginError(
-            f"the plugin {owner.name!r} ({owner.distribution} {owner.version}) cannot run {algorithm.name!r}: "
-            f"{in_one_line(error)}{place}. Mend it, pip uninstall {owner.distribution}, or name the other rows with "
-            "--algorithms."
+        return (
+            f"the plugin {owner.name!r} ({owner.distribution} {owner.version}) cannot run {algorithm.name!r}: {why}. "
+            f"Mend it, or pip uninstall {owner.distribution}."
         )
 
     def first(self, hook: str, **arguments: object) -> Any:
@@ -207,7 +257,9 @@ class _Rejected(PluginError):
 
 def load(block: Collection[str] = ()) -> Plugins:
     """Load the installed plugins, except the entry points named in `block`."""
-    return Plugins(entry_points(group=GROUP), block)
+    known = entry_points()
+    misplaced = [entry for group in known.groups if listing.means_zoo(group) for entry in known.select(group=group)]
+    return Plugins(known.select(group=GROUP), block, misplaced)
 
 
 _in_use: Plugins | None = None

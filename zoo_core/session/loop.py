@@ -65,6 +65,7 @@ class Loop:
         if bound is None and self.window.end == float("inf"):
             raise PluginError("a stage recipe must bound its updates: run.updates(most=...).")
         self.entered, self._bound = True, bound
+        session.loops += 1
         end = session.path(f"end-{self.stage or 'run'}")
         if end and broadcast(end.exists):
             session.adopt(checkpoint.load(end))
@@ -104,6 +105,7 @@ class Loop:
                 undo = copy.deepcopy(session.snapshot(self.stage, update, window))
             before = ledger.flops
             self.update, self.draws = update, 0
+            session.begun += 1
             seed_everything(session.seed, self.stage, update)
             ledger.meter.in_loop = True
             try:

@@ -49,6 +49,10 @@ class Session:
     kept: dict[str, Any] = field(default_factory=dict)
     unclaimed: dict[str, Any] = field(default_factory=dict)
     """State from a checkpoint, by name, of objects that were not given to `keep` yet."""
+    begun: int = 0
+    """Updates that began in this process, of all loops."""
+    loops: int = 0
+    """Loops that were entered in this process."""
     clock: float = field(default_factory=time.monotonic)
 
     def begin(self) -> None:

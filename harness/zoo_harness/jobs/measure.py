@@ -1,38 +1,44 @@
-"""What updates and samples cost: a few real ones of each algorithm, on the real model and data."""
+"""The job that measures a row or a stage: a few real updates, on the real model and data, in a process of its own.
 
-import os
+What one costs, in FLOPs, seconds and memory, is planned by; a plugin that cannot make one is found before anything is
+trained, and harms no other.
+"""
+
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 
 import psutil
 import torch
-from pydantic import JsonValue
 from transformers import PreTrainedModel
 
+from zoo_core.accounting import memory
 from zoo_core.accounting.ledger import Ledger
 from zoo_core.accounting.meter import module_of
-from zoo_core.calibration import BATCH, SAMPLES
 from zoo_core.datasets.parse import preference
 from zoo_core.errors import ModelError
 from zoo_core.models.copies import scorer_from
 from zoo_core.models.loading import load_policy
 from zoo_core.models.scorer import Scorer
 from zoo_core.records import Algorithm
+from zoo_core.registry.plugins import plugins
 from zoo_core.registry.references import load_reward
 from zoo_core.reward import Calibration, Reward
 from zoo_core.rows import DataRow
 from zoo_core.run import Run
 from zoo_core.session.session import Session
+from zoo_harness.job import Job
+from zoo_harness.jobs.driven import Watchdog, driven
 from zoo_harness.jobs.label_pairs import labelled
 from zoo_harness.jobs.materials import Materials, open_judge, open_reward
 from zoo_harness.jobs.trace import Cells, Tracer, WatchedEngine, mean_of
+from zoo_harness.payloads import Measuring
 from zoo_harness.planning.sizes import Sizes, read_config, sizes_of
-from zoo_harness.results import Cost, LoopCost, SamplingCost
-from zoo_harness.spec.schema import FROM_PAIRS, LabelPairs, Spec
+from zoo_harness.results import Cost, LoopCost, Measured
+from zoo_harness.spec.schema import FROM_PAIRS, LabelPairs
 from zoo_harness.spec.settings import configure
 
 UNBOUNDED = 1e30
@@ -66,17 +72,26 @@ class MeasuredLoop:
         }
 
 
-def measure(
-    materials: Materials, algorithm: Algorithm, settings: Mapping[str, JsonValue], reward_ref: str | None
-) -> Cost:
+def run(job: Job) -> Measured:
+    """Measure; an update that takes too long ends the process with a word on whose it was."""
+    payload = Measuring.of(job.payload)
+    algorithm = plugins().algorithm(payload.algorithm)
+    with Watchdog(job, algorithm) as watchdog:
+        watchdog.allow(payload.spec.update_seconds)
+        return {"identity": job.identity, "cost": measure(payload, algorithm, watchdog)}
+
+
+def measure(payload: Measuring, algorithm: Algorithm, watchdog: Watchdog) -> Cost:
     """Run the first updates of each loop from the base model; what they cost does not depend on the weights."""
+    materials, reward_ref = Materials(payload.spec, half=payload.half), payload.reward
     policy = load_policy(materials.base).train()
     rewarded = "reward" in algorithm.learns_from
-    session = _session(materials, policy, reward_ref if rewarded else None)
+    session = unbounded(materials, policy, reward_ref if rewarded else None)
     session.rows = _rows(materials, policy, algorithm)
     session.judge = open_judge(materials.spec, algorithm.learns_from)
-    tracer = _trace(materials, session, reward_ref)
+    tracer = traced(materials, session, reward_ref)
     loops: list[MeasuredLoop] = []
+    opened: list[float] = []
 
     class Glance(Run):
         """Ends every loop after a few updates, and notes what they cost."""
@@ -85,6 +100,7 @@ def measure(
             window = self._loop.window
             loops.append(MeasuredLoop(most, min(1.0, (window.end - window.start) / UNBOUNDED), []))
             before, steps, began = tracer.parts, engine.steps, time.perf_counter()
+            opened.append(seconds_of_this_process())
             for update in super().updates(min(most or LOOK, LOOK)):
                 with tracer.held if update == 0 else nullcontext():
                     yield update
@@ -93,15 +109,17 @@ def measure(
                 before, steps, began = tracer.parts, engine.steps, time.perf_counter()
 
     engine = session.engine = WatchedEngine(session.engine)
-    for _ in algorithm.load_train()(configure(algorithm, settings), Glance(session)):
-        pass
+    config = configure(algorithm, payload.settings)
+    for _ in driven(algorithm, config, Glance(session), session):
+        watchdog.allow(payload.spec.update_seconds)
     resident = tracer.weights(session.kept.values())
     prepared = Counter({cell: flops for cell, flops in tracer.parts.items() if cell[1] == "prepare"})
     return {
+        "opening_seconds": opened[0],
         "loops": [loop.report() for loop in loops],
         "prepare_flops": prepared.total(),
         "prepare_parts": mean_of([prepared]),
-        "memory_bytes": psutil.Process(os.getpid()).memory_info().rss,
+        "memory_bytes": memory.peak(),
         "models_resident": session.ledger.report()["models_resident"],
         "checkpoint_bytes": _state_bytes(session),
         "held": {
@@ -116,50 +134,7 @@ def measure(
     }
 
 
-def measure_samples(materials: Materials, spec: Spec, rewards: list[str]) -> dict[str, SamplingCost]:
-    """Return by reward what calibrating it takes, and under "pairs" what labelling them does, by one batch of each."""
-    found = {}
-    for reward in rewards:
-        sampling = _Sampling(materials, reward)
-        rollout = sampling.run.sample(sampling.run.prompts.batch(0, BATCH))
-        sampling.run.reward(rollout.samples)
-        found[f"calibration {reward}"] = sampling.cost(SAMPLES / BATCH)
-    if isinstance(spec.preferences, LabelPairs):
-        sampling, made = _Sampling(materials, None), 0
-        for _ in labelled(sampling.run, spec.preferences, load_reward(spec.preferences.annotator)):
-            if made and sampling.engine.calls > 1:  # all pairs of the batches before are made
-                break
-            made += 1
-        batches = sampling.engine.calls
-        found["pairs"] = sampling.cost(spec.preferences.pairs / made * max(1, batches - 1) / batches)
-    return found
-
-
-class _Sampling:
-    """Sampling the base outside of training, measured."""
-
-    def __init__(self, materials: Materials, reward_ref: str | None) -> None:
-        self.session = _session(materials, load_policy(materials.base), reward_ref)
-        self.session.rows = materials.signals(("prompts",), 0)
-        self.tracer = _trace(materials, self.session, reward_ref)
-        self.engine = self.session.engine = WatchedEngine(self.session.engine)
-        self.run = Run(self.session)
-        self.began = time.perf_counter()
-
-    def cost(self, times: float) -> SamplingCost:
-        """Return what was done as a loop that is done so many times."""
-        loop: LoopCost = {
-            "most": times,
-            "share": 1.0,
-            "flops": float(self.session.ledger.flops),
-            "seconds": time.perf_counter() - self.began,
-            "parts": mean_of([self.tracer.parts]),
-            "sampling_steps": self.engine.steps,
-        }
-        return {"loops": [loop]}
-
-
-def _session(materials: Materials, policy: PreTrainedModel, reward_ref: str | None) -> Session:
+def unbounded(materials: Materials, policy: PreTrainedModel, reward_ref: str | None) -> Session:
     """A session that nothing bounds; a reward of pairs is a scorer on the base with a new head."""
     reward: Reward | None = None
     if reward_ref == FROM_PAIRS:
@@ -177,7 +152,7 @@ def _session(materials: Materials, policy: PreTrainedModel, reward_ref: str | No
     )
 
 
-def _trace(materials: Materials, session: Session, reward_ref: str | None) -> Tracer:
+def traced(materials: Materials, session: Session, reward_ref: str | None) -> Tracer:
     """Let the session's meter tell parts apart; a scorer or judge that is not the base's keeps its size."""
     base: Sizes | None
     spec = materials.spec
@@ -191,6 +166,11 @@ def _trace(materials: Materials, session: Session, reward_ref: str | None) -> Tr
     tracer = Tracer(base, foreign)
     session.ledger = Ledger(tracer)
     return tracer
+
+
+def seconds_of_this_process() -> float:
+    """Return how long ago this process was started."""
+    return time.time() - psutil.Process().create_time()
 
 
 def _rows(materials: Materials, policy: PreTrainedModel, algorithm: Algorithm) -> dict[str, list[DataRow]]:

@@ -1,8 +1,4 @@
-"""The job before all others: open everything the spec names, and measure one update of every algorithm.
-
-What is wrong with the user's input is found here, before any training; and the plan's figures are measured, not
-guessed: an update's FLOPs, seconds and memory are those of a real update on the real model and data.
-"""
+"""The job before all others: open everything that the spec names, and say all that is wrong with it at once."""
 
 import math
 import reprlib
@@ -13,46 +9,45 @@ from transformers import PreTrainedModel
 from zoo_leaderboard.schema import DataSet
 
 from zoo_core.datasets.encoding import Encoder
-from zoo_core.errors import ModelError, SpecError, ZooError
+from zoo_core.errors import ModelError, SpecError
 from zoo_core.models.causal_judge import CausalJudge
 from zoo_core.models.directories import files_sha256, weights_sha256
 from zoo_core.models.loading import load_policy
 from zoo_core.models.scorer import Scorer
 from zoo_core.models.tokenizers import how_to_add
-from zoo_core.records import Algorithm
-from zoo_core.registry.plugins import plugins
 from zoo_core.registry.references import load_judge, notes_on, resolve
 from zoo_core.reward import Reward, Sample, asked, checked, name_of
 from zoo_core.rows import DataRow, Kind, Prompt, Text, answers_of, fingerprint
+from zoo_harness.faults import Faults
 from zoo_harness.job import Job
 from zoo_harness.jobs.materials import LIMITS, PAIRS_MEASURED, Materials, Selected, environment, open_reward
-from zoo_harness.jobs.measure import measure, measure_samples
-from zoo_harness.payloads import Measurement, Probing
+from zoo_harness.payloads import Probing
 from zoo_harness.planning.identity import package_hash
-from zoo_harness.results import Cost, Cut, Probe
+from zoo_harness.results import Checked, Cut
 from zoo_harness.spec.schema import FOR_ALGORITHMS, FOR_GOLD, FROM_PAIRS, GOLD_PAIRS, UNSEEN_PAIRS, LabelPairs, Spec
 
 
-def run(job: Job) -> Probe:
-    """Check and measure; return what the plan needs."""
-    payload = Probing.of(job.payload)
+def run(job: Job) -> Checked:
+    """Check; return what was found."""
+    payload, faults = Probing.of(job.payload), Faults()
     spec = payload.spec
     materials = Materials(spec, half=FOR_ALGORITHMS if spec.gold == FROM_PAIRS else None)
-    base = materials.base
-    encoder = materials.encoder
-    materials.check_lengths()
-    selected = {kind: [materials.selected(kind, seed) for seed in range(spec.seeds)] for kind in payload.kinds}
-    data = _check_data(materials, selected)
-    rewards = payload.rewards
-    hashes, cut_by_scorers = _check_rewards(materials, rewards, _distinct_prompts(selected))
+    base, encoder = materials.base, materials.encoder  # without them nothing else can be checked
+    with faults.noted():
+        materials.check_lengths()
+    selected, data = dict[Kind, list[Selected]](), dict[str, DataSet]()
+    for kind in payload.kinds:
+        with faults.noted():
+            selected[kind] = [materials.selected(kind, seed) for seed in range(spec.seeds)]
+    with faults.noted():
+        data = _check_data(materials, selected)
+    hashes, cut_by_scorers = _check_rewards(materials, payload.rewards, _distinct_prompts(selected), faults)
     policy = load_policy(base)
-    _check_special_tokens(spec.base, encoder, policy)
-    hashes |= _check_tasks(materials, policy)
-    parameters = sum(parameter.numel() for parameter in policy.parameters())
-    costs = {}
-    for key, wanted in payload.measure.items():
-        algorithm = plugins().algorithm(wanted.algorithm)
-        costs[key] = _measured(materials, algorithm, wanted)
+    with faults.noted():
+        _check_special_tokens(spec.base, encoder, policy)
+    with faults.noted():
+        hashes |= _check_tasks(materials, policy)
+    faults.tell()
     return {
         "identity": job.identity,
         "base_path": str(base),
@@ -61,27 +56,15 @@ def run(job: Job) -> Probe:
             "ref": spec.base,
             "sha256": weights_sha256(base),
             "files": files_sha256(base),
-            "parameters": parameters,
+            "parameters": sum(parameter.numel() for parameter in policy.parameters()),
             "vocabulary": len(encoder.tokenizer),
             "ends": [str(encoder.tokenizer.convert_ids_to_tokens(end)) for end in sorted(encoder.ends)],
         },
         "data": data,
         "hashes": hashes,
         "cut_by_scorers": cut_by_scorers,
-        "costs": costs,
-        "samples": measure_samples(materials, spec, rewards),
         "environment": environment(),
     }
-
-
-def _measured(materials: Materials, algorithm: Algorithm, wanted: Measurement) -> Cost:
-    """Measure a row or a stage; an error of its plugin becomes a `PluginError` with plugin, place and remedy."""
-    try:
-        return measure(materials, algorithm, wanted.settings, wanted.reward)
-    except ZooError:
-        raise
-    except Exception as error:
-        raise plugins().fault_of(algorithm, error) from error
 
 
 def _check_special_tokens(base: str, encoder: Encoder, policy: PreTrainedModel) -> None:
@@ -146,7 +129,7 @@ def _cut_answers(materials: Materials, rows: Sequence[DataRow]) -> int:
 
 
 def _check_rewards(
-    materials: Materials, rewards: list[str], prompts: Sequence[Prompt]
+    materials: Materials, rewards: list[str], prompts: Sequence[Prompt], faults: Faults
 ) -> tuple[dict[str, str], dict[str, Cut]]:
     """Open rewards, gold, annotator and judge, and have each meet the texts it will be given.
 
@@ -158,21 +141,17 @@ def _check_rewards(
         named.append(("preferences.annotator", spec.preferences.annotator))
     for key, ref in named:
         if ref and ref != FROM_PAIRS:
-            try:
+            with faults.noted(key):
                 reward = open_reward(ref, None)
                 _try_reward(reward, prompts)
                 if isinstance(reward, Scorer):
                     cut[ref] = _cut(reward, prompts, spec.response_tokens)
                 found[ref] = files_sha256(resolve(ref)) if isinstance(reward, Scorer) else _code_of(reward)
-            except ZooError as error:
-                raise type(error)(f"{key}: {error}") from None
     if spec.judge:
-        try:
+        with faults.noted("judge"):
             asked = load_judge(spec.judge)
-        except ZooError as error:
-            raise type(error)(f"judge: {error}") from None
-        path = Path(asked.model.name_or_path) if isinstance(asked, CausalJudge) else None
-        found[spec.judge] = files_sha256(path) if path else f"{spec.judge} {_code_of(asked)}"
+            path = Path(asked.model.name_or_path) if isinstance(asked, CausalJudge) else None
+            found[spec.judge] = files_sha256(path) if path else f"{spec.judge} {_code_of(asked)}"
     return found, cut
 
 

@@ -96,8 +96,7 @@ class Scoring:
         if model is not None and self.best_of > 1:
             self.meter.attach(model, "reward")
         self.start = self.load(payload.start) if payload.start else None
-        found = read_json(payload.start_result) if payload.start_result else None
-        start_result = cast(Scored | None, found)
+        start_result = cast(Scored | None, read_json(payload.start_result) if payload.start_result else None)
         self.start_items = start_result["items"] if start_result else None
         self.start_tasks = start_result["scores"]["tasks"] if start_result else {}
 
@@ -120,7 +119,7 @@ class Scoring:
         for temperature in [t for t in evaluation.temperatures if t > 0 or self.best_of == 1] or [1.0]:
             self._say(f"dev prompts at temperature {temperature:g}")
             rollouts = self.sample(model, dev, temperature, "dev")
-            by_temperature[f"{temperature:g}"] = self._summary(rollouts)
+            by_temperature[f"{temperature:g}"] = self.summary(rollouts)
         best = self._best(by_temperature)
         self._say(f"test prompts at temperature {best:g}")
         before = self.meter.total
@@ -131,8 +130,8 @@ class Scoring:
         divergence: tuple[float | None, float | None] = (None, None)
         if self.best_of == 1:  # the best of several samples has no next-token distribution
             plain = rollouts if best == 1.0 else self.sample(model, test, 1.0, "kl")
-            divergence = self._divergence(model, plain)
-        summary = self._summary(rollouts)
+            divergence = self.divergence(model, plain)
+        summary = self.summary(rollouts)
         scores: Scores = {
             "gold": summary["gold"],
             "proxy": summary["proxy"],
@@ -162,7 +161,7 @@ class Scoring:
         model = self.load(weights)
         prompts = self.materials.texts("test_prompts", self.job.seed, self.spec.evaluation.curve_prompts)
         rollouts = self.sample(model, prompts, 1.0, "curve")
-        summary, (divergence, _) = self._summary(rollouts), self._divergence(model, rollouts)
+        summary, (divergence, _) = self.summary(rollouts), self.divergence(model, rollouts)
         return {
             "fraction": point["fraction"],
             "flops": point["flops"],
@@ -230,7 +229,8 @@ class Scoring:
                 found[name] = {"accuracy": accuracy, "shorter": of_shorter, "pairs": len(pairs)}
         return found
 
-    def _summary(self, rollouts: Sequence[Rollout]) -> Summary:
+    def summary(self, rollouts: Sequence[Rollout]) -> Summary:
+        """Return means over responses."""
         scores = [self.scorers.score(rollout) for rollout in rollouts]
         return {
             "gold": mean_of_groups([one["gold"] for one in scores]),
@@ -276,7 +276,7 @@ class Scoring:
         return mean([float(mine > other) + 0.5 * float(mine == other) for mine, other in pairs]) if pairs else None
 
     @torch.no_grad()
-    def _divergence(self, model: PreTrainedModel, rollouts: Sequence[Rollout]) -> tuple[float | None, float | None]:
+    def divergence(self, model: PreTrainedModel, rollouts: Sequence[Rollout]) -> tuple[float | None, float | None]:
         """Return KL(policy || start) in nats a response, and a token: exact sums over the vocabulary, temperature 1."""
         if self.start is None:
             return None, None

@@ -1,6 +1,5 @@
 """The job that trains: an algorithm for its whole budget, or its fixed recipe as a stage of others."""
 
-import math
 import shutil
 import time
 from collections.abc import Callable
@@ -24,14 +23,12 @@ from zoo_core.run import Run
 from zoo_core.session.session import Session
 from zoo_core.storage.atomic import write_json
 from zoo_harness.job import Job, read_json
+from zoo_harness.jobs.driven import Watchdog, driven
 from zoo_harness.jobs.materials import Materials, environment, open_judge, open_reward
 from zoo_harness.payloads import Training
-from zoo_harness.results import Staged, Trained, WeightsAt
+from zoo_harness.results import POINTS, Staged, Trained, WeightsAt
 from zoo_harness.spec.schema import MOST_FOR_STAGES
 from zoo_harness.spec.settings import configure
-
-POINTS = (0.25, 0.5, 0.75)
-"""Shares of the budget at which weights are kept for the curve, beside the end."""
 
 
 def run(job: Job) -> Trained:
@@ -44,11 +41,11 @@ def run(job: Job) -> Trained:
     progress = _Progress(job, payload, before)
     cell = {**job.payload, "row": job.row, "seed": job.seed}
     failures = _observe("zoo_run_started", cell=cell)
-    update = -1
-    for update, metrics in enumerate(algorithm.load_train()(config, Run(session))):
-        _check_finite(metrics, update)
-        progress.write(session, metrics)
-        failures += _observe("zoo_run_updated", cell=cell, update=update, metrics=metrics)
+    with Watchdog(job, algorithm) as watchdog:
+        for update, metrics in enumerate(driven(algorithm, config, Run(session), session)):
+            watchdog.update_ended(payload.spec.update_seconds)
+            progress.write(session, metrics)
+            failures += _observe("zoo_run_updated", cell=cell, update=update, metrics=metrics)
     final = job.directory / "final"
     _hand_over(session, algorithm, Materials.of(payload).base, final)
     session.ledger.gather()
@@ -162,12 +159,6 @@ def _save(model: PreTrainedModel, path: Path, complete: Callable[[Path], object]
     broadcast(begin)
     save_model(model, temporary, apart=apart)
     broadcast(end)
-
-
-def _check_finite(metrics: dict[str, float], update: int) -> None:
-    for name, value in metrics.items():
-        if not math.isfinite(value):
-            raise FloatingPointError(f"the metric {name!r} became {value} in update {update}")
 
 
 class _Progress:

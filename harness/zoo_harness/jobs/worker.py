@@ -16,7 +16,7 @@ from typing import NoReturn, cast
 
 from filelock import Timeout
 
-from zoo_core.errors import ZooError, in_one_line
+from zoo_core.errors import PluginError, ZooError, in_one_line
 from zoo_core.registry.plugins import load_without
 from zoo_core.storage.atomic import write_json
 from zoo_harness.job import BUSY, Job, of_file, read_json
@@ -91,7 +91,8 @@ def _do(job: Job) -> int:
     except BaseException as error:  # a plugin may raise anything; the bench goes on and shows it
         traceback.print_exc()
         sys.stderr.flush()
-        user = isinstance(error, ZooError) or _disk_is_full(error)
+        # What a plugin cannot do is no mistake of the user's: other rows go on without it.
+        user = (isinstance(error, ZooError) and not isinstance(error, PluginError)) or disk_is_full(error)
         if job.failure() is None:  # else this one failed because another process was gone
             write_json(job.failure_file, {"identity": job.identity, "user": user, "error": _say(error)})
         return 1
@@ -150,6 +151,7 @@ def _prepare(job: Job) -> None:
     import torch
     from tqdm import tqdm
 
+    from zoo_core.accounting import memory
     from zoo_core.compute.precision import compute_in
 
     # tqdm's own lock is a semaphore between processes, which os._exit would leave behind.
@@ -157,6 +159,7 @@ def _prepare(job: Job) -> None:
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
     repeat_bits()
+    memory.begin()
     spec = Spec.model_validate(job.payload["spec"])
     import_beside(spec)
     if job.kind == "score":
@@ -166,7 +169,7 @@ def _prepare(job: Job) -> None:
         compute_in(spec.precision)
 
 
-def _disk_is_full(error: BaseException) -> bool:
+def disk_is_full(error: BaseException) -> bool:
     """Whether a library met a full disk while saving; safetensors wraps the system's error in text."""
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     return full or "os error 28" in str(error).lower() or "no space left" in str(error).lower()
@@ -174,8 +177,8 @@ def _disk_is_full(error: BaseException) -> bool:
 
 def _say(error: BaseException) -> str:
     if isinstance(error, ZooError):
-        return " ".join(str(error).split())
-    if _disk_is_full(error):
+        return "\n".join(" ".join(line.split()) for line in str(error).splitlines())
+    if disk_is_full(error):
         return f"the disk is full ({error}). What is done stays; make room and run the same command again."
     return in_one_line(error, 500)
 

@@ -1,17 +1,17 @@
 """What a bench will cost, from the probe's measurements: shown before anything runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypedDict
 
 from zoo_leaderboard.schema import IMITATES_CHOSEN, DataSet, ProbedBase
 
-from zoo_core.calibration import BATCH
 from zoo_core.errors import BudgetError
+from zoo_core.registry.plugins import plugins
 from zoo_harness.job import Job
 from zoo_harness.payloads import ToScore
 from zoo_harness.planning.pipeline import Row
 from zoo_harness.planning.plan import Plan
-from zoo_harness.results import LoopCost, Probe, SamplingCost
+from zoo_harness.results import POINTS, LoopCost, Price, Probe, SamplingCost
 from zoo_harness.spec.schema import MOST_FOR_STAGES, Spec
 
 FEW_UPDATES = 50
@@ -50,14 +50,23 @@ class Figures(TypedDict):
     stages: dict[str, float]
     """FLOPs by stage."""
     rows: list[RowFigures]
-    training_seconds_one_core: float
+    training: Price
+    """Of all rows and stages, all seeds; seconds of one worker."""
+    scoring: Price
+    """The same of all scoring."""
+    best_of: Price
+    """The part of it that the rows take which answer with the best of several samples."""
+    probe_seconds: float
+    """How long it took to check the input and to measure."""
+    left_out: dict[str, str]
+    """Why a row cannot run."""
     warnings: list[str]
 
 
 def figures(plan: Plan) -> Figures:
     """Estimate each row: updates, FLOPs, share of stages, seconds, memory, disk; with warnings."""
     costs, of_stages = plan.probe["costs"], stage_flops(plan)
-    rows, warnings, seconds = list[RowFigures](), list[str](), 0.0
+    rows, warnings = list[RowFigures](), list[str]()
     for row in plan.pipeline.rows:
         cost, (stages, updates, spent, needed) = costs[row.name], filling(plan, row)
         found: RowFigures = {
@@ -67,17 +76,22 @@ def figures(plan: Plan) -> Figures:
             "stage_share": stages / plan.budget,
             "flops_per_update": cost["loops"][-1]["flops"],
             "updates": updates,
-            "seconds": spent,
+            "seconds": cost["opening_seconds"] + spent,
             "memory_bytes": cost["memory_bytes"],
             "models_resident": cost["models_resident"],
             "disk_bytes": 3 * cost["checkpoint_bytes"],
         }
         rows.append(found)
-        seconds += spent * plan.spec.seeds
         warnings += warnings_of(row, found, plan.budget, needed)
-    for stage in plan.pipeline.stages:
-        seconds += plan.spec.seeds * whole(costs[f"stage {stage.name}"], "seconds")
-    seconds += plan.spec.seeds * sum(whole(cost, "seconds") for cost in plan.probe["samples"].values())
+    of_jobs = [(job, price_of(plan, job)) for job in plan.jobs()]
+    scoring = _sum(price for job, price in of_jobs if job.kind == "score")
+    best_of = _sum(price for job, price in of_jobs if job.kind == "score" and job.payload["best_of"])
+    training = _sum(price for job, price in of_jobs if job.kind != "score")
+    if best_of["seconds"] > max(training["seconds"], scoring["seconds"] / 2):
+        warnings.append(
+            f"the best-of-n rows alone take {best_of['seconds'] / 60:.1f} minutes of one worker, longer than all "
+            "training. evaluation: {best_of: [4]} asks for less, {best_of: []} for none."
+        )
     return {
         "identity": plan.identity,
         "budget": plan.budget,
@@ -86,9 +100,29 @@ def figures(plan: Plan) -> Figures:
         "data": plan.probe["data"],
         "stages": of_stages,
         "rows": rows,
-        "training_seconds_one_core": seconds,
-        "warnings": [*warnings, *notes_on_data(plan.probe["data"], plan.spec), *notes_on_models(plan.probe)],
+        "training": training,
+        "scoring": scoring,
+        "best_of": best_of,
+        "probe_seconds": plan.probe["seconds"],
+        "left_out": {one.name: one.reason for one in plan.pipeline.left_out},
+        "warnings": [
+            *notes_on_plugins(plan),
+            *warnings,
+            *notes_on_data(plan.probe["data"], plan.spec),
+            *notes_on_models(plan.probe),
+        ],
     }
+
+
+def _sum(prices: Iterable[Price]) -> Price:
+    found = list(prices)
+    return {"seconds": sum(one["seconds"] for one in found), "flops": sum(one["flops"] for one in found)}
+
+
+def notes_on_plugins(plan: Plan) -> list[str]:
+    """Rows that are left out, and plugins that could not be loaded at all."""
+    notes = [f"{one.name} is left out: {one.reason}" for one in plan.pipeline.left_out]
+    return notes + [plugin.fault for plugin in plugins().unusable]
 
 
 def filling(plan: Plan, row: Row) -> tuple[float, int, float, float]:
@@ -98,24 +132,47 @@ def filling(plan: Plan, row: Row) -> tuple[float, int, float, float]:
     return stages, *updates_of(cost["loops"], max(0.0, plan.budget - stages - cost["prepare_flops"]))
 
 
-def seconds_of(plan: Plan, job: Job) -> float | None:
-    """Estimate what one job takes; None if the probe measured nothing like it."""
-    costs, samples = plan.probe["costs"], plan.probe["samples"]
-    if job.kind == "train" and job.row:
-        return filling(plan, next(row for row in plan.pipeline.rows if row.name == job.row))[2]
-    if job.kind == "train":
-        return whole(costs[f"stage {job.payload['algorithm']}"], "seconds")
+def price_of(plan: Plan, job: Job) -> Price:
+    """Estimate what one job takes, from the start of its process on."""
+    costs, scoring = plan.probe["costs"], plan.probe["scoring"]
     if job.kind == "score":
-        return _seconds_of_scoring(plan, ToScore.of(job.payload).best_of or 1)
-    return whole(samples["pairs" if job.kind == "label_pairs" else f"calibration {job.payload['reward']}"], "seconds")
+        return _price_of_scoring(plan, ToScore.of(job.payload))
+    if job.kind == "train" and job.row:
+        row = next(row for row in plan.pipeline.rows if row.name == job.row)
+        seconds = costs[row.name]["opening_seconds"] + filling(plan, row)[2]
+        return {"seconds": seconds, "flops": plan.budget * (1 - share_of_stages(plan, row))}
+    if job.kind == "train":
+        stage: SamplingCost = costs[f"stage {job.payload['algorithm']}"]
+        opening = costs[f"stage {job.payload['algorithm']}"]["opening_seconds"]
+    else:
+        stage = plan.probe["samples"]["pairs" if job.kind == "label_pairs" else f"calibration {job.payload['reward']}"]
+        opening = scoring["opening_seconds"]
+    return {"seconds": opening + whole(stage, "seconds"), "flops": whole(stage, "flops")}
 
 
-def _seconds_of_scoring(plan: Plan, samples_per_prompt: int) -> float | None:
-    """Sampling at the rate of a calibration; tasks are left out."""
-    batches = [cost["loops"][0]["seconds"] for name, cost in plan.probe["samples"].items() if name != "pairs"]
-    wanted = plan.spec.evaluation
-    answers = samples_per_prompt * (wanted.test_prompts + wanted.dev_prompts * len(wanted.temperatures))
-    return answers / BATCH * max(batches) if batches else None
+def _price_of_scoring(plan: Plan, payload: ToScore) -> Price:
+    """Answers at every temperature and on the way there, their divergence from `start`, and the tasks."""
+    wanted, cost = plan.spec.evaluation, plan.probe["scoring"]
+    samples = payload.best_of or 1
+    colder = [temperature for temperature in wanted.temperatures if temperature > 0 or samples == 1]
+    answers = wanted.dev_prompts * max(1, len(colder)) + wanted.test_prompts
+    points = len(POINTS) if payload.trained and payload.trained.is_relative_to(plan.output) else 0
+    compared = 0 if payload.best_of or not payload.start else wanted.test_prompts + points * wanted.curve_prompts
+    if samples == 1:  # the divergence is of samples at temperature 1, mostly not the row's own
+        answers += wanted.test_prompts
+    answers += wanted.curve_prompts * (points if samples == 1 else 1)
+    opening = cost["opening_seconds"] + points * cost["loading_seconds"]
+
+    def total(unit: Literal["flops", "seconds"]) -> float:
+        tasks = 0.0 if payload.best_of else cost["tasks"][unit]
+        return answers * samples * cost["answer"][unit] + compared * cost["divergence"][unit] + tasks
+
+    return {"seconds": opening + total("seconds"), "flops": total("flops")}
+
+
+def share_of_stages(plan: Plan, row: Row) -> float:
+    """FLOPs of a row's stages by the budget."""
+    return filling(plan, row)[0] / plan.budget
 
 
 def notes_on_data(data: Mapping[str, DataSet], spec: Spec) -> list[str]:

@@ -7,10 +7,10 @@ from typing import cast
 from pydantic import JsonValue
 
 from zoo_core.errors import PluginError, SpecError, did_you_mean
-from zoo_core.records import Algorithm
+from zoo_core.records import Algorithm, Signal
 from zoo_core.registry.plugins import plugins
 from zoo_core.rows import Kind
-from zoo_harness.payloads import Measurement, Probing
+from zoo_harness.faults import Faults
 from zoo_harness.spec.schema import FROM_PAIRS, Entry, LabelPairs, Spec
 from zoo_harness.spec.settings import configure
 
@@ -36,6 +36,26 @@ class Row:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A row that was asked for and cannot run, by its plugin's doing."""
+
+    entry: Entry
+    algorithm: Algorithm | None
+    """None if its plugin could not be loaded at all."""
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """What the board calls it."""
+        return self.entry.row
+
+    @property
+    def reference(self) -> bool:
+        """Whether it would be shown and not ranked."""
+        return self.entry.reference or (self.algorithm is not None and self.algorithm.reference)
+
+
+@dataclass(frozen=True)
 class Pipeline:
     """The rows of a bench and what makes their stages."""
 
@@ -45,6 +65,8 @@ class Pipeline:
     """The algorithm whose stage recipe makes `start`."""
     reward_maker: Algorithm | None
     """The algorithm whose stage recipe makes a reward of pairs, if any row or gold needs one."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Rows that were asked for and cannot run."""
 
     @classmethod
     def of(cls, spec: Spec) -> "Pipeline":
@@ -55,12 +77,28 @@ class Pipeline:
             raise SpecError(
                 "no algorithm is installed; pip install a plugin such as zoo-ppo. `zoo plugins` shows them."
             )
-        rows = tuple(_row(spec, entry) for entry in [*entries, *_references(spec, entries)])
-        start = _start(rows)
-        rewards = {row.reward for row in rows} | {spec.reward, spec.gold}
-        pipeline = cls(spec, rows, start, _reward_maker() if FROM_PAIRS in rewards else None)
-        pipeline._check_signals()
-        pipeline._check_stages()
+        faults, rows, left_out = Faults(), list[Row](), list[LeftOut]()
+        for entry in [*entries, *_references(spec, entries)]:
+            with faults.noted():
+                try:
+                    rows.append(_row(spec, entry))
+                except PluginError as error:
+                    left_out.append(LeftOut(entry, _algorithm(entry.name), str(error)))
+        check_some_are_left(rows, left_out)
+        start = reward_maker = None
+        with faults.noted():
+            start = _start(rows)
+        with faults.noted():
+            rewards = {row.reward for row in rows} | {spec.reward, spec.gold}
+            reward_maker = _reward_maker() if FROM_PAIRS in rewards else None
+        pipeline = cls(spec, tuple(rows), start, reward_maker, tuple(left_out))
+        for algorithm in [*pipeline.stages, *(row.algorithm for row in rows)]:
+            for signal in algorithm.learns_from:
+                with faults.noted():
+                    pipeline._check_signal(algorithm, signal)
+        with faults.noted():
+            pipeline._check_stages()
+        faults.tell()
         return pipeline
 
     @property
@@ -89,18 +127,6 @@ class Pipeline:
         own = cast(Mapping[str, JsonValue], stage.stage or {})  # of a record: plain values
         return {**own, **self.spec.stages.get(stage.name, {})}
 
-    def to_probe(self) -> Probing:
-        """Return the payload of the job that checks and measures all of this: rows, and the recipes of stages."""
-        measure = {
-            row.name: Measurement(algorithm=row.algorithm.name, settings=row.entry.settings, reward=row.reward)
-            for row in self.rows
-        }
-        for stage in self.stages:
-            measure[f"stage {stage.name}"] = Measurement(
-                algorithm=stage.name, settings=self.recipe(stage), reward=self.spec.reward
-            )
-        return Probing(spec=self.spec, kinds=self.kinds, rewards=self.rewards, measure=measure)
-
     def closure(self, row: Row) -> list[str]:
         """Name the distinct stages that a row stands on and pays for, once each."""
         learns, made = row.algorithm.learns_from, isinstance(self.spec.preferences, LabelPairs)
@@ -113,21 +139,17 @@ class Pipeline:
         }
         return [stage for stage, stands in wanted.items() if stands and not (stage == "start" and self.start is None)]
 
-    def _check_signals(self) -> None:
-        for algorithm in [*self.stages, *(row.algorithm for row in self.rows)]:
-            for signal in algorithm.learns_from:
-                if signal == "reward" or getattr(self.spec, signal) is not None:
-                    continue
-                if signal != "demonstrations":
-                    raise SpecError(f"{algorithm.name} learns from {signal}; give it in the spec under `{signal}:`.")
-                if not self.spec.imitates_chosen:
-                    raise SpecError(
-                        f"{algorithm.name} learns from demonstrations; give it in the spec under `demonstrations:`, or "
-                        "give a file of pairs under `preferences:`, whose chosen answers are imitated."
-                    )
-        for row in self.rows:
-            if "reward" in row.algorithm.learns_from and row.reward is None:
-                raise SpecError(f"{row.algorithm.name} learns from reward; give it in the spec under `reward:`.")
+    def _check_signal(self, algorithm: Algorithm, signal: Signal) -> None:
+        if signal == "reward":
+            if any(row.algorithm is algorithm and row.reward is None for row in self.rows):
+                raise SpecError(f"{algorithm.name} learns from reward; give it in the spec under `reward:`.")
+        elif getattr(self.spec, signal) is None and signal != "demonstrations":
+            raise SpecError(f"{algorithm.name} learns from {signal}; give it in the spec under `{signal}:`.")
+        elif getattr(self.spec, signal) is None and not self.spec.imitates_chosen:
+            raise SpecError(
+                f"{algorithm.name} learns from demonstrations; give it in the spec under `demonstrations:`, or "
+                "give a file of pairs under `preferences:`, whose chosen answers are imitated."
+            )
 
     def _check_stages(self) -> None:
         names = [stage.name for stage in self.stages]
@@ -138,14 +160,51 @@ class Pipeline:
             configure(stage, self.recipe(stage))
 
 
+def check_some_are_left(rows: Sequence[Row], left_out: Sequence[LeftOut]) -> None:
+    """Raise `PluginError` with every reason if none of the rows that were asked for can run."""
+    if left_out and all(row.reference for row in rows):
+        raise PluginError("\n".join(dict.fromkeys(one.reason for one in left_out)))
+
+
 def _row(spec: Spec, entry: Entry) -> Row:
     algorithm = plugins().algorithm(entry.name)
     if not algorithm.competes and not algorithm.reference:
         raise SpecError(f"algorithms: {entry.name!r} prepares a stage of others and is no row by itself.")
-    configure(algorithm, entry.settings)
+    _check_start(algorithm)
+    try:
+        configure(algorithm, entry.settings)
+    except SpecError as error:
+        if entry.settings:
+            raise
+        raise PluginError(plugins().blame(algorithm, f"its own defaults are refused: {error}")) from error
     if entry.reward and "reward" not in algorithm.learns_from:
         raise SpecError(f"algorithms: {entry.row!r} is given a reward, and {entry.name} learns from none.")
     return Row(entry, algorithm, entry.reward or spec.reward if "reward" in algorithm.learns_from else None)
+
+
+def _algorithm(name: str) -> Algorithm | None:
+    return plugins().algorithms.get(name)
+
+
+def _check_start(algorithm: Algorithm) -> None:
+    """Raise `PluginError` if no stage can be made that the algorithm starts from."""
+    name, known = algorithm.starts_from, plugins().algorithms
+    if name == "base":
+        return
+    makers = _stage_makers()
+    if name not in makers:
+        why = (
+            f"starts_from={name!r} has no stage recipe from the base model"
+            if name in known
+            else (f"no installed plugin provides starts_from={name!r}")
+        )
+        raise PluginError(plugins().blame(algorithm, f"{why}. {did_you_mean(name, [*makers, 'base']).rstrip('.')}"))
+
+
+def _stage_makers() -> list[str]:
+    """The algorithms that others can start from."""
+    found = plugins().algorithms.values()
+    return [one.name for one in found if one.stage is not None and one.starts_from == "base"]
 
 
 def _references(spec: Spec, entries: Sequence[Entry]) -> list[Entry]:
@@ -162,14 +221,11 @@ def _references(spec: Spec, entries: Sequence[Entry]) -> list[Entry]:
 def _start(rows: Sequence[Row]) -> Algorithm | None:
     """The one algorithm that rows start from; failing that, the one that installed algorithms start from."""
     wanted = {row.algorithm.starts_from for row in rows} - {"base"}
-    wanted = wanted or {a.starts_from for a in plugins().algorithms.values()} - {"base"}
+    wanted = wanted or {a.starts_from for a in plugins().algorithms.values()} & {*_stage_makers()}
     if len(wanted) > 1:
         names = ", ".join(sorted(wanted))
         raise SpecError(f"algorithms: these rows start from different stages ({names}); bench them apart.")
-    start = plugins().algorithm(wanted.pop()) if wanted else None
-    if start is not None and (start.stage is None or start.starts_from != "base"):
-        raise PluginError(f"{start.name!r} has no stage recipe from the base model, so nothing can start from it.")
-    return start
+    return plugins().algorithm(wanted.pop()) if wanted else None
 
 
 def _reward_maker() -> Algorithm:

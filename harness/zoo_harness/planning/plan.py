@@ -18,7 +18,7 @@ from zoo_harness.planning.pipeline import Pipeline, Row
 from zoo_harness.results import Probe
 from zoo_harness.spec.schema import FOR_ALGORITHMS, FOR_GOLD, FROM_PAIRS, GOLD_PAIRS, LabelPairs, Spec
 
-UNIMPORTANT = {"name", "preset", "folder", "checkpoint_seconds", "budget", "algorithms", "seeds"}
+UNIMPORTANT = {"name", "preset", "folder", "checkpoint_seconds", "update_seconds", "budget", "algorithms", "seeds"}
 """Keys of a spec that change no result, or are part of a bench's identity in another form."""
 GOLD_SEED = 10_000
 """Added to the seed of a gold's training: another head and another order than the reward model's."""

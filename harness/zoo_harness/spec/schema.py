@@ -162,6 +162,8 @@ class Spec(_Strict):
     rollout_engine: str = "cached"
     checkpoint_seconds: float = Field(default=20.0, ge=0)
     """Time between checkpoints of a cell; 0 takes one after every update. Changes no result."""
+    update_seconds: float = Field(default=600.0, gt=0)
+    """Longest time that one update may take while it is measured; then its plugin is left out. Changes no result."""
     evaluation: Evaluation = Evaluation()
     folder: str | None = None
     """Where the spec file stands: relative paths and `module:function` rewards are looked up there."""

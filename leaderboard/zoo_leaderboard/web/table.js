@@ -27,7 +27,7 @@ function columns() {
     { title: "Δ\u00a0tasks", value: mean("capability_delta_start"), show: (row) => number(row.capability_delta_start.mean, 2, true), hint: "mean over tasks, chance at 0, minus that of start" },
     { title: "FLOPs/\u200banswer", value: mean("flops_per_query"), show: (row) => short(row.flops_per_query.mean), hint: "what one answer costs; of best-of-n all its samples and their scores" },
     { title: "Models", value: (row) => row.models_resident, show: (row) => number(row.models_resident, 1), hint: "parameters in memory while training, in policies" },
-    { title: "MB", value: (row) => row.peak_memory_bytes, show: (row) => known(row.peak_memory_bytes) ? short(row.peak_memory_bytes / 1e6) : NONE, hint: "peak memory of the process while training" },
+    { title: "MB", value: (row) => row.peak_memory_bytes, show: (row) => known(row.peak_memory_bytes) ? short(row.peak_memory_bytes / 1e6) : NONE, hint: "peak memory while training, above what imports take" },
     { title: "Budget", value: spent, show: (row) => percent(spent(row)) },
     { title: "Seeds", value: (row) => row.seeds_ok, show: (row) => `${row.seeds_ok}/${row.seeds_total}` },
     { title: "Flags", value: (row) => row.flags.length, show: flagChips, className: "remarks", up: true },

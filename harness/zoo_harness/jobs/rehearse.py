@@ -1,0 +1,151 @@
+"""The job that measures what a bench does beside training: calibrations, labelling and scoring, a little of each."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from transformers import PreTrainedModel
+
+from zoo_core.calibration import BATCH, SAMPLES
+from zoo_core.models.copies import scorer_from
+from zoo_core.models.loading import load_policy
+from zoo_core.models.scorer import Scorer
+from zoo_core.registry.references import load_reward
+from zoo_core.reward import Calibration, Reward
+from zoo_core.run import Run
+from zoo_harness.job import Job
+from zoo_harness.jobs import score
+from zoo_harness.jobs.label_pairs import labelled
+from zoo_harness.jobs.materials import Materials, open_reward
+from zoo_harness.jobs.measure import seconds_of_this_process, traced, unbounded
+from zoo_harness.jobs.score import GoldAndProxy, Scoring
+from zoo_harness.jobs.trace import WatchedEngine, mean_of
+from zoo_harness.payloads import Rehearsing, ToScore
+from zoo_harness.results import LoopCost, Price, Rehearsed, SamplingCost, ScoringCost
+from zoo_harness.spec.schema import FROM_PAIRS, LabelPairs, Spec
+
+T = TypeVar("T")
+FEW_AND_MORE = (8, 40)
+"""Items of each lm-eval task that are asked to tell how long all take."""
+
+
+def run(job: Job) -> Rehearsed:
+    """Measure one batch of everything."""
+    payload = Rehearsing.of(job.payload)
+    return {
+        "identity": job.identity,
+        "scoring": measure_scoring(job, payload),
+        "samples": measure_samples(Materials(payload.spec, half=payload.half), payload.spec, payload.rewards),
+    }
+
+
+def measure_scoring(job: Job, payload: Rehearsing) -> ScoringCost:
+    """Score the base as if it were a row that was trained: one batch of answers, and a few items of each task."""
+    spec, materials = payload.spec, Materials(payload.spec, half=payload.half)
+    blind = ToScore(
+        spec=spec.model_copy(update={"gold": None}), half=payload.half, weights=materials.base, start=materials.base
+    )
+    scoring = Scoring(job, blind)
+    model = scoring.load(materials.base)
+    scoring.scorers = GoldAndProxy(
+        _reward_of(spec.gold, materials, model), _reward_of(spec.reward, materials, model), Calibration(0.0, 1.0)
+    )
+    opened, began = seconds_of_this_process(), time.perf_counter()
+    scoring.load(materials.base)
+    loaded = time.perf_counter() - began
+    prompts = materials.texts("test_prompts", 0, score.BATCH)
+    rollouts, answers = _priced(scoring, lambda: scoring.sample(model, prompts, 1.0, "test"))
+    _, scores = _priced(scoring, lambda: scoring.summary(rollouts))
+    _, divergence = _priced(scoring, lambda: scoring.divergence(model, rollouts))
+    return {
+        "opening_seconds": opened,
+        "loading_seconds": loaded,
+        "answer": _each(len(prompts), answers, scores),
+        "divergence": _each(len(prompts), divergence),
+        "tasks": _price_of_tasks(scoring, model),
+    }
+
+
+def _priced(scoring: Scoring, do: Callable[[], T]) -> tuple[T, Price]:
+    """Do something; return what it returns, and what it cost."""
+    before, began = scoring.meter.total, time.perf_counter()
+    found = do()
+    return found, {"seconds": time.perf_counter() - began, "flops": float(scoring.meter.total - before)}
+
+
+def _each(count: int, *prices: Price) -> Price:
+    return {
+        "seconds": sum(price["seconds"] for price in prices) / count,
+        "flops": sum(price["flops"] for price in prices) / count,
+    }
+
+
+def _reward_of(ref: str | None, materials: Materials, model: PreTrainedModel) -> Reward | None:
+    """A reward or gold; one that is still to be trained on pairs is a scorer on the base with a new head."""
+    if ref == FROM_PAIRS:
+        return Scorer(scorer_from(model, 0).eval().requires_grad_(False), materials.encoder.tokenizer)
+    return None if ref is None else open_reward(ref, None)
+
+
+def _price_of_tasks(scoring: Scoring, model: PreTrainedModel) -> Price:
+    """What all items cost, by what a few and a few more do: much of the time is the same for any number of items."""
+    if not scoring.spec.tasks:
+        return {"seconds": 0.0, "flops": 0.0}
+    from zoo_harness.jobs.lmeval import load_tasks, score_tasks
+
+    tasks, tokenizer = load_tasks(scoring.spec.tasks), scoring.materials.encoder.tokenizer
+    (few, cheap), (more, dear) = (
+        _priced(scoring, partial(score_tasks, model, tokenizer, tasks, items)) for items in FEW_AND_MORE
+    )
+    asked, more_asked = (sum(one["n"] or 0 for one in found.values()) for found in (few, more))
+    limit = scoring.spec.evaluation.task_items
+    left = sum(min(len(task.eval_docs), limit or len(task.eval_docs)) for task in tasks.values()) - more_asked
+    items = max(1, more_asked - asked)
+    return {
+        "seconds": dear["seconds"] + left * max(0.0, dear["seconds"] - cheap["seconds"]) / items,
+        "flops": dear["flops"] + left * (dear["flops"] - cheap["flops"]) / items,
+    }
+
+
+def measure_samples(materials: Materials, spec: Spec, rewards: list[str]) -> dict[str, SamplingCost]:
+    """Return by reward what calibrating it takes, and under "pairs" what labelling them does, by one batch of each."""
+    found = {}
+    for reward in rewards:
+        sampling = _Sampling(materials, reward)
+        rollout = sampling.run.sample(sampling.run.prompts.batch(0, BATCH))
+        sampling.run.reward(rollout.samples)
+        found[f"calibration {reward}"] = sampling.cost(SAMPLES / BATCH)
+    if isinstance(spec.preferences, LabelPairs):
+        sampling, made = _Sampling(materials, None), 0
+        for _ in labelled(sampling.run, spec.preferences, load_reward(spec.preferences.annotator)):
+            if made and sampling.engine.calls > 1:  # all pairs of the batches before are made
+                break
+            made += 1
+        batches = sampling.engine.calls
+        found["pairs"] = sampling.cost(spec.preferences.pairs / made * max(1, batches - 1) / batches)
+    return found
+
+
+class _Sampling:
+    """Sampling the base outside of training, measured."""
+
+    def __init__(self, materials: Materials, reward_ref: str | None) -> None:
+        self.session = unbounded(materials, load_policy(materials.base), reward_ref)
+        self.session.rows = materials.signals(("prompts",), 0)
+        self.tracer = traced(materials, self.session, reward_ref)
+        self.engine = self.session.engine = WatchedEngine(self.session.engine)
+        self.run = Run(self.session)
+        self.began = time.perf_counter()
+
+    def cost(self, times: float) -> SamplingCost:
+        """Return what was done as a loop that is done so many times."""
+        loop: LoopCost = {
+            "most": times,
+            "share": 1.0,
+            "flops": float(self.session.ledger.flops),
+            "seconds": time.perf_counter() - self.began,
+            "parts": mean_of([self.tracer.parts]),
+            "sampling_steps": self.engine.steps,
+        }
+        return {"loops": [loop]}
