@@ -11,7 +11,7 @@ from pluggy import PluginManager
 
 from zoo_core import hookspecs
 from zoo_core.errors import PluginError, SpecError, ZooError, did_you_mean, in_one_line
-from zoo_core.records import API_VERSION, Algorithm, Command, Executor, Task
+from zoo_core.records import API_VERSION, Algorithm, Command, Executor, Task, Tracker
 
 GROUP = "zoo"
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -32,7 +32,7 @@ class Plugin:
     """The reason for a status other than "ok", in one line."""
     hooks: list[str] = field(default_factory=list)
     provides: list[str] = field(default_factory=list)
-    """Names of its algorithms, tasks, commands and executors."""
+    """Names of its algorithms, tasks, commands, executors and trackers."""
 
 
 class Plugins:
@@ -46,13 +46,14 @@ class Plugins:
         self.tasks: dict[str, Task] = {}
         self.commands: dict[str, Command] = {}
         self.executors: dict[str, Executor] = {}
+        self.trackers: dict[str, Tracker] = {}
         self._owner: dict[tuple[str, str], Plugin] = {}
         described = [(_describe(entry), entry) for entry in found]
         # A distribution may be seen twice on sys.path: the first is the one that is imported.
         unique = {(plugin.name, plugin.distribution): (plugin, entry) for plugin, entry in reversed(described)}
         for _, (plugin, entry) in sorted(unique.items()):
             self._load(plugin, entry, block)
-        for table in ("algorithms", "tasks", "commands", "executors"):
+        for table in ("algorithms", "tasks", "commands", "executors", "trackers"):
             setattr(self, table, dict(sorted(getattr(self, table).items())))
 
     def _load(self, plugin: Plugin, entry: EntryPoint, block: Collection[str]) -> None:
@@ -100,6 +101,7 @@ class Plugins:
             ("zoo_tasks", self.tasks, Task),
             ("zoo_commands", self.commands, Command),
             ("zoo_executors", self.executors, Executor),
+            ("zoo_trackers", self.trackers, Tracker),
         ):
             for implementation in getattr(self.manager.hook, hook).get_hookimpls():
                 if implementation.plugin_name == plugin.name:

@@ -104,6 +104,7 @@ class Loop:
                 undo = copy.deepcopy(session.snapshot(self.stage, update, window))
             before = ledger.flops
             self.update, self.draws = update, 0
+            session.stage = self.stage
             seed_everything(session.seed, self.stage, update)
             ledger.meter.in_loop = True
             try:

@@ -49,6 +49,8 @@ class Session:
     kept: dict[str, Any] = field(default_factory=dict)
     unclaimed: dict[str, Any] = field(default_factory=dict)
     """State from a checkpoint, by name, of objects that were not given to `keep` yet."""
+    stage: str = ""
+    """The stage whose loop is in an update, or was in one last; "" for the run itself."""
     clock: float = field(default_factory=time.monotonic)
 
     def begin(self) -> None:

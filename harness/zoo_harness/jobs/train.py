@@ -25,6 +25,7 @@ from zoo_core.session.session import Session
 from zoo_core.storage.atomic import write_json
 from zoo_harness.job import Job, read_json
 from zoo_harness.jobs.materials import Materials, environment, open_judge, open_reward
+from zoo_harness.jobs.observed import Observed
 from zoo_harness.payloads import Training
 from zoo_harness.results import Staged, Trained, WeightsAt
 from zoo_harness.spec.schema import MOST_FOR_STAGES
@@ -42,33 +43,27 @@ def run(job: Job) -> Trained:
     session = _session(job, payload, algorithm, before)
     config = configure(algorithm, payload.settings)
     progress = _Progress(job, payload, before)
-    cell = {**job.payload, "row": job.row, "seed": job.seed}
-    failures = _observe("zoo_run_started", cell=cell)
-    update = -1
-    for update, metrics in enumerate(algorithm.load_train()(config, Run(session))):
-        _check_finite(metrics, update)
+    observed = Observed(job, payload, config, before)
+    observed.started()
+    for metrics in algorithm.load_train()(config, Run(session)):
+        _check_finite(metrics, session.ledger.updates)
         progress.write(session, metrics)
-        failures += _observe("zoo_run_updated", cell=cell, update=update, metrics=metrics)
-    final = job.directory / "final"
+        observed.updated(session, metrics)
+    final = observed.weights
     _hand_over(session, algorithm, Materials.of(payload).base, final)
     session.ledger.gather()
-    result: Trained = {
+    ledger, sha256 = session.ledger.report(), broadcast(lambda: weights_sha256(final))
+    observed.finished(sha256, ledger)
+    return {
         "identity": job.identity,
         "algorithm": algorithm.name,
         "seed": job.seed,
-        "ledger": session.ledger.report(),
+        "ledger": ledger,
         "points": _points(job) if payload.budget else [],
-        "weights_sha256": broadcast(lambda: weights_sha256(final)),
+        "weights_sha256": sha256,
         "environment": environment(),
-        "observer_failures": sorted(set(failures)),
+        "observer_failures": sorted(observed.failures),
     }
-    _observe("zoo_run_finished", cell=cell, result=result)
-    return result
-
-
-def _observe(hook: str, **seen: object) -> list[str]:
-    """Tell the plugins that watch: once, of several processes."""
-    return plugins().observe(hook, **seen) if is_main_process() else []
 
 
 def stage_flops(directory: Path) -> int:

@@ -99,7 +99,8 @@ class Pipeline:
             measure[f"stage {stage.name}"] = Measurement(
                 algorithm=stage.name, settings=self.recipe(stage), reward=self.spec.reward
             )
-        return Probing(spec=self.spec, kinds=self.kinds, rewards=self.rewards, measure=measure)
+        spec = self.spec.model_copy(update={"tracker": None})  # who watches changes nothing that is measured
+        return Probing(spec=spec, kinds=self.kinds, rewards=self.rewards, measure=measure)
 
     def closure(self, row: Row) -> list[str]:
         """Name the distinct stages that a row stands on and pays for, once each."""

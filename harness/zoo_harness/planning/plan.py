@@ -18,7 +18,7 @@ from zoo_harness.planning.pipeline import Pipeline, Row
 from zoo_harness.results import Probe
 from zoo_harness.spec.schema import FOR_ALGORITHMS, FOR_GOLD, FROM_PAIRS, GOLD_PAIRS, LabelPairs, Spec
 
-UNIMPORTANT = {"name", "preset", "folder", "checkpoint_seconds", "budget", "algorithms", "seeds"}
+UNIMPORTANT = {"name", "preset", "folder", "checkpoint_seconds", "tracker", "budget", "algorithms", "seeds"}
 """Keys of a spec that change no result, or are part of a bench's identity in another form."""
 GOLD_SEED = 10_000
 """Added to the seed of a gold's training: another head and another order than the reward model's."""
@@ -131,6 +131,7 @@ class Plan:
             stages=[job.directory for job in needs],
             start=needs[0].directory / "final" if named[0] in stages else None,
             session_seed=seed + GOLD_SEED if half else None,
+            output=self.output,
         )
         title = "gold" if half else f"stage {algorithm.name}"
         pairs = self.probe["data"][GOLD_PAIRS]["sha256"][seed] if half else None
@@ -185,6 +186,7 @@ class Plan:
             reward=row.reward,
             reward_model=_reward_model(row.reward, stages),
             calibration=stages[f"calibration {row.reward}"].directory if row.reward else None,
+            output=self.output,
         )
         needs = tuple(job.identity for job in closure)
         files = files_named(row.entry.settings)

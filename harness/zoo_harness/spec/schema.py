@@ -162,6 +162,8 @@ class Spec(_Strict):
     rollout_engine: str = "cached"
     checkpoint_seconds: float = Field(default=20.0, ge=0)
     """Time between checkpoints of a cell; 0 takes one after every update. Changes no result."""
+    tracker: str | None = None
+    """Where every training writes how it goes: the name of a plugin's tracker. Changes no result."""
     evaluation: Evaluation = Evaluation()
     folder: str | None = None
     """Where the spec file stands: relative paths and `module:function` rewards are looked up there."""
