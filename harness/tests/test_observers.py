@@ -16,11 +16,11 @@ from zoo_harness.spec.read import read
 from zoo_harness.spec.schema import Spec
 from zoo_trackers import logs
 
-from zoo_core.errors import SpecError
 from zoo_core.hookspecs import hookimpl
-from zoo_core.records import Finished, Progress, Tracker, Training
+from zoo_core.records import Finished, Progress, Training
 from zoo_core.registry.plugins import plugins
 
+pytestmark = pytest.mark.slow
 ROWS = [{"name": "dpo", "batch_size": 8}, {"name": "dpo", "row": "dpo-again", "batch_size": 8, "beta": 0.5}]
 SMALL = {
     "algorithms": ROWS,
@@ -220,21 +220,3 @@ def test_a_tracker_changes_no_identity(plan, world):
     assert (alone.identity, alone.world_identity) == (plan.identity, plan.world_identity)
     assert [job.identity for job in alone.jobs()] == [job.identity for job in plan.jobs()]
     assert alone.probe == plan.probe  # and nothing was measured again
-
-
-def test_an_unknown_tracker_is_answered_with_the_nearest_and_the_remedy(world):
-    with pytest.raises(SpecError, match=r"^tracker: no installed plugin provides 'tensorbord'. Did you mean 'tensorb"):
-        spec_of(world, tracker="tensorbord")
-
-
-def test_a_tracker_without_its_plugin_is_answered_with_what_to_install(world, monkeypatch):
-    monkeypatch.setattr(plugins(), "trackers", {})
-    with pytest.raises(SpecError, match=r"'tensorboard'. Known: none. .*pip install 'zoo-trackers\[tensorboard\]'"):
-        spec_of(world, tracker="tensorboard")
-
-
-def test_a_tracker_without_its_package_is_answered_with_what_to_install(world, monkeypatch):
-    mine = Tracker(name="mine", summary="-", module="no_such_package", install="zoo-mine[it]")
-    monkeypatch.setitem(plugins().trackers, "mine", mine)
-    with pytest.raises(SpecError, match=r"needs the package no_such_package.*: pip install 'zoo-mine\[it\]'$"):
-        spec_of(world, tracker="mine")
