@@ -86,7 +86,7 @@ def test_a_good_plugin_is_loaded_with_what_it_provides(found):
             "unknown hook 'zoo_algorythms'. Did you mean 'zoo_algorithms'?",
         ),
         (CODE + WRAPPER.format(kind="wrapper", hook="zoo_reward", given="ref"), "zoo_reward is marked as a wrapper"),
-        (CODE + WRAPPER.format(kind="hookwrapper", hook="zoo_run_started", given="cell"), "marked as a wrapper"),
+        (CODE + WRAPPER.format(kind="hookwrapper", hook="zoo_run_started", given="training"), "marked as a wrapper"),
         (CODE + "    @hookimpl\n    def zoo_reward(reference):\n        return None\n", "reference"),
         (CODE + RULER.format(ref="x") + "    @hookimpl\n    def zoo_tasks(more):\n        return []\n", "more"),
         (CODE + "    @hookimpl\n    def zoo_algorithms():\n        return 1 / 0\n", "ZeroDivisionError"),
@@ -179,12 +179,12 @@ def test_a_user_error_of_a_plugin_is_passed_on_as_it_is(found):
 
 
 def test_an_observer_that_fails_is_reported_and_stops_nobody(found):
-    observer = "    @hookimpl\n    def zoo_run_updated(update):\n        seen.append(update)\n{}"
+    observer = "    @hookimpl\n    def zoo_run_updated(progress):\n        seen.append(progress)\n{}"
     plugins = found(
         a_bad=CODE + "    seen = []\n" + observer.format("        raise ValueError('no network')\n"),
         good=CODE + "    seen = []\n" + observer.format(""),
     )
-    (line,) = plugins.observe("zoo_run_updated", cell={}, update=7, metrics={})
+    (line,) = plugins.observe("zoo_run_updated", training=None, progress=7)
     assert line == "observer 'a_bad' failed in zoo_run_updated: ValueError('no network')"
     assert plugins.manager.get_plugin("good").seen == [7]
 

@@ -5,7 +5,7 @@ import random
 import subprocess
 import sys
 import textwrap
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -118,6 +118,24 @@ def test_killed_after_any_update_of_any_stage_it_ends_in_the_same_bits(undisturb
         assert len(rest) in (len(history) - seen, len(history) - seen + 1)
         assert same_weights(again.policy, weights(session.policy)), f"killed after {seen}"
         assert repeatable(again) == repeatable(session), f"killed after {seen}"
+
+
+def test_a_session_knows_the_stage_of_an_update_and_the_number_of_those_before_it_also_when_resumed(tmp_path):
+    def places(session):
+        return [(session.stage, session.ledger.updates, metrics) for metrics in three_stages(Run(session))]
+
+    whole = places(tiny_session(SIGNALS, budget=BUDGET))
+    assert list(dict.fromkeys(stage for stage, _, _ in whole)) == ["first", "second", "third"]
+    for (stage, number, _), (later, following, _) in pairwise(whole):
+        # The last update of a stage may be undone; then the first of the next has its number.
+        assert following - number in ((1,) if stage == later else (0, 1))
+
+    killed = three_stages(Run(tiny_session(SIGNALS, budget=BUDGET, directory=tmp_path)))
+    assert len(list(islice(killed, len(whole) // 2))) == len(whole) // 2
+    killed.close()
+    rest = places(tiny_session(SIGNALS, budget=BUDGET, directory=tmp_path))
+    assert 0 < len(rest) < len(whole)
+    assert rest == whole[-len(rest) :]
 
 
 def test_state_that_is_claimed_late_survives_checkpoints_taken_before_it_is(tmp_path):

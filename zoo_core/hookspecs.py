@@ -3,13 +3,14 @@
 A plugin is a module that an entry point of group `zoo` names. Functions that are marked with `hookimpl` and named like
 a hook below are its hooks; it implements those that it needs, with any subset of their arguments.
 
-    zoo_algorithms, zoo_tasks, zoo_commands, zoo_executors      called once, when the plugin is loaded
+    zoo_algorithms, zoo_tasks, zoo_commands, zoo_executors,     called once, when the plugin is loaded
+    zoo_trackers
     zoo_load_model, zoo_load_dataset, zoo_reward, zoo_judge,    called with a reference that a user wrote; the first
     zoo_rollout_engine                                          answer that is not None counts, the core's own is last
     zoo_run_started, zoo_run_updated, zoo_run_finished          called during a training; what they return is ignored
 
-The first four return records, which name code by path, so that listing all plugins is fast: neither the module of a
-plugin nor these four may import torch. `zoo plugins` lists every plugin, its hooks, and why one could not be loaded.
+The first five return records, which name code by path, so that listing all plugins is fast: neither the module of a
+plugin nor these five may import torch. `zoo plugins` lists every plugin, its hooks, and why one could not be loaded.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from pluggy import HookimplMarker, HookspecMarker
 
-from zoo_core.records import Algorithm, Command, Executor, Task
+from zoo_core.records import Algorithm, Command, Executor, Finished, Progress, Task, Tracker, Training
 from zoo_core.rows import Kind
 
 if TYPE_CHECKING:
@@ -69,6 +70,15 @@ def zoo_executors() -> list[Executor]:  # type: ignore[empty-body]
 
     `zoo_harness.executors.scheduler.run` does all of this for a `Place`, an object that can start a process, wait for
     it, tell how it ended, and stop it. So an executor is a `Place` and one call.
+    """
+
+
+@hookspec
+def zoo_trackers() -> list[Tracker]:  # type: ignore[empty-body]
+    """Return the trackers that this plugin writes to.
+
+    Users switch one on by its name (`tracker:` of a spec). The zoo checks the name, and that its package is installed,
+    before anything trains; the observers below, which see the name in `Training.tracker`, do the writing.
     """
 
 
@@ -136,27 +146,28 @@ def zoo_judge(ref: str) -> "Judge | None":
 
 
 @hookspec
-def zoo_run_started(cell: Mapping[str, object]) -> None:
-    """Observe that a training begins: a cell (one row with one seed), or a stage that cells start from.
+def zoo_run_started(training: Training) -> None:
+    """Observe that a training begins, or goes on from a checkpoint.
 
-    `cell` is the plan of the training, to be read only: among others its "row" ("" for a stage) and "seed", the
-    "algorithm", its "settings", and its "budget" in FLOPs (None for a stage). Rank 0 alone calls the three observers.
-    If one raises, the training goes on, and its result names the observer under "observer_failures".
+    `zoo_core.records.Training` describes it. Nothing that observers are given can be changed. Rank 0 alone calls the
+    three observers. If one raises, the training goes on, and its result names the observer under "observer_failures".
     """
 
 
 @hookspec
-def zoo_run_updated(cell: Mapping[str, object], update: int, metrics: Mapping[str, float]) -> None:
-    """Observe that a training has made an update and yielded `metrics`.
+def zoo_run_updated(training: Training, progress: Progress) -> None:
+    """Observe that a training has made an update.
 
-    `update` counts from 0, over all stages of the algorithm; a resumed training counts from 0 again. The time that an
-    observer takes is part of the training's wall-clock time.
+    `zoo_core.records.Progress` describes how far it is. After a crash, updates since the last checkpoint are made
+    again, and seen again, with the same numbers and metrics. The last update of a loop may be undone because it passed
+    the budget; then the first one of the next loop has its number. The time that an observer takes is part of the
+    training's wall-clock time.
     """
 
 
 @hookspec
-def zoo_run_finished(cell: Mapping[str, object], result: Mapping[str, object]) -> None:
+def zoo_run_finished(training: Training, finished: Finished) -> None:
     """Observe that a training ended and its final weights are written. It is not called for a training that failed.
 
-    `result` holds, among others, "algorithm", "seed", "weights_sha256" and "ledger", with all costs of the run.
+    `zoo_core.records.Finished` describes what it left.
     """

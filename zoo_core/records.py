@@ -1,12 +1,14 @@
-"""The records by which a plugin describes its algorithms, tasks, commands and executors.
+"""The records by which a plugin describes what it provides, and those that plugins which watch a training are given.
 
-A record holds plain strings: code is named as "module:attribute" and imported when it is first used, so that
+A plugin's record holds plain strings: code is named as "module:attribute" and imported when it is first used, so that
 listing every installed plugin imports neither torch nor transformers.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib import import_module
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 API_VERSION = 1
@@ -99,6 +101,95 @@ class Executor:
     """Path of the function that runs the jobs; `zoo_core.hookspecs.zoo_executors` describes its arguments."""
     options: Mapping[str, object] = field(default_factory=dict)
     """The options that users can set by `--option KEY=VALUE`, with their defaults."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracker:
+    """A place where the observers of a plugin write how trainings go."""
+
+    name: str
+    """The word that users write in a spec: `tracker: tensorboard`. The observers find it in `Training.tracker`."""
+    summary: str
+    """One line for tables."""
+    module: str
+    """The package that must be importable, "tensorboard"; a bench whose spec asks for the tracker needs it."""
+    install: str
+    """What pip installs to bring that package: "zoo-trackers[tensorboard]"."""
+
+
+class _ReadOnly:
+    """What observers are given. No mapping in it can be changed, so that no observer changes a training."""
+
+    def __post_init__(self) -> None:
+        for one in fields(self):  # type: ignore[arg-type]  # its subclasses are dataclasses
+            object.__setattr__(self, one.name, _read_only(getattr(self, one.name)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(_ReadOnly):
+    """A training that is watched: a cell (one row with one seed), or a stage that cells stand on."""
+
+    name: str
+    """Its name, which no other training of the bench has: "dpo-seed0", or "stages/sft-seed0"."""
+    row: str
+    """The row of the board; "" for a stage."""
+    stage: str
+    """What a bench calls the stage: "sft", "gold" (a gold that is trained on pairs); "" for a cell."""
+    seed: int
+    algorithm: str
+    """The name of the algorithm that trains."""
+    settings: Mapping[str, object]
+    """All settings of the algorithm, defaults among them."""
+    budget: float | None
+    """FLOPs, stages included; None for a stage, whose recipe is of fixed length."""
+    identity: str
+    """Hash of all that the result depends on. Two trainings of the same identity end with the same bits."""
+    directory: Path
+    """The folder of the training."""
+    bench: str
+    """The name of the bench."""
+    output: Path
+    """The folder of the bench; logs belong there."""
+    tracker: str | None
+    """The tracker that the spec asks for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress(_ReadOnly):
+    """How far a training is, in one of its updates."""
+
+    update: int
+    """Its number, from 0, over all loops of the algorithm. A resumed training goes on from its checkpoint's number."""
+    stage: str
+    """The stage of the algorithm's own (`run.stage`) that the update belongs to; "" where there is none."""
+    flops: int
+    """FLOPs so far, those of the stages that a cell stands on included."""
+    share: float | None
+    """Share of the budget that they are; None for a stage, which has no budget."""
+    metrics: Mapping[str, float]
+    """What the algorithm yielded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished(_ReadOnly):
+    """What a training left."""
+
+    weights: Path
+    """The folder of the final model."""
+    weights_sha256: str
+    updates: int
+    """The number of updates that count."""
+    flops: int
+    """FLOPs in all, those of the stages that a cell stands on included."""
+    ledger: Mapping[str, object]
+    """All costs of the training itself, as `zoo_core.accounting.ledger.LedgerReport` describes them."""
+
+
+def _read_only(value: Any) -> Any:
+    """Return a copy of mappings and lists, at any depth, that cannot be changed; other values as they are."""
+    if isinstance(value, Mapping):
+        return MappingProxyType({key: _read_only(one) for key, one in value.items()})
+    return tuple(map(_read_only, value)) if isinstance(value, list | tuple) else value
 
 
 def load_path(path: str) -> Any:

@@ -7,6 +7,8 @@ from zoo_harness.spec.presets import PRESETS
 from zoo_harness.spec.read import read
 
 from zoo_core.errors import SpecError
+from zoo_core.records import Tracker
+from zoo_core.registry.plugins import plugins
 
 
 def write(folder: Path, text: str) -> Path:
@@ -132,3 +134,21 @@ def test_a_spec_with_a_byte_order_mark_is_read(tmp_path):
 def test_true_is_no_number(key, value):
     with pytest.raises(SpecError, match=r"True.* is no number; write one"):
         read(None, "smoke", {}, {key: value})
+
+
+@pytest.mark.parametrize("brought", [True, False])
+def test_an_unknown_tracker_is_answered_with_the_nearest_and_with_what_to_install(brought, monkeypatch):
+    if not brought:
+        monkeypatch.setattr(plugins(), "trackers", {})
+    nearest = "Did you mean 'tensorboard'" if brought else "Known: none."
+    with pytest.raises(
+        SpecError, match=rf"^tracker: .*'tensorbord'. {nearest}.*pip install 'zoo-trackers\[tensorboard\]'"
+    ):
+        read(None, "smoke", {"tracker": "tensorbord"})
+
+
+def test_a_tracker_without_its_package_is_answered_with_what_to_install(monkeypatch):
+    mine = Tracker(name="mine", summary="-", module="no_such_package", install="zoo-mine[it]")
+    monkeypatch.setitem(plugins().trackers, "mine", mine)
+    with pytest.raises(SpecError, match=r"needs the package no_such_package.*: pip install 'zoo-mine\[it\]'$"):
+        read(None, "smoke", {"tracker": "mine"})

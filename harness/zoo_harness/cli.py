@@ -174,7 +174,7 @@ def _print(found: Mapping[str, object], table: Callable[[int], "Table"], notes: 
 
 
 @app.command()
-@describes_a_bench("preset", "base", "demonstrations", "preferences", "prompts", "reward", "budget")
+@describes_a_bench("preset", "base", "demonstrations", "preferences", "prompts", "reward", "budget", "tracker")
 def train(
     read: ReadSpec,
     algorithm: Annotated[str, typer.Argument(help="The algorithm to train.")],

@@ -3,9 +3,11 @@
 import hashlib
 import json
 import tempfile
+import time
 from pathlib import Path
 from typing import Literal, TypedDict, cast
 
+import psutil
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, JsonValue
 
@@ -116,6 +118,11 @@ def of_file(path: Path) -> Job:
     if written is None:
         raise StorageError(f"{path}: there is no job. `zoo bench` writes one into each folder of its output.")
     return Job.model_validate(written)
+
+
+def seconds_of_this_process() -> float:
+    """Return how long ago this process was started."""
+    return time.time() - psutil.Process().create_time()
 
 
 def read_json(path: Path) -> dict[str, object] | None:

@@ -40,6 +40,7 @@ FLAGS: dict[str, object] = {
     "budget": _flag(str, "FLOPs (2e13) or a time (90s)."),
     "seeds": _flag(int, "Seeds; each draws labels, stages, reward model, prompts."),
     "tasks": _flag(str, "lm-eval tasks, with commas between them."),
+    "tracker": _flag(str, "tensorboard, wandb, trackio: watch every training."),
 }
 """By key of the spec: the flag of the same name."""
 LISTS = ("algorithms", "tasks")

@@ -92,6 +92,8 @@ class Training(Reading):
     calibration: Path | None = None
     session_seed: int | None = None
     """The seed of the training, where it is not the job's."""
+    output: Path | None = None
+    """The folder of the bench, for logs; None leaves them in the job's."""
 
 
 class Labelling(Reading):

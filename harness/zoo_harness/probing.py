@@ -4,7 +4,6 @@ So wrong input hurts nobody, what a row holds in memory is its own, and a plugin
 """
 
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,8 @@ from zoo_harness.spec.schema import FOR_ALGORITHMS, FROM_PAIRS, Evaluation, Labe
 
 REHEARSAL = "rehearsal"
 OK = Outcome(status="ok")
+ANY_BENCH: dict[str, object] = {"algorithms": [], "stages": {}, "name": "any", "budget": 1.0, "tracker": None}
+"""Keys of a spec that neither the check of the input nor a measurement depends on, made alike."""
 STAGE = "stage "
 """Before the name of a stage, where rows and stages are listed together."""
 
@@ -48,7 +49,6 @@ def probed(
 
     Raises `ZooError` with all that is wrong with the input; `PluginError` if no row is left that can run.
     """
-    began = time.monotonic()
     place = folder.resolve() / ("probe" if runner.is_local else f"probe-{runner.executor}")
 
     def do(jobs: Sequence[Job], most: int) -> dict[str, Outcome]:
@@ -78,12 +78,13 @@ def probed(
     left = _sorted_out(pipeline, failed, jobs)
     rehearsal = rehearsed(jobs[REHEARSAL])
     assert rehearsal is not None
+    costs = {name: one for name, job in jobs.items() if name != REHEARSAL and (one := measured(job))}
     probe: Probe = {
         **found,
-        "costs": {name: one["cost"] for name, job in jobs.items() if name != REHEARSAL and (one := measured(job))},
+        "costs": {name: one["cost"] for name, one in costs.items()},
         "samples": rehearsal["samples"],
         "scoring": rehearsal["scoring"],
-        "seconds": time.monotonic() - began,
+        "seconds": found["seconds"] + rehearsal["seconds"] + sum(one["seconds"] for one in costs.values()),
     }
     return left, probe
 
@@ -119,7 +120,7 @@ def _reason(algorithm: Algorithm, outcome: Outcome, job: Job) -> str:
 
 def _check_job(pipeline: Pipeline, place: Path) -> Job:
     """The job that opens everything. It knows no rows, so that one more row does not have all checked again."""
-    spec = pipeline.spec.model_copy(update={"algorithms": [], "stages": {}, "name": "any", "budget": 1.0})
+    spec = pipeline.spec.model_copy(update=ANY_BENCH)
     payload = Probing(spec=spec, kinds=pipeline.kinds, rewards=pipeline.rewards)
     return _job("the input", place / "input", payload, [code_of_job("probe"), _stamps(pipeline.spec)])
 
@@ -130,7 +131,7 @@ def _measuring_jobs(pipeline: Pipeline, found: Checked, place: Path) -> dict[str
     half = FOR_ALGORITHMS if spec.gold == FROM_PAIRS else None
     world = [found["base"]["files"], found["environment"], found["hashes"]]
     world += [{kind: data["sha256"][:1] for kind, data in found["data"].items()}]
-    alone = spec.model_copy(update={"algorithms": [], "stages": {}, "name": "any", "budget": 1.0, "seeds": 1})
+    alone = spec.model_copy(update={**ANY_BENCH, "seeds": 1})
     blind = alone.model_copy(update={"gold": None, "tasks": [], "evaluation": Evaluation()})
     wanted: dict[str, tuple[Algorithm, dict[str, JsonValue], str | None]] = {
         row.name: (row.algorithm, row.entry.settings, row.reward) for row in pipeline.rows

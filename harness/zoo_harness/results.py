@@ -83,6 +83,8 @@ class Checked(TypedDict):
     """By reference: a hash of each reward, gold, annotator, judge and task."""
     cut_by_scorers: dict[str, Cut]
     environment: Environment
+    seconds: float
+    """How long this took."""
 
 
 class Measured(TypedDict):
@@ -90,6 +92,7 @@ class Measured(TypedDict):
 
     identity: str
     cost: Cost
+    seconds: float
 
 
 class Price(TypedDict):
@@ -121,6 +124,7 @@ class Rehearsed(TypedDict):
     samples: dict[str, SamplingCost]
     """By "calibration REWARD", and of "pairs"."""
     scoring: ScoringCost
+    seconds: float
 
 
 class Probe(Checked):
@@ -130,8 +134,6 @@ class Probe(Checked):
     """By row, and by "stage NAME"."""
     samples: dict[str, SamplingCost]
     scoring: ScoringCost
-    seconds: float
-    """How long probing and measuring took."""
 
 
 class WeightsAt(TypedDict):

@@ -12,7 +12,7 @@ from pluggy import PluginManager
 
 from zoo_core import hookspecs
 from zoo_core.errors import PluginError, SpecError, ZooError, did_you_mean, in_one_line
-from zoo_core.records import API_VERSION, Algorithm, Command, Executor, Task
+from zoo_core.records import API_VERSION, Algorithm, Command, Executor, Task, Tracker
 from zoo_core.registry import listing
 
 GROUP = "zoo"
@@ -36,7 +36,7 @@ class Plugin:
     """The reason for a status other than "ok", in one line."""
     hooks: list[str] = field(default_factory=list)
     provides: list[str] = field(default_factory=list)
-    """Names of its algorithms, tasks, commands and executors."""
+    """Names of its algorithms, tasks, commands, executors and trackers."""
     claims: list[str] = field(default_factory=list)
     """Names of all that it would provide if nothing were wrong with it."""
     notes: list[str] = field(default_factory=list)
@@ -64,6 +64,7 @@ class Plugins:
         self.tasks: dict[str, Task] = {}
         self.commands: dict[str, Command] = {}
         self.executors: dict[str, Executor] = {}
+        self.trackers: dict[str, Tracker] = {}
         self._owner: dict[tuple[str, str], Plugin] = {}
         described = [(_describe(entry), entry) for entry in found]
         # A distribution may be seen twice on sys.path: the first is the one that is imported.
@@ -74,7 +75,7 @@ class Plugins:
             plugin = _describe(entry)
             reason = f"its entry point is in the group {entry.group!r}; write [project.entry-points.{GROUP}]"
             self.plugins.append(replace(plugin, status="broken", reason=reason))
-        for table in ("algorithms", "tasks", "commands", "executors"):
+        for table in ("algorithms", "tasks", "commands", "executors", "trackers"):
             setattr(self, table, dict(sorted(getattr(self, table).items())))
 
     def _load(self, plugin: Plugin, entry: EntryPoint, block: Collection[str]) -> None:
@@ -127,6 +128,7 @@ class Plugins:
             ("zoo_tasks", self.tasks, Task),
             ("zoo_commands", self.commands, Command),
             ("zoo_executors", self.executors, Executor),
+            ("zoo_trackers", self.trackers, Tracker),
         ):
             for implementation in getattr(self.manager.hook, hook).get_hookimpls():
                 if implementation.plugin_name == plugin.name:

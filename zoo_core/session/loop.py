@@ -106,6 +106,7 @@ class Loop:
             before = ledger.flops
             self.update, self.draws = update, 0
             session.begun += 1
+            session.stage = self.stage
             seed_everything(session.seed, self.stage, update)
             ledger.meter.in_loop = True
             try:

@@ -53,6 +53,8 @@ class Session:
     """Updates that began in this process, of all loops."""
     loops: int = 0
     """Loops that were entered in this process."""
+    stage: str = ""
+    """The stage whose loop is in an update, or was in one last; "" for the run itself."""
     clock: float = field(default_factory=time.monotonic)
 
     def begin(self) -> None:

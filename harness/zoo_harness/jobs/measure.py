@@ -11,7 +11,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 
-import psutil
 import torch
 from transformers import PreTrainedModel
 
@@ -30,7 +29,7 @@ from zoo_core.reward import Calibration, Reward
 from zoo_core.rows import DataRow
 from zoo_core.run import Run
 from zoo_core.session.session import Session
-from zoo_harness.job import Job
+from zoo_harness.job import Job, seconds_of_this_process
 from zoo_harness.jobs.driven import Watchdog, driven
 from zoo_harness.jobs.label_pairs import labelled
 from zoo_harness.jobs.materials import Materials, open_judge, open_reward
@@ -78,7 +77,8 @@ def run(job: Job) -> Measured:
     algorithm = plugins().algorithm(payload.algorithm)
     with Watchdog(job, algorithm) as watchdog:
         watchdog.allow(payload.spec.update_seconds)
-        return {"identity": job.identity, "cost": measure(payload, algorithm, watchdog)}
+        cost = measure(payload, algorithm, watchdog)
+        return {"identity": job.identity, "cost": cost, "seconds": seconds_of_this_process()}
 
 
 def measure(payload: Measuring, algorithm: Algorithm, watchdog: Watchdog) -> Cost:
@@ -166,11 +166,6 @@ def traced(materials: Materials, session: Session, reward_ref: str | None) -> Tr
     tracer = Tracer(base, foreign)
     session.ledger = Ledger(tracer)
     return tracer
-
-
-def seconds_of_this_process() -> float:
-    """Return how long ago this process was started."""
-    return time.time() - psutil.Process().create_time()
 
 
 def _rows(materials: Materials, policy: PreTrainedModel, algorithm: Algorithm) -> dict[str, list[DataRow]]:

@@ -19,7 +19,7 @@ from zoo_core.registry.references import load_judge, notes_on, resolve
 from zoo_core.reward import Reward, Sample, asked, checked, name_of
 from zoo_core.rows import DataRow, Kind, Prompt, Text, answers_of, fingerprint
 from zoo_harness.faults import Faults
-from zoo_harness.job import Job
+from zoo_harness.job import Job, seconds_of_this_process
 from zoo_harness.jobs.materials import LIMITS, PAIRS_MEASURED, Materials, Selected, environment, open_reward
 from zoo_harness.payloads import Probing
 from zoo_harness.planning.identity import package_hash
@@ -64,6 +64,7 @@ def run(job: Job) -> Checked:
         "hashes": hashes,
         "cut_by_scorers": cut_by_scorers,
         "environment": environment(),
+        "seconds": seconds_of_this_process(),
     }
 
 

@@ -14,11 +14,11 @@ from zoo_core.models.scorer import Scorer
 from zoo_core.registry.references import load_reward
 from zoo_core.reward import Calibration, Reward
 from zoo_core.run import Run
-from zoo_harness.job import Job
+from zoo_harness.job import Job, seconds_of_this_process
 from zoo_harness.jobs import score
 from zoo_harness.jobs.label_pairs import labelled
 from zoo_harness.jobs.materials import Materials, open_reward
-from zoo_harness.jobs.measure import seconds_of_this_process, traced, unbounded
+from zoo_harness.jobs.measure import traced, unbounded
 from zoo_harness.jobs.score import GoldAndProxy, Scoring
 from zoo_harness.jobs.trace import WatchedEngine, mean_of
 from zoo_harness.payloads import Rehearsing, ToScore
@@ -37,6 +37,7 @@ def run(job: Job) -> Rehearsed:
         "identity": job.identity,
         "scoring": measure_scoring(job, payload),
         "samples": measure_samples(Materials(payload.spec, half=payload.half), payload.spec, payload.rewards),
+        "seconds": seconds_of_this_process(),
     }
 
 

@@ -25,6 +25,7 @@ from zoo_core.storage.atomic import write_json
 from zoo_harness.job import Job, read_json
 from zoo_harness.jobs.driven import Watchdog, driven
 from zoo_harness.jobs.materials import Materials, environment, open_judge, open_reward
+from zoo_harness.jobs.observed import Observed
 from zoo_harness.payloads import Training
 from zoo_harness.results import POINTS, Staged, Trained, WeightsAt
 from zoo_harness.spec.schema import MOST_FOR_STAGES
@@ -39,33 +40,28 @@ def run(job: Job) -> Trained:
     session = _session(job, payload, algorithm, before)
     config = configure(algorithm, payload.settings)
     progress = _Progress(job, payload, before)
-    cell = {**job.payload, "row": job.row, "seed": job.seed}
-    failures = _observe("zoo_run_started", cell=cell)
+    observed = Observed(job, payload, config, before)
+    observed.started()
     with Watchdog(job, algorithm) as watchdog:
-        for update, metrics in enumerate(driven(algorithm, config, Run(session), session)):
+        for metrics in driven(algorithm, config, Run(session), session):
             watchdog.update_ended(payload.spec.update_seconds)
             progress.write(session, metrics)
-            failures += _observe("zoo_run_updated", cell=cell, update=update, metrics=metrics)
-    final = job.directory / "final"
+            observed.updated(session, metrics)
+    final = observed.weights
     _hand_over(session, algorithm, Materials.of(payload).base, final)
     session.ledger.gather()
-    result: Trained = {
+    ledger, sha256 = session.ledger.report(), broadcast(lambda: weights_sha256(final))
+    observed.finished(sha256, ledger)
+    return {
         "identity": job.identity,
         "algorithm": algorithm.name,
         "seed": job.seed,
-        "ledger": session.ledger.report(),
+        "ledger": ledger,
         "points": _points(job) if payload.budget else [],
-        "weights_sha256": broadcast(lambda: weights_sha256(final)),
+        "weights_sha256": sha256,
         "environment": environment(),
-        "observer_failures": sorted(set(failures)),
+        "observer_failures": sorted(observed.failures),
     }
-    _observe("zoo_run_finished", cell=cell, result=result)
-    return result
-
-
-def _observe(hook: str, **seen: object) -> list[str]:
-    """Tell the plugins that watch: once, of several processes."""
-    return plugins().observe(hook, **seen) if is_main_process() else []
 
 
 def stage_flops(directory: Path) -> int:

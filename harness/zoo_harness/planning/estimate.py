@@ -57,7 +57,7 @@ class Figures(TypedDict):
     best_of: Price
     """The part of it that the rows take which answer with the best of several samples."""
     probe_seconds: float
-    """How long it took to check the input and to measure."""
+    """Seconds of one worker that checking the input and measuring took."""
     left_out: dict[str, str]
     """Why a row cannot run."""
     warnings: list[str]

@@ -8,7 +8,7 @@ seen; the whole package of a plugin that takes part counts for that reason.
 
 import ast
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,6 +53,12 @@ def package_hash(package: str) -> str:
 def package_modules(package: str) -> list[str]:
     """Return the names of all modules of a package, its YAML files among them."""
     return [name for name, _ in _files(package)]
+
+
+def files_named(settings: Mapping[str, object]) -> dict[str, str]:
+    """Hash of each file that a setting names: a user may change it between two benches, as a constitution."""
+    named = {name: Path(value) for name, value in settings.items() if isinstance(value, str)}
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in named.items() if file.is_file()}
 
 
 def _files(package: str) -> list[tuple[str, Path]]:

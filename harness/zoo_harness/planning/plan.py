@@ -1,6 +1,5 @@
 """From a pipeline to the jobs of its bench: what is trained, labelled, calibrated and scored, in which order."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,12 +12,14 @@ from zoo_core.records import Algorithm
 from zoo_core.registry.plugins import plugins
 from zoo_harness.job import Job, identify
 from zoo_harness.payloads import Calibrating, Kind, Labelling, Payload, ToScore, Training
-from zoo_harness.planning.identity import code_of_job
+from zoo_harness.planning.identity import code_of_job, files_named
 from zoo_harness.planning.pipeline import Pipeline, Row
 from zoo_harness.results import Probe
 from zoo_harness.spec.schema import FOR_ALGORITHMS, FOR_GOLD, FROM_PAIRS, GOLD_PAIRS, LabelPairs, Spec
 
-UNIMPORTANT = {"name", "preset", "folder", "checkpoint_seconds", "update_seconds", "budget", "algorithms", "seeds"}
+UNIMPORTANT = {
+    "name", "preset", "folder", "checkpoint_seconds", "update_seconds", "tracker", "budget", "algorithms", "seeds",
+}  # fmt: skip
 """Keys of a spec that change no result, or are part of a bench's identity in another form."""
 GOLD_SEED = 10_000
 """Added to the seed of a gold's training: another head and another order than the reward model's."""
@@ -131,6 +132,7 @@ class Plan:
             stages=[job.directory for job in needs],
             start=needs[0].directory / "final" if named[0] in stages else None,
             session_seed=seed + GOLD_SEED if half else None,
+            output=self.output,
         )
         title = "gold" if half else f"stage {algorithm.name}"
         pairs = self.probe["data"][GOLD_PAIRS]["sha256"][seed] if half else None
@@ -185,6 +187,7 @@ class Plan:
             reward=row.reward,
             reward_model=_reward_model(row.reward, stages),
             calibration=stages[f"calibration {row.reward}"].directory if row.reward else None,
+            output=self.output,
         )
         needs = tuple(job.identity for job in closure)
         files = files_named(row.entry.settings)
@@ -290,9 +293,3 @@ def _reads_pairs(algorithm: Algorithm) -> bool:
 def algorithm_plugins() -> list[str]:
     """Entry points that provide algorithms: the scorer does not load them."""
     return sorted({plugins().owner("zoo_algorithms", name).name for name in plugins().algorithms})
-
-
-def files_named(settings: Mapping[str, object]) -> dict[str, str]:
-    """Hash of each file that a setting names: a user may change it between two benches, as a constitution."""
-    named = {name: Path(value) for name, value in settings.items() if isinstance(value, str)}
-    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in named.items() if file.is_file()}

@@ -3,6 +3,7 @@
 import re
 import reprlib
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,24 @@ def read(file: Path | None, preset: str | None, flags: Raw, settings: Raw | None
         spec = Spec(**merged)
     except ValidationError as error:
         raise SpecError(_explain(error, file)) from None
+    if spec.tracker is not None:
+        _check_tracker(spec.tracker)
     return _with_world_defaults(spec)
+
+
+def _check_tracker(name: str) -> None:
+    """Raise `SpecError` if a tracker cannot be written to, before anything is trained without it."""
+    known = plugins().trackers
+    if name not in known:
+        raise SpecError(
+            f"tracker: no installed plugin provides {name!r}. {did_you_mean(name, known)} TensorBoard, W&B and Trackio "
+            "come with: pip install 'zoo-trackers[tensorboard]', or [wandb], or [trackio]."
+        )
+    if find_spec(known[name].module) is None:
+        raise SpecError(
+            f"tracker: {name} needs the package {known[name].module}, which is not installed: "
+            f"pip install '{known[name].install}'"
+        )
 
 
 def _set(merged: Raw, key: str, value: object) -> None:

@@ -164,6 +164,8 @@ class Spec(_Strict):
     """Time between checkpoints of a cell; 0 takes one after every update. Changes no result."""
     update_seconds: float = Field(default=600.0, gt=0)
     """Longest time that one update may take while it is measured; then its plugin is left out. Changes no result."""
+    tracker: str | None = None
+    """Where every training writes how it goes: the name of a plugin's tracker. Changes no result."""
     evaluation: Evaluation = Evaluation()
     folder: str | None = None
     """Where the spec file stands: relative paths and `module:function` rewards are looked up there."""
