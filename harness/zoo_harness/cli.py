@@ -77,15 +77,15 @@ def bench(
     Run again, the same command goes on where it was stopped. Run beside itself, on machines that share the folders of
     results and of stages, it shares the work.
     """
+    if emit not in (None, "slurm") or (emit and executor != "local"):
+        raise SpecError(f"--emit {emit} --executor {executor}: write --emit slurm, without an executor.")
+    screen = console(stderr=as_json)
+    spec = read()  # what is wrong with it is told before the imports, which take seconds
     from zoo_harness.bench import emit_slurm, run
     from zoo_harness.executors.runner import Runner
     from zoo_harness.live import LiveScreen
     from zoo_harness.prepare import make_plan
 
-    if emit not in (None, "slurm") or (emit and executor != "local"):
-        raise SpecError(f"--emit {emit} --executor {executor}: write --emit slurm, without an executor.")
-    screen = console(stderr=as_json)
-    spec = read()
     given = dict(pair_of("--option", option) for option in options or ())
     runner = Runner(executor, {} if emit else given)
     plan = make_plan(spec, output, lambda text: screen.print(f"{text} ..."), runner)
@@ -97,9 +97,7 @@ def bench(
         result = run(plan, display, workers, runner, retry, shlex.join(["zoo", *sys.argv[1:]]))
     if as_json or result.board:
         _print_board(result.board, as_json)
-    screen.print(
-        f"results: {_shown(result.output)} (leaderboard.html, .md, .csv, .json)",
-    )
+    screen.print(f"results: {_shown(result.output)} (leaderboard.html, .md, .csv, .json)")
     for title, outcome in result.failures.items():
         screen.print(f"{title}: {outcome.status}: {outcome.error}", style="red")
     if result.failures:
@@ -130,11 +128,11 @@ def plan(
 
     With --base-config, or devices, predict them for a model of any size on those devices; no weights of it are needed.
     """
+    spec = read()
     from zoo_harness.planning.estimate import figures
     from zoo_harness.prepare import default_workers, make_plan
     from zoo_harness.show import plan_table
 
-    spec = read()
     if base_config is not None:
         from zoo_harness.planning.sizes import read_config, sizes_of
 
@@ -176,20 +174,24 @@ def train(
     algorithm: Annotated[str, typer.Argument(help="The algorithm to train.")],
     seed: Annotated[int, typer.Option(min=0, help="The seed to train.")] = 0,
     output: Output = None,
+    model: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Leave the model in this folder (default: in that of results).")
+    ] = None,
     launch: Annotated[
         str | None,
         typer.Option(metavar="COMMAND", help='Share it among processes: "accelerate launch --num_processes 2 ...".'),
     ] = None,
 ) -> None:
     """Train one algorithm with one seed, stages included, and leave a model directory; nothing is scored."""
+    spec = read(algorithms=[algorithm], seeds=seed + 1)
     from zoo_harness.live import LiveScreen
     from zoo_harness.single import train_one
 
-    spec = read(algorithms=[algorithm], seeds=seed + 1)
     screen = console()
     with LiveScreen(screen) as display:
-        final = train_one(spec, seed, output, display, launch)
-    screen.print(f"model: {_shown(final)}")
+        final = train_one(spec, seed, output, display, launch, model)
+    screen.print(f"model: {_shown(final)}", soft_wrap=True)
+    screen.print(f"load it: AutoModelForCausalLM.from_pretrained({str(final)!r}), of transformers", soft_wrap=True)
 
 
 @app.command(name="eval")
@@ -201,10 +203,14 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Score a model as the board scores its rows: gold at its best temperature, length, lm-eval tasks."""
+    from zoo_harness.model_folder import check
+
+    check(model)
+    spec = read()
     from zoo_harness.show import scores_table
     from zoo_harness.single import score_one
 
-    scores = score_one(read(), model, seed)
+    scores = score_one(spec, model, seed)
     if as_json:
         sys.stdout.write(json.dumps(scores, indent=1, sort_keys=True) + "\n")
     else:
