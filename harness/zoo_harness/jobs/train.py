@@ -24,6 +24,7 @@ from zoo_core.run import Run
 from zoo_core.session.session import Session
 from zoo_core.storage.atomic import write_json
 from zoo_harness.job import Job, read_json
+from zoo_harness.jobs import card
 from zoo_harness.jobs.materials import Materials, environment, open_judge, open_reward
 from zoo_harness.payloads import Training
 from zoo_harness.results import Staged, Trained, WeightsAt
@@ -62,6 +63,8 @@ def run(job: Job) -> Trained:
         "environment": environment(),
         "observer_failures": sorted(set(failures)),
     }
+    if is_main_process():
+        card.write(final, job, payload, algorithm, session.rows, result)
     _observe("zoo_run_finished", cell=cell, result=result)
     return result
 
