@@ -6,9 +6,10 @@
 #   make lint                             style and types
 #   make mutants                          break each line of every loss and see a test go red
 #   make benchmark                        speed, beside TRL as well; see tests/benchmarks/README.md
+#   make dist                             the wheels of all distributions, in dist/: pip install --find-links dist rlhf-zoo
 #   make results                          the results in the plugins' READMEs, from the bench in docs/results/quick
 #   make parity                           the environments that TRL runs in, apart from .venv
-#   make venv | clean                     only the set-up | remove it, and the caches (never results)
+#   make venv | clean                     only the set-up | remove it, wheels and caches (never results)
 #
 # HF_HUB_OFFLINE=0 make bench ARGS=...    lets models and data sets come from the hub
 # PYTHON=python3.12 make ...              makes .venv with another Python
@@ -23,7 +24,7 @@ OMP_NUM_THREADS ?= 1
 HF_HUB_OFFLINE ?= 1
 export OMP_NUM_THREADS HF_HUB_OFFLINE
 
-.PHONY: help bench test lint mutants benchmark results parity venv install clean
+.PHONY: help bench test lint mutants benchmark dist results parity venv install clean
 
 help:  # the comment at the top of this file
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -46,6 +47,13 @@ mutants: venv
 benchmark: venv parity
 	.venv/bin/pytest tests/benchmarks $(ARGS)
 	.venv/bin/python tests/benchmarks/table.py
+
+# rlhf-zoo has no code, only the names of the others; an editable installation has no use for it.
+dist: venv
+	rm -rf dist
+	for project in . rlhf-zoo $(PROJECTS); do \
+	  (cd $$project && $(CURDIR)/.venv/bin/python -m hatchling build --target wheel --directory $(CURDIR)/dist) || exit 1; \
+	done
 
 results: venv
 	.venv/bin/python tests/results.py $(ARGS)
@@ -72,5 +80,5 @@ install:
 	@cksum $(INPUTS) > .venv/inputs
 
 clean:
-	rm -rf .venv .parity .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf .venv .parity dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

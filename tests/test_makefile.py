@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PARITY = "tests/parity/*.txt"
 PROJECTS = ["plugins/*/pyproject.toml", "harness/pyproject.toml", "leaderboard/pyproject.toml"]
 PYTHON = """#!/bin/sh
-echo "$@" >> "$CALLS"
+echo "$PWD: $@" >> "$CALLS"
 case "$*" in
     *"-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && cp "$0" "$3/bin/pytest" ;;
     *"$FAILING"*) exit 1 ;;
@@ -23,7 +23,7 @@ esac
 @pytest.fixture
 def tree(tmp_path):
     """Return a copy of what the Makefile reads, beside a stand-in for Python."""
-    for pattern in ["Makefile", "constraints.txt", "pyproject.toml", *PROJECTS, PARITY]:
+    for pattern in ["Makefile", "constraints.txt", "pyproject.toml", "rlhf-zoo/pyproject.toml", *PROJECTS, PARITY]:
         for path in ROOT.glob(pattern):
             copy = tmp_path / path.relative_to(ROOT)
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -84,6 +84,19 @@ def test_an_old_or_missing_python_is_refused_in_plain_words(tree):
         assert status != 0
         assert f"'{python}' is missing or older than Python 3.11" in said
         assert not (tree / ".venv").exists()
+
+
+def test_dist_builds_a_wheel_of_every_distribution(tree):
+    status, said, calls = make(tree, "dist")
+    assert status == 0, said
+    built = [call.partition(":")[0] for call in calls if "hatchling build --target wheel" in call]
+    folders = [
+        path.parent
+        for glob in ("pyproject.toml", "*/pyproject.toml", "plugins/*/pyproject.toml")
+        for path in tree.glob(glob)
+    ]
+    assert sorted(built) == sorted(map(str, folders))
+    assert make(tree, "dist", failing="hatchling")[0] != 0
 
 
 def test_arguments_reach_pytest(tree):

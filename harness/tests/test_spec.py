@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from zoo_harness.options import _read
 from zoo_harness.spec.presets import PRESETS
 from zoo_harness.spec.read import read
 
@@ -45,6 +46,14 @@ def test_a_world_brings_its_own_data_judge_and_tasks():
     assert (spec.demonstrations, spec.prompts) == ("tinytown/1:demonstrations", "tinytown/1:prompts")
     assert spec.gold == "my:judge"
     assert not {"tinytown_facts", "tinytown_sums"} & set(spec.tasks)
+
+
+@pytest.mark.parametrize("text", ["none", "", " "])
+def test_a_flag_can_say_that_there_are_no_tasks(text):
+    flags = {**dict.fromkeys(["spec", "settings"]), "preset": "smoke"}
+    assert _read(flags, {}).tasks
+    assert _read({**flags, "tasks": text}, {}).tasks == []
+    assert _read({**flags, "tasks": "tinytown_facts, tinytown_sums"}, {}).tasks == ["tinytown_facts", "tinytown_sums"]
 
 
 def test_settings_reach_their_row():

@@ -1,20 +1,25 @@
-"""A plugin's wheel, installed alone with what it declares, is listed and benches: nothing else of ours is about."""
+"""What wheels install is listed and benches: a plugin alone with what it declares, and `rlhf-zoo` with its default."""
 
 import json
 import os
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import Callable
 from email.parser import Parser
+from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from packaging.requirements import Requirement
 
+from zoo_core.registry.plugins import plugins
 from zoo_core.testing.tiny import tiny_policy, tiny_tokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +29,7 @@ PROJECTS = {
     "zoo-harness": ROOT / "harness",
     "zoo-leaderboard": ROOT / "leaderboard",
     "zoo-hello": HELLO,
+    "rlhf-zoo": ROOT / "rlhf-zoo",
 }
 
 
@@ -49,8 +55,8 @@ def wheel_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def built(name: str) -> Path:
         target = folder / name
         if not target.exists():
-            build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-            subprocess.run([*build, "--wheel-dir", str(target), str(project(name))], check=True, capture_output=True)
+            build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(target)]
+            subprocess.run(build, cwd=project(name), check=True, capture_output=True)  # as `make dist` does
         (wheel,) = target.glob("*.whl")
         return wheel
 
@@ -115,6 +121,65 @@ def test_a_plugin_alone_with_what_it_declares_is_listed_and_benches(
     assert done.returncode == 0, done.stdout + done.stderr
     board = json.loads((tmp_path / "out" / "leaderboard.json").read_text())
     assert row in {one["row"] for one in board["rows"]}
+
+
+def requirements(group: str | None = None) -> list[Requirement]:
+    """What `rlhf-zoo` needs, by default or for an extra."""
+    written = tomllib.loads((ROOT / "rlhf-zoo" / "pyproject.toml").read_text())["project"]
+    return [Requirement(one) for one in (written["optional-dependencies"][group] if group else written["dependencies"])]
+
+
+def test_rlhf_zoo_brings_what_runs_by_default_and_has_an_extra_for_every_plugin() -> None:
+    default = {one.name for one in requirements()}
+    folders = {path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml")}
+    owners = {name: plugins().owner("zoo_algorithms", name) for name in plugins().algorithms}
+    rows = {owners[name].distribution for name, one in plugins().algorithms.items() if one.competes and one.by_default}
+    assert rows | {"zoo-core", "zoo-harness", "zoo-leaderboard", "zoo-tinytown", "zoo-reward-model"} == default
+    for folder in folders:
+        (one,) = requirements(folder)
+        assert one.name == f"zoo-{folder}"
+    (every,) = requirements("all")
+    assert default | {f"zoo-{extra}" for extra in every.extras} == {f"zoo-{one}" for one in folders} | {
+        "zoo-core",
+        "zoo-harness",
+        "zoo-leaderboard",
+    }
+    for one in chain(requirements(), *map(requirements, folders)):
+        assert str(one.specifier) == "<0.2,>=0.1"  # as in the other distributions
+        assert one.specifier.contains(version(one.name))
+
+
+@pytest.mark.slow
+def test_rlhf_zoo_installs_from_its_wheels_into_a_clean_environment_and_benches_in_an_empty_folder(
+    libraries: Path, wheel_of: Callable[[str], Path], environment: dict[str, str], tmp_path: Path
+) -> None:
+    names = ["rlhf-zoo", *(one.name for one in requirements())]
+    links = [word for name in names for word in ("--find-links", str(wheel_of(name).parent))]
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "clean"], check=True)
+    (site,) = tmp_path.glob("clean/lib/*/site-packages")
+    (site / "libraries.pth").write_text(f"{libraries}\n")  # other people's libraries, as if they were installed
+    python = tmp_path / "clean" / "bin" / "python"
+    install = [sys.executable, "-m", "pip", "--python", python, "install", "--no-index", *links, "rlhf-zoo"]
+    done = subprocess.run(install, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    (tmp_path / "empty").mkdir()
+    own = {**environment, "ZOO_CACHE": str(tmp_path / "cache")}
+
+    def zoo(*arguments: str) -> str:
+        command = [str(python.with_name("zoo")), *arguments]
+        done = subprocess.run(command, cwd=tmp_path / "empty", env=own, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    listed = json.loads(zoo("plugins", "list", "--json"))
+    assert {one["distribution"] for one in listed} | {"rlhf-zoo", "zoo-harness", "zoo-leaderboard"} == set(names)
+    assert {one["status"] for one in listed} == {"ok"}
+    small = ["--algorithms", "sft", "--seeds", "1", "--budget", "2e10", "--tasks", "none"]
+    sizes = ["evaluation.dev_prompts=8", "evaluation.test_prompts=16", "evaluation.best_of=[]"]
+    zoo("bench", "--preset", "smoke", *small, *(word for size in sizes for word in ("--set", size)))
+    board = json.loads((tmp_path / "empty" / "zoo-runs" / "smoke" / "leaderboard.json").read_text())
+    assert {one["row"]: one["status"] for one in board["rows"]}["sft"] == "ok"
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 import json
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,11 +11,10 @@ import typer
 from typer.core import TyperGroup
 
 from zoo_core.errors import SpecError, ZooError
-from zoo_harness.console import console, show_what_can_be_shown
+from zoo_harness.console import console, print_found, show_what_can_be_shown, shown
 from zoo_harness.options import FLAGS, ReadSpec, describes_a_bench, pair_of
 
 if TYPE_CHECKING:
-    from rich.table import Table
     from typer._click.core import Command
     from zoo_leaderboard.board import Board
 
@@ -77,31 +75,29 @@ def bench(
     Run again, the same command goes on where it was stopped. Run beside itself, on machines that share the folders of
     results and of stages, it shares the work.
     """
+    if emit not in (None, "slurm") or (emit and executor != "local"):
+        raise SpecError(f"--emit {emit} --executor {executor}: write --emit slurm, without an executor.")
+    screen = console(stderr=as_json)
+    spec = read()  # what is wrong with it is told before the imports, which take seconds
     from zoo_harness.bench import emit_slurm, run
     from zoo_harness.executors.runner import Runner
     from zoo_harness.live import LiveScreen
     from zoo_harness.prepare import make_plan
     from zoo_harness.waiting import WaitingScreen
 
-    if emit not in (None, "slurm") or (emit and executor != "local"):
-        raise SpecError(f"--emit {emit} --executor {executor}: write --emit slurm, without an executor.")
-    screen = console(stderr=as_json)
-    spec = read()
     given = dict(pair_of("--option", option) for option in options or ())
     runner = Runner(executor, {} if emit else given)
     with WaitingScreen(screen) as waiting:
         plan = make_plan(spec, output, waiting, runner, workers)
     if emit:
         script = emit_slurm(plan, sys.argv[1:], given, workers, retry)
-        screen.print(f"bash {_shown(script)}", soft_wrap=True)
+        screen.print(f"bash {shown(script)}", soft_wrap=True)
         return
     with LiveScreen(screen) as display:
         result = run(plan, display, workers, runner, retry, shlex.join(["zoo", *sys.argv[1:]]))
     if as_json or result.board:
         _print_board(result.board, as_json)
-    screen.print(
-        f"results: {_shown(result.output)} (leaderboard.html, .md, .csv, .json)",
-    )
+    screen.print(f"results: {shown(result.output)} (leaderboard.html, .md, .csv, .json)")
     for title, outcome in result.failures.items():
         screen.print(f"{title}: {outcome.status}: {outcome.error}", style="red")
     if result.failures:
@@ -132,12 +128,12 @@ def plan(
 
     With --base-config, or devices, predict them for a model of any size on those devices; no weights of it are needed.
     """
+    spec = read()
     from zoo_harness.planning.estimate import figures
     from zoo_harness.prepare import default_workers, make_plan
     from zoo_harness.show import plan_table
     from zoo_harness.waiting import WaitingScreen
 
-    spec = read()
     if base_config is not None:
         from zoo_harness.planning.sizes import read_config, sizes_of
 
@@ -150,27 +146,16 @@ def plan(
         from zoo_harness.show import notes_of, prediction_table
 
         predicted = predict(ready, base_config, Machine(devices or 1, *known[1:]))
-        _print({**predicted}, partial(prediction_table, predicted), notes_of(predicted), as_json)
+        print_found({**predicted}, partial(prediction_table, predicted), notes_of(predicted), as_json)
         return
     found, most = figures(ready), workers or default_workers(ready.probe["environment"]["device"])
-    _print({**found, "workers": most}, partial(plan_table, found, most), found["warnings"], as_json)
+    print_found({**found, "workers": most}, partial(plan_table, found, most), found["warnings"], as_json)
 
 
 def _print_board(board: "Board", as_json: bool) -> None:
     from zoo_leaderboard.render import table
 
-    _print(board, partial(table, board), board.get("conditional_notes", []), as_json)
-
-
-def _print(found: Mapping[str, object], table: Callable[[int], "Table"], notes: Sequence[str], as_json: bool) -> None:
-    """Print JSON, or the table that there is room for, and notes."""
-    if as_json:
-        sys.stdout.write(json.dumps(found, indent=1, sort_keys=True) + "\n")
-        return
-    screen = console()
-    screen.print(table(screen.width))
-    for note in notes:
-        screen.print(f"note: {note}")
+    print_found(board, partial(table, board), board.get("conditional_notes", []), as_json)
 
 
 @app.command()
@@ -180,24 +165,32 @@ def train(
     algorithm: Annotated[str, typer.Argument(help="The algorithm to train.")],
     seed: Annotated[int, typer.Option(min=0, help="The seed to train.")] = 0,
     output: Output = None,
+    model: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Leave the model in this folder (default: in that of results).")
+    ] = None,
     launch: Annotated[
         str | None,
         typer.Option(metavar="COMMAND", help='Share it among processes: "accelerate launch --num_processes 2 ...".'),
     ] = None,
 ) -> None:
     """Train one algorithm with one seed, stages included, and leave a model directory; nothing is scored."""
+    from zoo_harness.model_folder import check_place
+
+    if model is not None:
+        check_place(model)
+    spec = read(algorithms=[algorithm], seeds=seed + 1)
     from zoo_harness.live import LiveScreen
     from zoo_harness.prepare import make_plan
     from zoo_harness.single import train_one
     from zoo_harness.waiting import WaitingScreen
 
-    spec = read(algorithms=[algorithm], seeds=seed + 1)
     screen = console()
     with WaitingScreen(screen) as waiting:
         plan = make_plan(spec, output, waiting)
     with LiveScreen(screen) as display:
-        final = train_one(plan, seed, display, launch)
-    screen.print(f"model: {_shown(final)}")
+        final = train_one(plan, seed, display, launch, model)
+    screen.print(f"model: {shown(final)}", soft_wrap=True)
+    screen.print(f"load it: AutoModelForCausalLM.from_pretrained({str(final)!r}), of transformers", soft_wrap=True)
 
 
 @app.command(name="eval")
@@ -209,10 +202,14 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Score a model as the board scores its rows: gold at its best temperature, length, lm-eval tasks."""
+    from zoo_harness.model_folder import check
+
+    check(model)
+    spec = read()
     from zoo_harness.show import scores_table
     from zoo_harness.single import score_one
 
-    scores = score_one(read(), model, seed)
+    scores = score_one(spec, model, seed)
     if as_json:
         sys.stdout.write(json.dumps(scores, indent=1, sort_keys=True) + "\n")
     else:
@@ -286,8 +283,3 @@ def main() -> None:
             f"error: the disk is full: {error}. What is done stays; make room and run the same command again.\n"
         )
         sys.exit(USER_ERROR)
-
-
-def _shown(path: Path) -> str:
-    """Return a path as short as it can be written here."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

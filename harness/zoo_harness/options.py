@@ -36,10 +36,10 @@ FLAGS: dict[str, object] = {
     "prompts": _flag(str, "Prompts alone."),
     "reward": _flag(str, "preferences (train one), a scorer, or module:function."),
     "gold": _flag(str, "The hidden reward of the board."),
-    "algorithms": _flag(str, "Names with commas between them; left out, all installed."),
+    "algorithms": _flag(str, "Names with commas between them; left out, all that run by default."),
     "budget": _flag(str, "FLOPs (2e13) or a time (90s)."),
     "seeds": _flag(int, "Seeds; each draws labels, stages, reward model, prompts."),
-    "tasks": _flag(str, "lm-eval tasks, with commas between them."),
+    "tasks": _flag(str, "lm-eval tasks, with commas between them; none for no task."),
     "tracker": _flag(str, "tensorboard, wandb, trackio: watch every training."),
 }
 """By key of the spec: the flag of the same name."""
@@ -90,12 +90,19 @@ def _read(values: dict[str, object], fixed: dict[str, object]) -> "Spec":
     from zoo_harness.spec.read import read
 
     given = {key: value for key, value in values.items() if key in FLAGS and key != "preset" and value is not None}
-    flags = {key: str(value).split(",") if key in LISTS and value else value for key, value in given.items()}
+    flags = {key: _names(key, str(value)) if key in LISTS else value for key, value in given.items()}
     file, preset, settings = values["spec"], values.get("preset"), values["settings"]
     assert isinstance(settings, Sequence | None)
     return read(
         Path(str(file)) if file else None, None if preset is None else str(preset), {**flags, **fixed}, _pairs(settings)
     )
+
+
+def _names(key: str, text: str) -> list[str] | str:
+    """Return names that stand with commas between them; a bench without tasks is meant by none, or by nothing."""
+    if key == "tasks" and text.strip() in ("", "none"):
+        return []
+    return [name.strip() for name in text.split(",")] if text else text
 
 
 def _pairs(settings: Sequence[str] | None) -> dict[str, object]:

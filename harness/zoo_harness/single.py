@@ -10,6 +10,7 @@ from zoo_harness.bench import Display
 from zoo_harness.executors import local, scheduler
 from zoo_harness.executors.launched import Launched
 from zoo_harness.job import Job, Outcome
+from zoo_harness.model_folder import put
 from zoo_harness.payloads import ToScore
 from zoo_harness.planning.plan import Plan, algorithm_plugins
 from zoo_harness.prepare import default_workers, forget_failures
@@ -17,10 +18,11 @@ from zoo_harness.results import scored
 from zoo_harness.spec.schema import Spec
 
 
-def train_one(plan: Plan, seed: int, display: Display, launch: str | None = None) -> Path:
+def train_one(plan: Plan, seed: int, display: Display, launch: str | None = None, model: Path | None = None) -> Path:
     """Train the plan's first row with one seed, with the stages it stands on; return the model's directory.
 
-    With `launch`, the words before the command of a launcher's processes, several processes share each training.
+    With `launch`, the words before the command of a launcher's processes, several processes share each training. With
+    `model`, the model is copied to that folder, too.
     """
     jobs = plan.jobs(scored=False)
     cell = next(job for job in jobs if job.row == plan.pipeline.rows[0].name and job.seed == seed)
@@ -43,7 +45,10 @@ def train_one(plan: Plan, seed: int, display: Display, launch: str | None = None
         local.run(wanted, finished, workers, display.watch)
     if failures:
         raise ZooError(f"{failures[0].error} The log is {cell.directory / 'log.txt'}.")
-    return cell.directory / "final"
+    final = cell.directory / "final"
+    if model is not None:
+        put(final, model)
+    return model or final
 
 
 def score_one(spec: Spec, model: Path, seed: int) -> Scores:

@@ -20,6 +20,7 @@ from zoo_core.models.directories import check_directory
 from zoo_core.models.lora import adapted_layers, is_apart, load_apart, merged_weights, save_apart
 from zoo_core.models.readable import check_readable
 from zoo_core.models.weights import check_shards, pretrained, pretrained_with
+from zoo_core.storage.atomic import give_ordinary_mode
 
 logging.disable_progress_bar()
 
@@ -72,6 +73,8 @@ def _save(model: PreTrainedModel, directory: Path, state: dict[str, torch.Tensor
         save_apart(model, directory)
     else:
         model.save_pretrained(directory, state_dict=merged_weights(model))
+    for file in directory.glob("*.safetensors"):
+        give_ordinary_mode(file)
 
 
 def _load(auto: Any, path: Path, other: tuple[Path, list[Path]] | None = None) -> PreTrainedModel:

@@ -18,6 +18,7 @@ from torch import Tensor
 from zoo_core.compute.processes import barrier, is_main_process
 from zoo_core.compute.sharding import full_tensor
 from zoo_core.errors import StorageError
+from zoo_core.storage.atomic import give_ordinary_mode
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
@@ -37,6 +38,7 @@ def _write(path: Path, tree: str, tensors: dict[str, Tensor]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, temporary, metadata={"tree": tree})
+        give_ordinary_mode(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

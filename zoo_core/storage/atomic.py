@@ -1,7 +1,11 @@
-"""Atomic writing of text and JSON: a reader sees the old file or the new one, never half of one."""
+"""Atomic writing of text and JSON: a reader sees the old file or the new one, never half of one.
+
+Every file has the mode that the umask gives, so that whoever may read one file of a result may read all of them.
+"""
 
 import json
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from uuid import uuid4
@@ -35,3 +39,16 @@ def write_text(path: Path, text: str) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise StorageError(f"{path}: cannot be written ({error}). Nothing that was there before is lost.") from error
+
+
+def give_ordinary_mode(path: Path) -> None:
+    """Give a file the mode that a new one has in its folder.
+
+    Safetensors writes to a temporary file that nobody else may read, and renames it. A file is made to see what the
+    umask gives: reading it without setting it for all threads is not possible everywhere.
+    """
+    ordinary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+    ordinary.touch()
+    mode = ordinary.stat().st_mode
+    ordinary.unlink()
+    path.chmod(stat.S_IMODE(mode))

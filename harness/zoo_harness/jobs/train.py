@@ -23,6 +23,7 @@ from zoo_core.run import Run
 from zoo_core.session.session import Session
 from zoo_core.storage.atomic import write_json
 from zoo_harness.job import Job, read_json
+from zoo_harness.jobs import card
 from zoo_harness.jobs.driven import Watchdog, driven
 from zoo_harness.jobs.materials import Materials, environment, open_judge, open_reward
 from zoo_harness.jobs.observed import Observed
@@ -51,8 +52,7 @@ def run(job: Job) -> Trained:
     _hand_over(session, algorithm, Materials.of(payload).base, final)
     session.ledger.gather()
     ledger, sha256 = session.ledger.report(), broadcast(lambda: weights_sha256(final))
-    observed.finished(sha256, ledger)
-    return {
+    result: Trained = {
         "identity": job.identity,
         "algorithm": algorithm.name,
         "seed": job.seed,
@@ -60,8 +60,13 @@ def run(job: Job) -> Trained:
         "points": _points(job) if payload.budget else [],
         "weights_sha256": sha256,
         "environment": environment(),
-        "observer_failures": sorted(observed.failures),
+        "observer_failures": [],
     }
+    if is_main_process():
+        card.write(final, job, payload, algorithm, session.rows, result)
+    observed.finished(sha256, ledger)
+    result["observer_failures"] = sorted(observed.failures)
+    return result
 
 
 def stage_flops(directory: Path) -> int:

@@ -17,7 +17,8 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from zoo_core.errors import StorageError
-from zoo_core.storage.atomic import write_text
+from zoo_core.models.loading import save_model
+from zoo_core.storage.atomic import give_ordinary_mode, write_text
 from zoo_tinytown.judgements import ERROR_RATE
 from zoo_tinytown.pretraining import documents
 from zoo_tinytown.references import LAST_WRITTEN
@@ -65,7 +66,7 @@ def build(world: World, directory: Path, recipe: Recipe, on_step: Callable[[int,
         if time.monotonic() - saved > recipe.checkpoint_seconds:
             _save(checkpoint, model, optimizer, world, recipe, step + 1)
             saved = time.monotonic()
-    model.save_pretrained(directory)
+    save_model(model, directory)
     tokenizer.save_pretrained(directory)
     write_text(directory / LAST_WRITTEN, json.dumps(_card(world, model, recipe, loss), indent=2) + "\n")
     checkpoint.unlink(missing_ok=True)
@@ -166,6 +167,7 @@ def _save(
         tensors[f"second/{name}"] = state["exp_avg_sq"]
     temporary = path.with_name(path.name + ".tmp")
     save_file(tensors, temporary, {"identity": _identity(world, recipe), "step": str(step)})
+    give_ordinary_mode(temporary)
     os.replace(temporary, path)
 
 
