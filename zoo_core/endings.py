@@ -3,13 +3,12 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from zoo_core.functional import penalised_scores, replaced_scores
-
-EndingRule = Callable[[Tensor, Tensor], Tensor]
+EndingRule = Callable[["Tensor", "Tensor"], "Tensor"]
 """A function of scores, and of whether each response ended itself, to the scores that an algorithm learns from."""
 
 
@@ -28,6 +27,8 @@ class EndingSettings(Protocol):
 
 def ending_rule(settings: EndingSettings) -> EndingRule:
     """Return `penalised_scores`, or `replaced_scores` if a `missing_eos_score` is given."""
+    from zoo_core.functional import penalised_scores, replaced_scores  # settings are checked without torch
+
     if settings.missing_eos_score is None:
         return partial(penalised_scores, missing_eos_penalty=settings.missing_eos_penalty)
     return partial(replaced_scores, missing_eos_score=settings.missing_eos_score)

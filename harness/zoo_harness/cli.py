@@ -194,7 +194,7 @@ def train(
 
 
 @app.command(name="eval")
-@describes_a_bench("preset", "base", "prompts", "gold", "tasks")
+@describes_a_bench("preset", "base", "prompts", "gold", "tasks", trains=False)
 def evaluate(
     read: ReadSpec,
     model: Annotated[Path, typer.Argument(help="Directory of a model with the base's architecture.")],

@@ -19,9 +19,10 @@ class Faults:
         try:
             yield
         except ZooError as error:
-            found = type(error)(f"{key}: {error}") if key else error
-            # One file may be read for several purposes, which meet the same mistake in other lines of it.
-            self._found.setdefault(re.sub(r":\d+:", ":", str(found), count=1), found)
+            for one in getattr(error, "faults", [error]):
+                found = type(one)(f"{key}: {one}") if key else one
+                # One file may be read for several purposes, which meet the same mistake in other lines of it.
+                self._found.setdefault(re.sub(r":\d+:", ":", str(found), count=1), found)
 
     def tell(self) -> None:
         """Raise what was found: the mistake itself if it is one, else all of them, numbered, each in a line."""
@@ -32,4 +33,6 @@ class Faults:
             lines = [f"({number}) {error}" for number, error in enumerate(found, start=1)]
             kinds = {type(error) for error in found}
             kind = kinds.pop() if len(kinds) == 1 else ZooError
-            raise kind("\n".join([f"{len(lines)} things are wrong with the input:", *lines]))
+            several = kind("\n".join([f"{len(lines)} things are wrong with the input:", *lines]))
+            several.faults = found  # type: ignore[attr-defined]  # for who collects more
+            raise several

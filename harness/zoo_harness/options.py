@@ -54,8 +54,11 @@ class ReadSpec(Protocol):
         """Read it; `fixed` are keys that the command itself decides."""
 
 
-def describes_a_bench(*keys: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command SPEC.yaml, `--set` and the flags of these keys; it is called with `read` in their place."""
+def describes_a_bench(*keys: str, trains: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command SPEC.yaml, `--set` and the flags of these keys; it is called with `read` in their place.
+
+    Where the command trains nothing, data sets and rows are not looked at.
+    """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         flags = {"spec": SPEC, **{key: FLAGS[key] for key in keys}, "settings": SETTINGS}
@@ -68,7 +71,7 @@ def describes_a_bench(*keys: str) -> Callable[[Callable[..., None]], Callable[..
         @wraps(command)
         def run(**given: object) -> None:
             values = {name: given.pop(name) for name in flags}
-            command(read=lambda **fixed: _read(values, fixed), **given)
+            command(read=lambda **fixed: _read(values, fixed, trains), **given)
 
         signature = inspect.Signature([*(one.replace(kind=kind) for one in arguments), *added, *others])
         run.__signature__ = signature  # type: ignore[attr-defined]
@@ -86,16 +89,22 @@ def pair_of(flag: str, text: str) -> tuple[str, str]:
     return key, value
 
 
-def _read(values: dict[str, object], fixed: dict[str, object]) -> "Spec":
+def _read(values: dict[str, object], fixed: dict[str, object], trains: bool = False) -> "Spec":
+    from zoo_harness.spec.check import check_bench, check_references
     from zoo_harness.spec.read import read
 
     given = {key: value for key, value in values.items() if key in FLAGS and key != "preset" and value is not None}
     flags = {key: _names(key, str(value)) if key in LISTS else value for key, value in given.items()}
     file, preset, settings = values["spec"], values.get("preset"), values["settings"]
     assert isinstance(settings, Sequence | None)
-    return read(
+    spec = read(
         Path(str(file)) if file else None, None if preset is None else str(preset), {**flags, **fixed}, _pairs(settings)
     )
+    if trains:
+        check_bench(spec)
+    else:
+        check_references(spec)
+    return spec
 
 
 def _names(key: str, text: str) -> list[str] | str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import cast, get_args
 
 from pydantic import JsonValue
 
@@ -92,10 +92,9 @@ class Pipeline:
             rewards = {row.reward for row in rows} | {spec.reward, spec.gold}
             reward_maker = _reward_maker() if FROM_PAIRS in rewards else None
         pipeline = cls(spec, tuple(rows), start, reward_maker, tuple(left_out))
-        for algorithm in [*pipeline.stages, *(row.algorithm for row in rows)]:
-            for signal in algorithm.learns_from:
-                with faults.noted():
-                    pipeline._check_signal(algorithm, signal)
+        for signal in get_args(Signal):
+            with faults.noted():
+                pipeline._check_signal(signal)
         with faults.noted():
             pipeline._check_stages()
         faults.tell()
@@ -139,17 +138,24 @@ class Pipeline:
         }
         return [stage for stage, stands in wanted.items() if stands and not (stage == "start" and self.start is None)]
 
-    def _check_signal(self, algorithm: Algorithm, signal: Signal) -> None:
+    def _check_signal(self, signal: Signal) -> None:
+        """Raise `SpecError` for a signal that the spec lacks, with all that learn from it."""
         if signal == "reward":
-            if any(row.algorithm is algorithm and row.reward is None for row in self.rows):
-                raise SpecError(f"{algorithm.name} learns from reward; give it in the spec under `reward:`.")
-        elif getattr(self.spec, signal) is None and signal != "demonstrations":
-            raise SpecError(f"{algorithm.name} learns from {signal}; give it in the spec under `{signal}:`.")
-        elif getattr(self.spec, signal) is None and not self.spec.imitates_chosen:
-            raise SpecError(
-                f"{algorithm.name} learns from demonstrations; give it in the spec under `demonstrations:`, or "
-                "give a file of pairs under `preferences:`, whose chosen answers are imitated."
-            )
+            learners = [
+                row.algorithm.name for row in self.rows if signal in row.algorithm.learns_from and not row.reward
+            ]
+        elif getattr(self.spec, signal) is None and not (signal == "demonstrations" and self.spec.imitates_chosen):
+            every = [*self.stages, *(row.algorithm for row in self.rows)]
+            learners = [algorithm.name for algorithm in every if signal in algorithm.learns_from]
+        else:
+            return
+        if learners:
+            names = ", ".join(dict.fromkeys(learners))
+            one = names == learners[0]
+            give = f"{names} {'learns' if one else 'learn'} from {signal}; give it in the spec under `{signal}:`"
+            if signal == "demonstrations":
+                give += ", or give a file of pairs under `preferences:`, whose chosen answers are imitated"
+            raise SpecError(f"{give}.")
 
     def _check_stages(self) -> None:
         names = [stage.name for stage in self.stages]

@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from zoo_core.errors import SpecError, did_you_mean
 from zoo_core.registry.plugins import plugins
 from zoo_core.storage.yaml_files import read_yaml
-from zoo_harness import model_folder
 from zoo_harness.spec.presets import PRESETS
 from zoo_harness.spec.schema import Evaluation, Limits, Spec
 
@@ -47,8 +46,6 @@ def read(file: Path | None, preset: str | None, flags: Raw, settings: Raw | None
         raise SpecError(_explain(error, file)) from None
     if spec.tracker is not None:
         _check_tracker(spec.tracker)
-    if spec.base.startswith((".", "/", "~")) or Path(spec.base).exists():
-        model_folder.check(Path(spec.base).expanduser())
     return _with_world_defaults(spec)
 
 
