@@ -62,6 +62,31 @@ def test_a_row_that_was_set_aside_comes_back_without_training_and_a_dropped_one_
     assert (grown["folder"] / "cells" / "sft-seed0" / "result.json").exists(), "its work is kept"
 
 
+def test_a_cell_that_was_done_in_another_folder_is_taken_over_with_its_score(grown, world, zoo, tmp_path) -> None:
+    words = ("--seeds", "1", "--output", "other", "--algorithms", "sft,dpo", *EIGHT, "--set", "evaluation.best_of=[4]")
+    done = zoo("bench", world / "spec.yaml", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    other, first = tmp_path / "other", grown["folder"]
+    assert attempts_of(other) == {}, "no process of this bench trained or scored"
+    assert rows_of(other) == grown["added"][1]
+    weights = [folder / "cells" / "dpo-seed0" / "final" / "model.safetensors" for folder in (first, other)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    records = [json.loads((folder / "records" / "dpo-seed0.json").read_text()) for folder in (first, other)]
+    assert records[0]["scores"] == records[1]["scores"]
+    assert records[0]["wall_seconds"] == records[1]["wall_seconds"]
+
+
+def test_what_another_folder_lost_is_done_again(grown, world, zoo, tmp_path, cache) -> None:
+    entry = cache / "done" / f"{grown['dropped'][0]['dpo-seed0'][0]}.json"
+    before = entry.read_text()
+    entry.write_text(json.dumps({"folder": str(tmp_path / "gone")}))
+    words = ("--seeds", "1", "--output", "again", "--algorithms", "dpo", *EIGHT)
+    done = zoo("bench", world / "spec.yaml", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "dpo-seed0" in attempts_of(tmp_path / "again")
+    entry.write_text(before)
+
+
 def test_without_a_folder_the_next_free_number_is_taken_and_the_reason_is_said(
     world: Path, zoo: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -22,6 +22,7 @@ from zoo_harness.planning.estimate import figures
 from zoo_harness.planning.plan import Plan
 from zoo_harness.prepare import HERE, default_workers, forget_failures
 from zoo_harness.record import bench_of, record_file, record_left_out, record_of
+from zoo_harness.reuse import adopt, change_rows, remember
 
 SPARE_BYTES = 200 * 2**20
 """Disk that is left free."""
@@ -60,7 +61,8 @@ def prepare(plan: Plan, retry: bool, command: str) -> tuple[Bench, list[Job]]:
     if known and (known.get("grew") or _rows_of(known) != _rows_of(bench)):
         bench["grew"] = True
     if known and known["bench_id"] != bench["bench_id"]:
-        _change_rows(plan, jobs)
+        change_rows(plan, jobs)
+    adopt(plan, jobs)
     write_json(plan.output / "bench.json", bench)
     forget_failures(jobs, retry)
     return bench, jobs
@@ -86,7 +88,9 @@ def run(
             write_json(record_file(plan.output, one.name, seed), record_left_out(bench, one, seed))
 
     def finished(job: Job, outcome: Outcome) -> None:
-        if outcome.status != "ok":
+        if outcome.status == "ok":
+            remember(plan, job)
+        else:
             result.failures[f"{job.title} seed {job.seed}"] = outcome
         if job.kind == "score":
             _write_record(plan, bench, jobs, job, outcome)
@@ -137,33 +141,6 @@ def _check_disk(plan: Plan, jobs: Sequence[Job]) -> None:
 
 def _rows_of(bench: Bench) -> list[str]:
     return sorted(row["row"] for row in bench["algorithms"])
-
-
-def _change_rows(plan: Plan, jobs: Sequence[Job]) -> None:
-    """Make a folder ready for other rows, or for other code of a row; no finished work is lost.
-
-    A finished job of another identity is set aside, and one of this identity that was set aside comes back. Records
-    are taken away: those of this bench are written again as its scores are found done.
-    """
-    for record in (plan.output / "records").glob("*.json"):
-        record.unlink()
-    for job in jobs:
-        if not job.directory.is_relative_to(plan.output):
-            continue  # a stage: its folder is named by its identity
-        found = read_json(job.result_file)
-        if found and found["identity"] == job.identity:
-            continue
-        if found:
-            _move(job.directory, plan.output / "aside" / str(found["identity"]))
-        kept = plan.output / "aside" / job.identity
-        if kept.is_dir():
-            _move(kept, job.directory)
-
-
-def _move(folder: Path, to: Path) -> None:
-    shutil.rmtree(to, ignore_errors=True)
-    to.parent.mkdir(parents=True, exist_ok=True)
-    folder.rename(to)
 
 
 def _write_record(plan: Plan, bench: Bench, jobs: Sequence[Job], score: Job, outcome: Outcome) -> None:

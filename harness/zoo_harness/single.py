@@ -15,6 +15,7 @@ from zoo_harness.payloads import ToScore
 from zoo_harness.planning.plan import Plan, algorithm_plugins
 from zoo_harness.prepare import default_workers, forget_failures
 from zoo_harness.results import scored
+from zoo_harness.reuse import adopt
 from zoo_harness.spec.schema import Spec
 
 
@@ -38,6 +39,7 @@ def train_one(plan: Plan, seed: int, display: Display, launch: str | None = None
         if outcome.status != "ok":
             failures.append(outcome)
 
+    adopt(plan, wanted)
     forget_failures(wanted, retry=True)
     if launch:
         scheduler.run(Launched(launch), wanted, finished, workers, display.watch)
