@@ -20,6 +20,9 @@ from zoo_core.errors import DataError
 REWARDS = """
 def correct(samples):
     return [float(sample.row["answer"] in sample.response) for sample in samples]
+
+def near(samples):
+    return [sample.response.count(sample.row["answer"]) + len(sample.response) / 100 for sample in samples]
 """
 
 
@@ -112,7 +115,8 @@ def test_good_answers_pass_and_all_that_a_reward_would_miss_is_told_before_train
 
 def test_pairs_that_a_bench_makes_have_the_columns_of_their_prompts(zoo, own, answers, tmp_path):
     spec = own(
-        preferences={"annotator": "rewards:correct", "pairs": 16},
+        preferences={"annotator": "rewards:near", "pairs": 16},
+        reward="rewards:near",
         algorithms=[{"name": "rrhf", "batch_size": 8, "samples": 2}],
         demonstrations="demos.jsonl",
     )
