@@ -92,7 +92,8 @@ def first(ref):
 def test_the_only_split_is_read_whatever_its_name(tmp_path):
     path = saved(tmp_path / "one", validation="a")
     assert first(path) == ("a", f"{path} row 0")
-    assert split_note(path) is None
+    assert split_note(path) == "the only split, 'validation', is read."
+    assert split_note(saved(tmp_path / "usual", train="a")) is None
 
 
 def test_of_several_splits_train_is_read_with_a_note_or_the_one_that_is_named(tmp_path):
@@ -101,7 +102,37 @@ def test_of_several_splits_train_is_read_with_a_note_or_the_one_that_is_named(tm
     assert split_note(path) == "of the splits test, train 'train' is read; another one is some#split."
     assert first(f"{path}#test") == ("a", f"{path}#test row 0")
     assert split_note(f"{path}#test") is None
-    assert split_note("org/name") == "the split 'train' is read; another one is org/name#split."
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """Data sets that stand in for those of the hub."""
+    there = {}
+
+    def load(ref):
+        return DatasetDict({name: Dataset.from_list([{"prompt": text}]) for name, text in there[ref].items()})
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+    return there
+
+
+def test_splits_of_a_hub_id_are_chosen_as_those_of_a_folder(hub):
+    hub.update({"org/one": {"test": "a"}, "org/some": {"test": "b", "train": "c"}, "org/usual": {"train": "d"}})
+    assert first("org/one") == ("a", "org/one row 0")
+    assert split_note("org/one") == "the only split, 'test', is read."
+    assert first("org/some") == ("c", "org/some row 0")
+    assert split_note("org/some") == "of the splits test, train 'train' is read; another one is org/some#split."
+    assert first("org/some#test") == ("b", "org/some#test row 0")
+    assert split_note("org/some#test") is split_note("org/usual") is None
+
+
+def test_a_hub_id_of_several_splits_without_train_is_answered_with_their_names(hub):
+    hub["org/name"] = {"train_prefs": "a", "test_prefs": "b"}
+    message = r"org/name: has the splits train_prefs, test_prefs but no 'train'; name one: org/name#train_prefs"
+    with pytest.raises(DataError, match=message):
+        first("org/name")
+    with pytest.raises(DataError, match="but no 'dev'; name one"):
+        first("org/name#dev")
 
 
 def test_a_split_that_there_is_none_of_is_answered_with_those_that_are(tmp_path):

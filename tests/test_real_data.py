@@ -1,5 +1,6 @@
 """Real data: a model, conversations, film reviews and a BERT scorer that were not made for these tests."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from zoo_core.models.loading import load_policy
 from zoo_core.models.tokenizers import load_tokenizer
 from zoo_core.registry.plugins import plugins
 from zoo_core.registry.references import load_all, load_reward, load_rows
-from zoo_core.reward import Calibration, Sample
+from zoo_core.reward import Calibration, Sample, as_sample, checked
 from zoo_core.run import Run
 from zoo_core.session.session import Session
 
@@ -64,6 +65,19 @@ def test_the_scorer_tells_praise_from_blame_in_its_own_vocabulary(sentiment):
         ]
     )
     assert good - bad > 1.0
+
+
+def test_a_reward_of_three_lines_tells_right_from_wrong_sums_by_the_answer_column():
+    def correct(samples):
+        return [float(sample.response.endswith(f"#### {sample.row['answer']}")) for sample in samples]
+
+    rows = load_all(str(REAL / "arithmetic.jsonl"), "demonstrations", 0)
+    right = [as_sample(row.prompt, row.completion, row.columns) for row in rows]
+    others = [as_sample(row.prompt, row.completion, other.columns) for row, other in pairwise(rows)]
+    assert set(checked(correct, right)) == {1.0}
+    equal = [row.columns["answer"] == other.columns["answer"] for row, other in pairwise(rows)]
+    assert checked(correct, others) == equal
+    assert sum(equal) < len(equal) / 10
 
 
 @pytest.mark.parametrize(

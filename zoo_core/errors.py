@@ -3,6 +3,7 @@
 ZooError
 ├── SpecError       a bench spec or a setting asks for something that cannot be done
 ├── DataError       a data set cannot be read, or a row of it is wrong
+│   └── ColumnError a reward reads a column that the row does not have
 ├── ModelError      a model, tokenizer or scorer cannot be loaded or does not fit
 ├── BudgetError     the budget is too small, or the meter found it broken
 ├── PluginError     a plugin cannot be used
@@ -26,6 +27,12 @@ class SpecError(ZooError):
 
 class DataError(ZooError):
     """A data set cannot be read, or a row of it is wrong."""
+
+
+class ColumnError(DataError, KeyError):
+    """A reward reads a column that the row does not have; a `KeyError`, so that `row.get(name)` is None."""
+
+    __str__ = Exception.__str__  # that of KeyError shows the message in quotes
 
 
 class ModelError(ZooError):

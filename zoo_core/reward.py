@@ -5,13 +5,13 @@ import math
 import reprlib
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from zoo_core.errors import SpecError, ZooError
-from zoo_core.rows import Preference, Text
+from zoo_core.rows import Columns, Preference, Text
 from zoo_core.storage.atomic import write_text
 
 Answer = TypeVar("Answer")
@@ -25,6 +25,8 @@ class Sample:
     response: str
     ended: bool
     """Whether the policy ended the response itself; False if it was cut off at the longest length."""
+    row: Mapping[str, object] = field(default_factory=Columns, hash=False, repr=False)
+    """All columns of the row that the prompt came from, as its file has them; empty for a prompt from no file."""
 
 
 Reward = Callable[[Sequence[Sample]], Sequence[float]]
@@ -51,11 +53,12 @@ class Calibration:
         return cls(**json.loads((directory / CALIBRATION).read_text()))
 
 
-def as_sample(prompt: Text, answer: Text) -> Sample:
+def as_sample(prompt: Text, answer: Text, row: Mapping[str, object] | None = None) -> Sample:
     """Return an answer of a data set as a sample. The last of several messages is the response."""
+    columns = Columns() if row is None else row
     if isinstance(prompt, str) or isinstance(answer, str):
-        return Sample(prompt, str(answer), ended=True)
-    return Sample([*prompt, *answer[:-1]], answer[-1]["content"], ended=True)
+        return Sample(prompt, str(answer), ended=True, row=columns)
+    return Sample([*prompt, *answer[:-1]], answer[-1]["content"], ended=True, row=columns)
 
 
 def checked(reward: Reward, samples: Sequence[Sample]) -> list[float]:
@@ -110,7 +113,8 @@ def asked(ask: Callable[[], Answer], what: str, function: object) -> Answer:
 
 def pair_accuracy(reward: Reward, pairs: Sequence[Preference]) -> float:
     """Return the share of pairs whose chosen answer scores higher; a tie counts 1/2. All answers count as ended."""
-    scores = checked(reward, [as_sample(pair.prompt, text) for pair in pairs for text in (pair.chosen, pair.rejected)])
+    both = [(pair, text) for pair in pairs for text in (pair.chosen, pair.rejected)]
+    scores = checked(reward, [as_sample(pair.prompt, text, pair.columns) for pair, text in both])
     won = [
         float(chosen > rejected) + 0.5 * float(chosen == rejected)
         for chosen, rejected in zip(scores[::2], scores[1::2], strict=True)

@@ -5,7 +5,7 @@ Shapes: B rows, P prompt tokens (padded on the left), T response tokens (padded 
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,7 +17,9 @@ from zoo_core.compute.data_parallel import across_ranks
 from zoo_core.compute.packing import Packing, TokenRow, packs, spread
 from zoo_core.functional import token_logprobs
 from zoo_core.reward import Sample
-from zoo_core.rows import Text
+from zoo_core.rows import Columns, Text
+
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Prompts:
     texts: Sequence[Text]
     given: Sequence[TokenRow] | None = field(default=None, kw_only=True, repr=False)
     """The token rows that the batch was made of, where they are known: reading them back makes a GPU wait."""
+    columns: Sequence[Columns] | None = field(default=None, kw_only=True, repr=False)
+    """The columns of the row that each prompt came from, for rewards; None if the prompts came from no data."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -37,7 +41,8 @@ class Prompts:
     def __getitem__(self, rows: Int[Tensor, " M"]) -> "Prompts":
         places = rows.tolist()
         texts = [self.texts[place] for place in places]
-        return Prompts(self.tokens[rows], self.attention[rows], texts, given=_some(self.given, places))
+        given, columns = _some(self.given, places), _some(self.columns, places)
+        return Prompts(self.tokens[rows], self.attention[rows], texts, given=given, columns=columns)
 
     @property
     def rows(self) -> Sequence[TokenRow]:
@@ -49,10 +54,11 @@ class Prompts:
 
     def repeat(self, times: int) -> "Prompts":
         """Return each prompt `times` times, with its copies next to each other."""
-        texts = tuple(text for text in self.texts for _ in range(times))
-        given = None if self.given is None else [row for row in self.given for _ in range(times)]
+        places = [place for place in range(len(self)) for _ in range(times)]
         tokens, attention = (each.repeat_interleave(times, 0) for each in (self.tokens, self.attention))
-        return Prompts(tokens, attention, texts, given=given)
+        texts = tuple(self.texts[place] for place in places)
+        given, columns = _some(self.given, places), _some(self.columns, places)
+        return Prompts(tokens, attention, texts, given=given, columns=columns)
 
 
 @dataclass(frozen=True)
@@ -167,8 +173,8 @@ class Rollout(Responses):
         )
 
 
-def _some(rows: Sequence[TokenRow] | None, places: Sequence[int]) -> list[TokenRow] | None:
-    return None if rows is None else [rows[place] for place in places]
+def _some(parts: Sequence[Part] | None, places: Sequence[int]) -> list[Part] | None:
+    return None if parts is None else [parts[place] for place in places]
 
 
 @runtime_checkable

@@ -154,8 +154,8 @@ class Run:
         """Tokenise prompts with one answer each. An answer whose `ended` is False was cut off and gets no EOS."""
         return self._session.encoder.responses(pairs, ended)
 
-    def encode_prompts(self, prompts: Sequence[Text]) -> Prompts:
-        """Tokenise prompts to sample from."""
+    def encode_prompts(self, prompts: Sequence[Text | DataRow]) -> Prompts:
+        """Tokenise prompts to sample from: texts, or data rows, whose columns a reward then sees."""
         return self._session.encoder.prompts(prompts)
 
     def declare(self, role: str, flops: int) -> None:

@@ -26,6 +26,7 @@ from zoo_harness.spec.schema import Spec
 from zoo_core.errors import BudgetError, DataError, ModelError, SpecError, StorageError, ZooError
 from zoo_core.models.copies import scorer_from
 from zoo_core.registry.references import load_rows
+from zoo_core.rows import Preference
 from zoo_core.storage import atomic as storage
 from zoo_core.testing.tiny import tiny_policy, tiny_tokenizer
 
@@ -381,11 +382,12 @@ STRANGE = "b\u2028b\u2029b\u0085b\x00b\r\nb"
 
 
 def test_texts_with_line_ends_of_unicode_stay_one_row_in_the_pairs_that_a_bench_makes(world, tmp_path):
-    pairs = [{"prompt": f"{STRANGE}{n}", "chosen": f"a{STRANGE}", "rejected": STRANGE} for n in range(3)]
-    storage.write_rows(tmp_path / "pairs.jsonl", pairs)
     materials = Materials(spec_of(world), pairs=tmp_path)
-    assert [vars(row) for row in materials.rows("preferences", 0)] == [
-        {**pair, "where": f"pairs.jsonl:{number}"} for number, pair in enumerate(pairs, start=1)
+    pairs = [{"prompt": f"{STRANGE}{n}", "chosen": f"a{STRANGE}", "rejected": STRANGE} for n in range(3)]
+    asked = materials.rows("prompts", 0)[0].where
+    storage.write_rows(tmp_path / "pairs.jsonl", [{**pair, "from": asked} for pair in pairs])
+    assert materials.rows("preferences", 0) == [
+        Preference(**pair, where=f"pairs.jsonl:{number}") for number, pair in enumerate(pairs, start=1)
     ]
 
 

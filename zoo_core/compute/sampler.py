@@ -22,6 +22,7 @@ from zoo_core.datasets.chat import as_ids
 from zoo_core.datasets.encoding import Encoder
 from zoo_core.reward import Sample
 from zoo_core.rollout import Prompts, Responses, Rollout, RolloutEngine
+from zoo_core.rows import Columns
 
 CROWDED = 0.75
 """Rows that have ended leave when at most this share of the batch still runs, because leaving copies the cache."""
@@ -137,10 +138,8 @@ def roll_out(
     joined = Responses.join(prompts, tokens, mask)
     ended = (is_any_of(tokens, encoder.ends) & mask).any(1)
     texts = [encoder.decode(response) for _, response in joined.rows]
-    samples = [
-        Sample(prompt, text, bool(stop))
-        for prompt, text, stop in zip(prompts.texts, texts, ended.tolist(), strict=True)
-    ]
+    columns = prompts.columns or [Columns() for _ in texts]
+    samples = [Sample(*parts) for parts in zip(prompts.texts, texts, ended.tolist(), columns, strict=True)]
     batch = joined.tokens, joined.attention, joined.prompt_length, mask
     return Rollout(*batch, logprobs, ended, samples, given=joined.given)
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from zoo_core.datasets.chat import Chat
 from zoo_core.errors import DataError, ModelError
 from zoo_core.rollout import Prompts, Responses
-from zoo_core.rows import Text
+from zoo_core.rows import Columns, DataRow, Text
 
 
 @dataclass
@@ -77,11 +77,13 @@ class Encoder:
         end = ids[len(before)] if len(before) < len(ids) else self.chat.end_of(not isinstance(prompt, str))
         return [*before, end] if end is not None else before
 
-    def prompts(self, texts: Sequence[Text]) -> Prompts:
-        """Return a batch of prompts, padded on the left."""
+    def prompts(self, prompts: Sequence[Text | DataRow]) -> Prompts:
+        """Return a batch of prompts, padded on the left. Those that are given as data rows keep their columns."""
+        texts = tuple(prompt.prompt if isinstance(prompt, DataRow) else prompt for prompt in prompts)
+        columns = [prompt.columns if isinstance(prompt, DataRow) else Columns() for prompt in prompts]
         rows = [(self.prompt(text), ()) for text in texts]
         padded = Responses.of(rows, self.tokenizer.pad_token_id, self.device)
-        return Prompts(padded.tokens, padded.attention, tuple(texts), given=padded.given)
+        return Prompts(padded.tokens, padded.attention, texts, given=padded.given, columns=columns)
 
     def responses(self, pairs: Sequence[tuple[Text, Text]], ended: Sequence[bool] | None = None) -> Responses:
         """Return a batch of prompts, padded on the left, with one response each, padded on the right.

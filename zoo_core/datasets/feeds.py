@@ -64,7 +64,7 @@ class PromptFeed(_Feed[Prompt]):
 
     def batch(self, update: int, size: int) -> Prompts:
         """Return the `size` prompts of an update."""
-        return self.encoder.prompts([row.prompt for row in self.take(update, size)])
+        return self.encoder.prompts(self.take(update, size))
 
 
 class DemonstrationFeed(_Feed[Demonstration]):

@@ -10,8 +10,12 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zoo_core.errors import DataError, first_line
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _BLANK = re.compile(r"[ \t\r\n]*")
@@ -58,18 +62,20 @@ def read_rows(ref: str) -> list[Mapping[str, object]] | None:
 
 
 def split_note(ref: str) -> str | None:
-    """Say which split is read, where a reference names none and there may be several."""
+    """Say which split is read, where a reference names none and it is not the only one, or not called train."""
     bare, split = _parts(ref)
     path = Path(bare).expanduser()
     if split or path.is_file():
         return None
     listed = path / "dataset_dict.json"
-    names = json.loads(listed.read_text())["splits"] if listed.is_file() else []
+    name = path.name if path.is_dir() else ref
+    if listed.is_file():
+        names = list(map(str, json.loads(listed.read_text())["splits"]))
+    else:
+        names = list(_from_hub(ref)) if HUB_ID.fullmatch(bare) and not path.is_dir() else []
     if len(names) > 1:
-        return f"of the splits {', '.join(names)} 'train' is read; another one is {path.name}#split."
-    if HUB_ID.fullmatch(bare) and not path.is_dir():
-        return f"the split 'train' is read; another one is {ref}#split."
-    return None
+        return f"of the splits {', '.join(names)} 'train' is read; another one is {name}#split."
+    return f"the only split, {names[0]!r}, is read." if names and names != ["train"] else None
 
 
 def _parts(ref: str) -> tuple[str, str]:
@@ -220,29 +226,35 @@ def _read_saved(path: Path, split: str) -> list[dict[str, object]]:
     except (FileNotFoundError, OSError, ValueError) as error:
         raise DataError(f"{path}: not a directory written by save_to_disk ({error}). Give {FORMATS}.") from None
     if not isinstance(saved, Dataset):
-        only = next(iter(saved)) if len(saved) == 1 else "train"
-        wanted, names = split or only, list(map(str, saved))
-        if wanted not in saved:
-            raise DataError(
-                f"{path}: has the splits {', '.join(names)} but no {wanted!r}; name one: {path.name}#{names[0]}."
-            )
-        saved = saved[wanted]
+        saved = _split_of(saved, split, str(path), path.name)
     elif split:
         raise DataError(f"{path}: is one data set without splits; leave out #{split}.")
     return saved.to_list()  # type: ignore[no-any-return]
 
 
+def _split_of(splits: "DatasetDict", split: str, ref: str, name: str) -> "Dataset":
+    """Return the split that is named; if none is, the only one or that called train."""
+    wanted, names = split or (next(iter(splits)) if len(splits) == 1 else "train"), list(map(str, splits))
+    if wanted not in splits:
+        raise DataError(f"{ref}: has the splits {', '.join(names)} but no {wanted!r}; name one: {name}#{names[0]}.")
+    return splits[wanted]
+
+
 def _read_hub(ref: str, split: str) -> list[Mapping[str, object]]:
+    return _located(f"{ref}#{split}" if split else ref, _split_of(_from_hub(ref), split, ref, ref).to_list())
+
+
+def _from_hub(ref: str) -> "DatasetDict":
     from datasets import load_dataset
 
     try:
-        return _located(f"{ref}#{split}" if split else ref, load_dataset(ref, split=split or "train").to_list())
+        return load_dataset(ref)
     except (OSError, ValueError) as error:
         offline = os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0")
         why = "HF_HUB_OFFLINE is set and it is not in the local cache" if offline else first_line(error)
         raise DataError(
             f"{ref}: no such file or directory here, and as a hub data set it could not be loaded: {why}. "
-            f"Download it once while online, or give a local file. Another split than 'train' is {ref}#split."
+            "Download it once while online, or give a local file."
         ) from None
 
 

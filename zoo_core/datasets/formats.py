@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from zoo_core.errors import DataError
-from zoo_core.rows import Message
+from zoo_core.rows import Columns, Message
 
 Row = Mapping[str, object]
 
@@ -29,8 +29,8 @@ def is_labelled(row: Row) -> bool:
     return row.get("completion") is not None and row.get("label") is not None
 
 
-def with_true_labels(ref: str, rows: Sequence[tuple[Row, str]]) -> list[tuple[Row, str]]:
-    """Return rows to imitate without those of KTO whose label is false.
+def with_true_labels(ref: str, rows: Sequence[tuple[Row, Columns]]) -> list[tuple[Row, Columns]]:
+    """Return rows to imitate, each with the columns it was made of, without those of KTO whose label is false.
 
     A column `label` is KTO's if it holds truth values, or nothing but 0 and 1. Any other is of no concern here.
     """
@@ -38,7 +38,7 @@ def with_true_labels(ref: str, rows: Sequence[tuple[Row, str]]) -> list[tuple[Ro
     truths = any(isinstance(label, bool) for label in labels)
     if not labels or not (truths or all(str(label).lower() in _LABELS for label in labels)):
         return list(rows)
-    kept = [(row, where) for row, where in rows if not is_labelled(row) or _is_true(row["label"], where)]
+    kept = [(row, given) for row, given in rows if not is_labelled(row) or _is_true(row["label"], given.where)]
     if not kept:
         raise DataError(
             f"{ref}: none of its {len(rows)} rows has a true 'label' (KTO), so there is no answer to imitate. Give "

@@ -6,7 +6,7 @@ from reprlib import Repr
 
 from zoo_core.datasets.formats import converted, with_true_labels
 from zoo_core.datasets.parse import parse_rows
-from zoo_core.rows import Kind
+from zoo_core.rows import Columns, Kind
 
 _SHORT = Repr()
 _SHORT.maxstring, _SHORT.maxlevel, _SHORT.maxdict = 48, 8, 8
@@ -25,7 +25,7 @@ def conversions(ref: str, kind: Kind, rows: Sequence[Mapping[str, object]]) -> l
         if name
     ]
     if kind == "demonstrations":
-        kept = with_true_labels(ref, [(row, ref) for row, _ in made])
+        kept = with_true_labels(ref, [(row, Columns(where=ref)) for row, _ in made])
         if len(kept) < len(rows):
             notes.append(f"{len(rows) - len(kept)} of {len(rows)} rows have a false label (KTO) and are not imitated.")
     return notes
@@ -33,5 +33,5 @@ def conversions(ref: str, kind: Kind, rows: Sequence[Mapping[str, object]]) -> l
 
 def _example(ref: str, kind: Kind, row: Mapping[str, object]) -> str:
     (first, *_) = parse_rows(ref, kind, [{name: value for name, value in row.items() if name != "label"}])
-    after = {name: value for name, value in vars(first).items() if name != "where"}
+    after = {name: value for name, value in vars(first).items() if name not in ("where", "columns")}
     return f"{_SHORT.repr(dict(row))} is read as {_SHORT.repr(after)}"

@@ -3,13 +3,25 @@
 Each row is checked; an error names the row and says what to do.
 """
 
-import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from zoo_core.datasets.formats import converted, is_labelled, short, with_true_labels
 from zoo_core.errors import DataError
-from zoo_core.rows import DataRow, Demonstration, Kind, Message, Preference, Prompt, Text, answers_of
+from zoo_core.rows import (
+    Columns,
+    DataRow,
+    Demonstration,
+    Kind,
+    Message,
+    Preference,
+    Prompt,
+    Text,
+    answers_of,
+    keys,
+    slip,
+)
 
 _HALF = re.compile("[\ud800-\udfff]")
 MANY = 8
@@ -19,16 +31,19 @@ ROLES = ("system", "user", "assistant", "tool")
 
 def parse_rows(ref: str, kind: Kind, rows: Iterable[Mapping[str, object]]) -> list[DataRow]:
     """Read the rows of a data set; `DataError` names a wrong row, by file and line if it has them."""
-    named = [(row, getattr(row, "where", f"{ref} row {number}")) for number, row in enumerate(rows)]
-    located = [(converted(row, where)[0], where) for row, where in named]
+    given = [(row, Columns(row, getattr(row, "where", f"{ref} row {number}"))) for number, row in enumerate(rows)]
+    made = [(converted(row, columns.where)[0], columns) for row, columns in given]
     if kind == "demonstrations":
-        located = with_true_labels(ref, located)
-        parsed: list[DataRow] = [one for row, where in located for one in demonstrations(row, where)]
-    else:
-        parse: Callable[[Mapping[str, object], str], DataRow] = preference if kind == "preferences" else prompt_only
-        parsed = [parse(row, where) for row, where in located]
+        made = with_true_labels(ref, made)
+    parsed = [replace(one, columns=columns) for row, columns in made for one in _read(kind, row, columns.where)]
     _prompts_are_apart(ref, parsed)
     return parsed
+
+
+def _read(kind: Kind, row: Mapping[str, object], where: str) -> Sequence[DataRow]:
+    if kind == "demonstrations":
+        return demonstrations(row, where)
+    return [preference(row, where) if kind == "preferences" else prompt_only(row, where)]
 
 
 def demonstrations(row: Mapping[str, object], where: str) -> list[Demonstration]:
@@ -78,17 +93,20 @@ def preference(row: Mapping[str, object], where: str) -> Preference:
         for name, answer in (("chosen", chosen), ("rejected", rejected)):
             if not isinstance(answer, str):
                 _begins_with_an_answer(answer, name, where)
-    elif "prompt" not in row and _slip(row, "prompt"):
-        raise DataError(f"{where}: the row has no 'prompt'. {_keys(row, 'prompt')}")
+    elif "prompt" not in row and slip(row, "prompt"):
+        raise DataError(f"{where}: the row has no 'prompt'. {keys(row, 'prompt')}")
     else:
         prompt = "" if isinstance(chosen, str) else []
     if not prompt or not isinstance(prompt, str):
         shared = _shared_beginning(chosen, rejected)
         prompt, chosen, rejected = _joined(prompt, chosen[:shared]), chosen[shared:], rejected[shared:]
     if not prompt or not chosen or not rejected:
+        absent = "'prompt' is null" if "prompt" in row else "there is no 'prompt'"
+        same = row["chosen"] == row["rejected"]
+        alike = "are the same, so that nothing tells" if same else "do not share a beginning that tells"
         raise DataError(
-            f"{where}: there is no 'prompt', and chosen and rejected do not share a beginning that could be it; "
-            f"add a 'prompt'. {_keys(row, 'prompt')}"
+            f"{where}: {absent}, and chosen and rejected {alike} what it is; add a 'prompt', or remove the row. "
+            f"{keys(row, 'prompt')}"
         )
     for name, answer in (("chosen", chosen), ("rejected", rejected)):
         if not isinstance(answer, str):
@@ -121,17 +139,7 @@ def _need(row: Mapping[str, object], names: Sequence[str], what: str, where: str
             needs = f"{what} needs {', '.join(names)}"
             if name in row:
                 raise DataError(f"{where}: {name!r} is null; {needs}. Fill it in, or remove the row.")
-            raise DataError(f"{where}: the row has no {name!r}; {needs}. {_keys(row, name)}")
-
-
-def _keys(row: Mapping[str, object], wanted: str) -> str:
-    """Say which keys a row has, and whether one of them looks like a slip of the one that is wanted."""
-    has = ", ".join(map(str, row)) or "nothing"
-    return f"It has: {has}." + f" Did you mean {wanted!r}?" * bool(_slip(row, wanted))
-
-
-def _slip(row: Mapping[str, object], wanted: str) -> list[str]:
-    return difflib.get_close_matches(wanted, [name for name in row if name != wanted], n=1, cutoff=0.82)
+            raise DataError(f"{where}: the row has no {name!r}; {needs}. {keys(row, name)}")
 
 
 def _text(row: Mapping[str, object], name: str, where: str) -> Text:

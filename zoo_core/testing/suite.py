@@ -31,7 +31,7 @@ from zoo_core.errors import PluginError
 from zoo_core.records import Algorithm
 from zoo_core.registry.plugins import plugins
 from zoo_core.rollout import Prompts
-from zoo_core.rows import Text
+from zoo_core.rows import DataRow, Text
 from zoo_core.run import Run
 from zoo_core.session.session import Session
 from zoo_core.testing.tiny import SIGNALS, tiny_encoder, tiny_session
@@ -227,11 +227,12 @@ class AlgorithmSuite:
 class _WideEncoder(Encoder):
     """An encoder that pads every prompt by three more columns than it needs."""
 
-    def prompts(self, texts: Sequence[Text]) -> Prompts:
-        narrow = super().prompts(texts)
-        pad = narrow.tokens.new_full((len(texts), 3), self.tokenizer.pad_token_id)
-        attention = narrow.attention.new_zeros((len(texts), 3))
-        return Prompts(torch.cat([pad, narrow.tokens], 1), torch.cat([attention, narrow.attention], 1), tuple(texts))
+    def prompts(self, prompts: Sequence[Text | DataRow]) -> Prompts:
+        narrow = super().prompts(prompts)
+        pad = narrow.tokens.new_full((len(prompts), 3), self.tokenizer.pad_token_id)
+        attention = narrow.attention.new_zeros((len(prompts), 3))
+        wide = torch.cat([pad, narrow.tokens], 1), torch.cat([attention, narrow.attention], 1)
+        return Prompts(*wide, narrow.texts, columns=narrow.columns)
 
 
 def _wide(encoder: Encoder) -> Encoder:

@@ -22,7 +22,7 @@ from zoo_harness.results import Staged
 from zoo_harness.spec.schema import LabelPairs
 
 Pair = dict[str, Text]
-"""prompt, chosen and rejected, in TRL's words."""
+"""prompt, chosen and rejected, in TRL's words; and `from`, where the row of the prompt was read."""
 BATCH = 64
 UNLABELLED = 3
 """The job gives up after so many times the samples it needs: two samples of one text, or of one score, are no pair."""
@@ -51,14 +51,14 @@ def labelled(run: Run, wanted: LabelPairs, annotator: Reward) -> Iterator[Pair]:
                 f"preferences: of {batch * BATCH} pairs of samples the annotator {wanted.annotator!r} could tell only "
                 f"{made} apart. Ask for fewer pairs, or give an annotator with finer scores."
             )
-        prompts = run.prompts.batch(batch, BATCH).repeat(2)
-        samples = run.sample(prompts, wanted.temperature).samples
+        rows = run.prompts.take(batch, BATCH)
+        samples = run.sample(run.encode_prompts(rows).repeat(2), wanted.temperature).samples
         scores = checked(annotator, samples)
         for place in range(0, len(samples), 2):
             pair = _pair(samples[place : place + 2], scores[place : place + 2], rng.random() < wanted.flips)
             if pair:
                 made += 1
-                yield pair
+                yield pair | {"from": rows[place // 2].where}
 
 
 def _pair(samples: Sequence[Sample], scores: Sequence[float], flipped: bool) -> Pair | None:

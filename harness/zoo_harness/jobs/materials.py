@@ -1,8 +1,8 @@
 """What the jobs of a bench share: the base model, the rows of a seed, the reward, the start."""
 
 import platform
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from itertools import islice
@@ -29,7 +29,7 @@ from zoo_core.registry.plugins import plugins
 from zoo_core.registry.references import load_judge, load_reward, load_rows, load_unseen, resolve
 from zoo_core.reward import Reward
 from zoo_core.rollout import RolloutEngine
-from zoo_core.rows import DataRow, Demonstration, Kind, Preference, Prompt
+from zoo_core.rows import DataRow, Demonstration, Kind, Preference, Prompt, distinct
 from zoo_core.session.session import Session
 from zoo_harness.payloads import Reading
 from zoo_harness.spec.schema import FOR_GOLD, Spec
@@ -102,7 +102,7 @@ class Materials:
     def _read(self, kind: Kind, seed: int) -> "Selected":
         limit = getattr(self.spec.limits, LIMITS[kind]) if kind in LIMITS else None
         if kind == "preferences" and self.pairs:
-            return Selected(self._made(PAIRS)[:limit])
+            return Selected(self._made(PAIRS, seed)[:limit])
         if kind == "demonstrations" and self.spec.imitates_chosen:
             return self._chosen(seed)
         ref = self._ref(kind)
@@ -133,7 +133,7 @@ class Materials:
     def _chosen(self, seed: int) -> Selected:
         """The chosen answers of the pairs that a seed uses, as demonstrations."""
         pairs = self.selected("preferences", seed)
-        rows = [Demonstration(pair.prompt, pair.chosen, pair.where) for pair in cast(list[Preference], pairs.rows)]
+        rows = [Demonstration(p.prompt, p.chosen, p.where, p.columns) for p in cast(list[Preference], pairs.rows)]
         return Selected([*rows[: self.spec.limits.demonstrations]], pairs.too_long, pairs.alike)
 
     def _alike(self, row: Preference) -> bool:
@@ -147,15 +147,19 @@ class Materials:
             raise SpecError(f"this bench needs {kind!r}; give a file, a saved data set or a hub id under `{kind}:`.")
         return ref
 
-    def _made(self, name: str) -> list[DataRow]:
-        """Rows that the bench made itself."""
-        rows = read_rows(str((self.pairs or Path()) / name)) or []
-        return [preference(row, f"{name}:{number}") for number, row in enumerate(rows, start=1)]
+    def _made(self, name: str, seed: int) -> list[DataRow]:
+        return self.parsed(read_rows(str((self.pairs or Path()) / name)) or [], name, seed)
+
+    def parsed(self, made: Iterable[Mapping[str, object]], name: str, seed: int) -> list[DataRow]:
+        """Return pairs that the bench made, each with the columns of the row whose prompt it answers."""
+        columns = {prompt.where: prompt.columns for prompt in self.rows("prompts", seed)}
+        numbered = enumerate(made, start=1)
+        return [replace(preference(p, f"{name}:{number}"), columns=columns[str(p["from"])]) for number, p in numbered]
 
     def unseen_pairs(self, seed: int, count: int) -> list[Preference]:
         """Pairs that no algorithm of this seed learns from, short enough; none if there are none."""
         if self.pairs:
-            rows = self._made(HELD_OUT_PAIRS)
+            rows = self._made(HELD_OUT_PAIRS, seed)
         elif not isinstance(self.spec.preferences, str):
             rows = []
         elif self.half:
@@ -173,8 +177,7 @@ class Materials:
 
     def texts(self, kind: Kind, seed: int, count: int) -> list[Prompt]:
         """Distinct prompts for the scorer."""
-        distinct = {repr(row.prompt): Prompt(row.prompt, row.where) for row in reversed(self.rows(kind, seed))}
-        return list(reversed(distinct.values()))[:count]
+        return distinct(self.rows(kind, seed))[:count]
 
     def engine(self) -> RolloutEngine:
         """Return the rollout engine."""

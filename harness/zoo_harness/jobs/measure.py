@@ -17,7 +17,6 @@ from transformers import PreTrainedModel
 from zoo_core.accounting import memory
 from zoo_core.accounting.ledger import Ledger
 from zoo_core.accounting.meter import module_of
-from zoo_core.datasets.parse import preference
 from zoo_core.errors import ModelError
 from zoo_core.models.copies import scorer_from
 from zoo_core.models.loading import load_policy
@@ -177,8 +176,7 @@ def _rows(materials: Materials, policy: PreTrainedModel, algorithm: Algorithm) -
     session = Session(policy, materials.encoder, 0, UNBOUNDED, materials.signals(("prompts",), 0))
     pairs = islice(labelled(Run(session), some, load_reward(wanted.annotator)), some.pairs)
     rest = [signal for signal in algorithm.learns_from if signal != "preferences"]
-    made: list[DataRow] = [preference(pair, f"pair {number}") for number, pair in enumerate(pairs)]
-    return {**materials.signals(rest, 0), "preferences": made}
+    return {**materials.signals(rest, 0), "preferences": materials.parsed(pairs, "pair", 0)}
 
 
 def _state_bytes(session: Session) -> int:

@@ -17,7 +17,7 @@ from zoo_core.models.scorer import Scorer
 from zoo_core.models.tokenizers import how_to_add
 from zoo_core.registry.references import load_judge, notes_on, resolve
 from zoo_core.reward import Reward, Sample, asked, checked, name_of
-from zoo_core.rows import DataRow, Kind, Prompt, Text, answers_of, fingerprint
+from zoo_core.rows import DataRow, Kind, Prompt, answers_of, distinct, fingerprint
 from zoo_harness.faults import Faults
 from zoo_harness.job import Job, seconds_of_this_process
 from zoo_harness.jobs.materials import LIMITS, PAIRS_MEASURED, Materials, Selected, environment, open_reward
@@ -41,7 +41,7 @@ def run(job: Job) -> Checked:
             selected[kind] = [materials.selected(kind, seed) for seed in range(spec.seeds)]
     with faults.noted():
         data = _check_data(materials, selected)
-    hashes, cut_by_scorers = _check_rewards(materials, payload.rewards, _distinct_prompts(selected), faults)
+    hashes, cut_by_scorers = _check_rewards(materials, payload.rewards, selected, faults)
     policy = load_policy(base)
     with faults.noted():
         _check_special_tokens(spec.base, encoder, policy)
@@ -130,13 +130,14 @@ def _cut_answers(materials: Materials, rows: Sequence[DataRow]) -> int:
 
 
 def _check_rewards(
-    materials: Materials, rewards: list[str], prompts: Sequence[Prompt], faults: Faults
+    materials: Materials, rewards: list[str], selected: Mapping[Kind, Sequence[Selected]], faults: Faults
 ) -> tuple[dict[str, str], dict[str, Cut]]:
     """Open rewards, gold, annotator and judge, and have each meet the texts it will be given.
 
     Return a hash of each, so that results of an older model do not pass for new ones, and what scorers cut.
     """
     spec, found, cut = materials.spec, dict[str, str](), dict[str, Cut]()
+    prompts, scored = _distinct_prompts(selected), _scored_prompts(selected)
     named = [("reward", ref) for ref in rewards] + [("gold", spec.gold)]
     if isinstance(spec.preferences, LabelPairs):
         named.append(("preferences.annotator", spec.preferences.annotator))
@@ -144,7 +145,7 @@ def _check_rewards(
         if ref and ref != FROM_PAIRS:
             with faults.noted(key):
                 reward = open_reward(ref, None)
-                _try_reward(reward, prompts)
+                _try_reward(reward, prompts, scored)
                 if isinstance(reward, Scorer):
                     cut[ref] = _cut(reward, prompts, spec.response_tokens)
                 found[ref] = files_sha256(resolve(ref)) if isinstance(reward, Scorer) else _code_of(reward)
@@ -159,19 +160,29 @@ def _check_rewards(
 def _distinct_prompts(selected: Mapping[Kind, Sequence[Selected]]) -> list[Prompt]:
     """Every different prompt of all data sets and seeds."""
     rows = (row for per_seed in selected.values() for found in per_seed for row in found.rows if row.prompt)
-    return list({repr(row.prompt): Prompt(row.prompt, row.where) for row in rows}.values())
+    return distinct(rows)
 
 
-def _try_reward(reward: Reward, prompts: Sequence[Prompt]) -> None:
-    """Have a scorer's template and tokenizer read every prompt; ask for scores once for each form of conversation."""
+def _scored_prompts(selected: Mapping[Kind, Sequence[Selected]]) -> list[Prompt]:
+    """Every prompt whose answers a reward scores, as it is given to the reward."""
+    prompts: list[Prompt] = []
+    for kind, per_seed in selected.items():
+        for found in per_seed:
+            rows = [row for row in found.rows if isinstance(row, Prompt)]
+            prompts += rows if kind == "prompts" else distinct(rows)
+    return prompts
+
+
+def _try_reward(reward: Reward, prompts: Sequence[Prompt], scored: Sequence[Prompt]) -> None:
+    """Have a scorer's template and tokenizer read every prompt; ask for scores once for each kind of row."""
     if isinstance(reward, Scorer):
         for prompt in prompts:
             reward.encode(_trial(prompt), prompt.where)
     best = getattr(reward, "best", None)
     if best is not None and (isinstance(best, bool) or not isinstance(best, (int, float)) or not math.isfinite(best)):
         raise SpecError(f"the reward {name_of(reward)} has best = {best!r}; it must be the highest score there is.")
-    forms = {_form(prompt.prompt): prompt for prompt in reversed(prompts)}
-    trial = [_trial(prompt) for prompt in forms.values() for _ in range(2)]
+    kinds = {_kind(prompt): prompt for prompt in reversed(scored)}
+    trial = [_trial(prompt) for prompt in kinds.values() for _ in range(2)]
     checked(reward, trial)
     parts = getattr(reward, "parts", None)
     if parts is not None:
@@ -192,11 +203,14 @@ def _cut(scorer: Scorer, prompts: Sequence[Prompt], response_tokens: int) -> Cut
 
 
 def _trial(prompt: Prompt) -> Sample:
-    return Sample(prompt.prompt, "an answer", ended=True)
+    return Sample(prompt.prompt, "an answer", ended=True, row=prompt.columns)
 
 
-def _form(prompt: Text) -> tuple[str, ...]:
-    return () if isinstance(prompt, str) else tuple(message["role"] for message in prompt)
+def _kind(prompt: Prompt) -> tuple[object, ...]:
+    """The form of a conversation, and which columns there are: what a reward may stumble over."""
+    form = "text" if isinstance(prompt.prompt, str) else tuple(message["role"] for message in prompt.prompt)
+    filled = frozenset(name for name, value in prompt.columns.items() if value is not None)
+    return form, filled, frozenset(prompt.columns.disputed)
 
 
 def _check_tasks(materials: Materials, policy: PreTrainedModel) -> dict[str, str]:

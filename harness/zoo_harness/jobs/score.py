@@ -7,6 +7,7 @@ colder sampling alone would give is nobody's gain.
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -17,6 +18,7 @@ from zoo_leaderboard.schema import BestOf, Item, PairAccuracy, Point, Scores, Su
 
 from zoo_core.accounting.meter import Meter, module_of
 from zoo_core.compute.sampler import roll_out
+from zoo_core.errors import ColumnError
 from zoo_core.models.directories import weights_sha256
 from zoo_core.models.loading import load_policy_with
 from zoo_core.reward import Calibration, Reward, asked, checked, pair_accuracy
@@ -90,10 +92,8 @@ class Scoring:
             calibration = Calibration.load(payload.calibration)
         self.scorers = GoldAndProxy(gold, proxy, calibration)
         self.best_of = payload.best_of or 1
-        self.meter = Meter()
-        """Counts what an answer costs."""
-        model = module_of(proxy)
-        if model is not None and self.best_of > 1:
+        self.meter = Meter()  # counts what an answer costs
+        if self.best_of > 1 and (model := module_of(proxy)) is not None:
             self.meter.attach(model, "reward")
         self.start = self.load(payload.start) if payload.start else None
         start_result = cast(Scored | None, read_json(payload.start_result) if payload.start_result else None)
@@ -186,7 +186,7 @@ class Scoring:
     ) -> Rollout:
         """`best_of` responses per prompt."""
         engine, encoder = self.materials.engine(), self.materials.encoder
-        batch = encoder.prompts([prompt.prompt for prompt in prompts]).repeat(self.best_of)
+        batch = encoder.prompts(prompts).repeat(self.best_of)
         generator = torch.Generator(encoder.device).manual_seed(derive(self.job.seed, purpose, temperature, start))
         return roll_out(engine, model, batch, encoder, temperature, generator)
 
@@ -222,11 +222,11 @@ class Scoring:
         for name, scorer in (("gold", self.scorers.gold), ("proxy", self.scorers.proxy)):
             pairs = unseen
             if name == "gold" and self.gold_is_trained:  # it was trained on what algorithms did not see
-                rows = self.materials.rows("preferences", seed)[:PAIRS_MEASURED]
-                pairs = [row for row in rows if isinstance(row, Preference)]
+                pairs = cast(list[Preference], self.materials.rows("preferences", seed)[:PAIRS_MEASURED])
             if scorer is not None and pairs:
-                accuracy, of_shorter = pair_accuracy(scorer, pairs), pair_accuracy(shorter, pairs)
-                found[name] = {"accuracy": accuracy, "shorter": of_shorter, "pairs": len(pairs)}
+                with suppress(ColumnError):  # pairs need not have the columns of prompts, and then nothing is measured
+                    accuracy, of_shorter = pair_accuracy(scorer, pairs), pair_accuracy(shorter, pairs)
+                    found[name] = {"accuracy": accuracy, "shorter": of_shorter, "pairs": len(pairs)}
         return found
 
     def summary(self, rollouts: Sequence[Rollout]) -> Summary:

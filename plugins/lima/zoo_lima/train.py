@@ -82,7 +82,13 @@ def select_curated(config: LIMAConfig, run: Run) -> list[Demonstration]:
         reason = f"breaks no rule; one of {count} drawn of {len(row_numbers)} of kind {kind}: {kinds.names[kind]}"
         chosen += [(rows[row_numbers[place]], reason) for place in order[:count].tolist()]
 
-    run.write_rows("selected", [{**vars(row), "reason": reason} for row, reason in chosen])
+    run.write_rows(
+        "selected",
+        [
+            {"prompt": row.prompt, "completion": row.completion, "where": row.where, "reason": reason}
+            for row, reason in chosen
+        ],
+    )
     run.write_rows(
         "rejected",
         [

@@ -7,6 +7,7 @@ from zoo_rrhf.config import RRHFConfig
 from zoo_rrhf.likelihood import Likelihood
 from zoo_rrhf.train import train
 
+from zoo_core.datasets.parse import parse_rows
 from zoo_core.reward import pair_accuracy
 from zoo_core.rows import Preference
 from zoo_core.run import Run
@@ -46,6 +47,25 @@ def trained(config, budget, **settings):
     session = tiny_session(["preferences", "reward"], budget=budget, **settings)
     history = [(metrics, session.ledger.flops) for metrics in train(config, Run(session))]
     return session, history
+
+
+def test_a_reward_sees_the_row_of_a_pair_with_its_answers_and_with_all_samples():
+    rows = [
+        {"prompt": [{"role": "user", "content": "ab"}], "chosen": [{"role": "assistant", "content": one}], **rest}
+        for one, rest in (("a", {"answer": "4"}), ("e", {"answer": "5"}))
+    ]
+    wrong = [{"role": "assistant", "content": "b"}]
+    pairs = parse_rows("x", "preferences", [{**row, "rejected": wrong} for row in rows])
+    seen = []
+
+    def reward(samples):
+        seen.extend(sample.row["answer"] for sample in samples)
+        return [0.0 for _ in samples]
+
+    session = tiny_session(["preferences", "reward"], rows={"preferences": pairs}, reward=reward)
+    next(train(RRHFConfig(batch_size=2, samples=3), Run(session)))
+    assert Counter(seen) == {"4": 5, "5": 5}
+    assert len(set(seen[:5])) == 1
 
 
 def test_a_group_is_the_pair_and_the_samples_that_differ_with_the_scores_of_all():

@@ -21,7 +21,7 @@ from zoo_core.endings import ending_rule
 from zoo_core.functional import masked_sum
 from zoo_core.reward import Sample, as_sample
 from zoo_core.rollout import response_logprobs
-from zoo_core.rows import Preference, Text
+from zoo_core.rows import Preference, Text, answers_of
 from zoo_core.run import Run
 from zoo_core.schedule import set_learning_rate
 from zoo_rrhf.config import RRHFConfig
@@ -52,10 +52,10 @@ def train(config: RRHFConfig, run: Run) -> Iterator[dict[str, float]]:
         groups.clear()
         for update in collecting.updates(collecting.preferences.epoch(config.batch_size)):
             rows = collecting.preferences.take(update, config.batch_size)
-            prompts = collecting.encode_prompts([row.prompt for row in rows])
+            prompts = collecting.encode_prompts(rows)
             rollout = collecting.sample(prompts.repeat(config.samples), config.temperature)
             found = [
-                [as_sample(row.prompt, row.chosen), as_sample(row.prompt, row.rejected), *rollout[own].samples]
+                [*(as_sample(row.prompt, one, row.columns) for one in answers_of(row)), *rollout[own].samples]
                 for row, own in zip(rows, torch.arange(len(rollout)).split(config.samples), strict=True)
             ]
             samples = [sample for some in found for sample in some]

@@ -23,7 +23,7 @@ def train(config: SFTConfig, run: Run) -> Iterator[dict[str, float]]:
 def train_with_chosen(config: SFTConfig, run: Run) -> Iterator[dict[str, float]]:
     """Train `run.policy` on demonstrations and chosen answers: the data of preference learning without contrast."""
     pairs = run.preferences.all()
-    chosen = [Demonstration(pair.prompt, pair.chosen, pair.where) for pair in pairs]
+    chosen = [Demonstration(pair.prompt, pair.chosen, pair.where, pair.columns) for pair in pairs]
     yield from imitate(config, run, run.demonstrations.only([*run.demonstrations.rows, *chosen]))
 
 
