@@ -8,6 +8,7 @@
 #   make benchmark                        speed, beside TRL as well; see tests/benchmarks/README.md
 #   make dist                             the wheels of all distributions, in dist/: pip install --find-links dist rlhf-zoo
 #   make results                          the results in the plugins' READMEs, from the bench in docs/results/quick
+#   make screens                          docs/screens, what a terminal shows; needs tmux
 #   make parity                           the environments that TRL runs in, apart from .venv
 #   make venv | clean                     only the set-up | remove it, wheels and caches (never results)
 #
@@ -24,7 +25,7 @@ OMP_NUM_THREADS ?= 1
 HF_HUB_OFFLINE ?= 1
 export OMP_NUM_THREADS HF_HUB_OFFLINE
 
-.PHONY: help bench test lint mutants benchmark dist results parity venv install clean
+.PHONY: help bench test lint mutants benchmark dist results screens parity venv install clean
 
 help:  # the comment at the top of this file
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -54,6 +55,9 @@ dist: venv
 	for project in . rlhf-zoo $(PROJECTS); do \
 	  (cd $$project && $(CURDIR)/.venv/bin/python -m hatchling build --target wheel --directory $(CURDIR)/dist) || exit 1; \
 	done
+
+screens: venv
+	.venv/bin/python tests/captures.py
 
 results: venv
 	.venv/bin/python tests/results.py $(ARGS)

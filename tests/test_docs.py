@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -81,3 +82,33 @@ def test_the_readme_quotes_the_example_as_it_is():
     assert len(quoted) == 2
     for block in quoted:
         assert any(block in source for source in sources), block
+
+
+SCREENS = ROOT / "docs" / "screens"
+NUMBER = re.compile(r"[+-]?\d[\d,]*(\.\d+)?(e[+-]\d+)?(%|x|s|h|/\d+|(:\d\d)+)?[.,;:]*")
+"""A number as screens write it, with its unit: 1.44e+17, 98%, 3/12, 1:04:59, 12,345."""
+NAMES = re.compile(r"[0-9a-f]{12}|\d+x\d+")
+"""What begins with a digit and is none: a hash."""
+
+
+@pytest.mark.parametrize("size", ["80x24", "140x40"])
+@pytest.mark.parametrize("moment", ["plan", "running", "ended"])
+def test_screens_that_were_captured_fit_the_terminal_and_cut_no_number(moment: str, size: str) -> None:
+    width, height = map(int, size.split("x"))
+    text = (SCREENS / f"{moment}-{size}.txt").read_text()
+    lines = text.splitlines()
+    assert len(lines) <= height
+    assert max(map(cell_len, lines)) <= width
+    assert "…" not in text
+    words = [word for word in re.split(r"[\s()\[\]]+", text) if re.match(r"[+-]?\d", word)]
+    assert len(words) > 10
+    assert [word for word in words if not NUMBER.fullmatch(word) and not NAMES.fullmatch(word)] == []
+
+
+def test_a_narrow_terminal_shows_what_runs_and_what_the_board_is_about() -> None:
+    running, ended = ((SCREENS / f"{moment}-80x24.txt").read_text() for moment in ("running", "ended"))
+    assert re.search(r"^\d+/\d+ jobs done, \d running, [\d:]+ so far, .* left$", running, re.MULTILINE)
+    assert re.search(r"^  \w+ +seed \d+ +training", running, re.MULTILINE)
+    head = next(line for line in ended.splitlines() if line.startswith("Rank"))
+    assert {"Row", "Proxy", "KL", "Seconds"} <= set(head.split())
+    assert "No room for" in ended
