@@ -1,11 +1,14 @@
 """The spec: flags over file over preset, and a message that names the key for everything that is wrong."""
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 from zoo_harness.options import _read
 from zoo_harness.spec.presets import PRESETS
 from zoo_harness.spec.read import read
+from zoo_harness.spec.schema import Spec
 
 from zoo_core.errors import SpecError
 from zoo_core.records import Tracker
@@ -161,3 +164,10 @@ def test_a_tracker_without_its_package_is_answered_with_what_to_install(monkeypa
     monkeypatch.setitem(plugins().trackers, "mine", mine)
     with pytest.raises(SpecError, match=r"needs the package no_such_package.*: pip install 'zoo-mine\[it\]'$"):
         read(None, "smoke", {"tracker": "mine"})
+
+
+def test_the_page_on_data_shows_every_key_of_a_spec() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    shown = yaml.safe_load(re.search(r"```yaml\n(.*?)```", page, re.DOTALL)[1])
+    assert set(shown) == set(Spec.model_fields) - {"folder"}  # the folder is where the file stands
+    Spec(**shown)
