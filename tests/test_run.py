@@ -19,7 +19,7 @@ from zoo_core.errors import BudgetError, PluginError, StorageError
 from zoo_core.reward import Sample
 from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run
-from zoo_core.session import checkpoint
+from zoo_core.session import checkpoint, loop
 from zoo_core.session.seeds import derive
 from zoo_core.session.session import Session
 from zoo_core.testing.suite import repeatable, same_weights, weights
@@ -411,6 +411,24 @@ def test_a_session_without_a_directory_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     list(steps(tiny_run(signals=SIGNALS), most=2))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("every", "taken"), [(0.0, 40), (1.0, 10), (3.0, 10)])
+def test_checkpoints_take_a_small_share_of_the_time_unless_each_update_wants_one(tmp_path, monkeypatch, every, taken):
+    clock, saved = [0.0], []
+
+    def slow(path, state):
+        clock[0] += 0.08  # 2 % of 4 seconds
+        saved.append(path)
+
+    monkeypatch.setattr(loop.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(loop.checkpoint, "save", slow)
+    session = tiny_session(SIGNALS, directory=tmp_path, policy=tiny_policy())
+    session.checkpoint_seconds = every
+    for _ in Run(session).updates(most=40):
+        clock[0] += 1.0
+    between = [path for path in saved if path.name == "now.safetensors"]
+    assert len(between) == pytest.approx(taken, abs=1)
 
 
 def test_checkpoints_are_taken_by_the_clock(tmp_path):

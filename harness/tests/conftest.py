@@ -137,19 +137,19 @@ def install() -> Callable[..., None]:
 Zoo = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The stage cache of the whole test session."""
+    """The cache of a file's tests: what another file did would be taken over, and nothing trained."""
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def environment(cache: Path) -> dict[str, str]:
     """The environment of `zoo` processes."""
     return {**os.environ, "ZOO_CACHE": str(cache), "HF_HUB_OFFLINE": "1", "COLUMNS": "160"}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def zoo(environment: dict[str, str]) -> Zoo:
     """Run the command as a user does."""
 

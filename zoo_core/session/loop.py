@@ -21,6 +21,9 @@ from zoo_core.session.session import Session
 AUDITED = 1 / 64
 """Share of updates that are audited besides the first of each stage. The seed draws them, without announcement."""
 
+CHECKPOINTS = 0.02
+"""Share of a training's time that checkpoints between its updates may take."""
+
 
 class Loop:
     """The loop of one stage: it yields an update while the stage's window of the budget allows one more.
@@ -41,6 +44,8 @@ class Loop:
         self.entered = False
         self._bound: int | None = None
         self._saved = 0.0
+        self._pause = session.checkpoint_seconds
+        """Seconds from one checkpoint to the next."""
 
     @property
     def progress(self) -> float:
@@ -147,9 +152,12 @@ class Loop:
         session.ledger.note_models(session.ledger.meter.modules, optimizers)
         if session.at_boundary:
             session.at_boundary(session)
-        if now and broadcast(lambda: time.monotonic() - self._saved >= session.checkpoint_seconds):
+        if now and broadcast(lambda: time.monotonic() - self._saved >= self._pause):
+            began = time.monotonic()
             checkpoint.save(now, session.snapshot(self.stage, update, self.window))
             self._saved = time.monotonic()
+            if session.checkpoint_seconds:  # 0 asks for one after every update, whatever that takes
+                self._pause = max(session.checkpoint_seconds, (self._saved - began) / CHECKPOINTS)
 
     def _discard(self, undo: dict[str, Any] | None, cost: int, update: int) -> None:
         """Restore the state before the update; flag the run as overspent if that is not possible."""

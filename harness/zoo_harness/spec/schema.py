@@ -161,7 +161,8 @@ class Spec(_Strict):
     measured in float32 in both."""
     rollout_engine: str = "cached"
     checkpoint_seconds: float = Field(default=20.0, ge=0)
-    """Time between checkpoints of a cell; 0 takes one after every update. Changes no result."""
+    """Least time between checkpoints of a cell: more where writing one takes long, so that all take 2 % of the time.
+    0 takes one after every update. Changes no result."""
     update_seconds: float = Field(default=600.0, gt=0)
     """Longest time that one update may take while it is measured; then its plugin is left out. Changes no result."""
     tracker: str | None = None
