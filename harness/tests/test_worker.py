@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from zoo_harness.job import BUSY, Job, read_json
 from zoo_harness.jobs import worker
-from zoo_harness.jobs.worker import _begin, _disk_is_full, _do
+from zoo_harness.jobs.worker import _begin, _do, disk_is_full
 
 from zoo_core.errors import SpecError, StorageError
 from zoo_core.storage.atomic import write_json
@@ -54,7 +54,7 @@ def test_what_the_same_job_left_is_kept_and_its_attempts_are_counted(tmp_path):
     ],
 )
 def test_a_full_disk_is_recognised_in_whatever_wraps_it(error, full):
-    assert _disk_is_full(error) is full
+    assert disk_is_full(error) is full
 
 
 def test_a_file_where_a_folder_should_be_is_a_user_error(tmp_path):

@@ -4,7 +4,6 @@ import resource
 import sys
 from pathlib import Path
 
-import psutil
 import torch
 
 STATUS = Path("/proc/self/status")
@@ -15,7 +14,7 @@ _imports = 0
 def begin() -> None:
     """Remember what this process holds: imports alone, for no model and no data is open yet."""
     global _imports
-    _imports = _kilobytes("RssAnon") * 1024 if STATUS.exists() else psutil.Process().memory_info().rss
+    _imports = _kilobytes("RssAnon") * 1024 if STATUS.exists() else _highest()
 
 
 def peak() -> int:
@@ -26,11 +25,13 @@ def peak() -> int:
     """
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
-    if STATUS.exists():
-        most = (_kilobytes("VmHWM") - _kilobytes("RssFile")) * 1024
-    else:
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    most = (_kilobytes("VmHWM") - _kilobytes("RssFile")) * 1024 if STATUS.exists() else _highest()
     return max(0, most - _imports)
+
+
+def _highest() -> int:
+    """Return the most bytes that this process was ever given."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _kilobytes(name: str) -> int:
