@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TypedDict, cast
 from uuid import uuid4
 
-from filelock import Timeout
-
 from zoo_core.storage.atomic import write_json
 from zoo_harness.job import Job, read_json
 from zoo_harness.planning.plan import Plan
@@ -43,9 +41,8 @@ def change_rows(plan: Plan, jobs: Sequence[Job]) -> None:
             _move(kept, job.directory)
 
 
-def adopt(plan: Plan, jobs: Sequence[Job]) -> list[Job]:
-    """Take over from other folders what was done there; return the jobs that are done thereby."""
-    adopted = []
+def adopt(plan: Plan, jobs: Sequence[Job]) -> None:
+    """Take over from other folders what was done there. What cannot be taken over is done here."""
     for job in _own(plan, jobs):
         place = cast(Place | None, read_json(_entry(plan, job)))
         if place is None or job.result() is not None:
@@ -53,15 +50,9 @@ def adopt(plan: Plan, jobs: Sequence[Job]) -> list[Job]:
         there = Path(place["folder"])
         if there == job.directory or (read_json(there / "result.json") or {}).get("identity") != job.identity:
             continue
-        try:
-            with job.lock().acquire(blocking=False):
-                _copy(there, job.directory)
-            adopted.append(job)
-        except (OSError, shutil.Error):
-            continue  # it was being removed, or the disk is full: the job is done here
-        except Timeout:
-            continue  # another bench does it just now
-    return adopted
+        # Another bench may do the job just now (a timeout of the lock), remove the other folder, or fill the disk.
+        with contextlib.suppress(OSError), job.lock().acquire(blocking=False):
+            _copy(there, job.directory)
 
 
 def remember(plan: Plan, job: Job) -> None:

@@ -133,13 +133,16 @@ def measure(payload: Measuring, algorithm: Algorithm, watchdog: Watchdog) -> Cos
     }
 
 
+def reward_to_measure(ref: str | None, materials: Materials, policy: PreTrainedModel) -> Reward | None:
+    """Open a reward or gold; one that is still to be trained on pairs is a scorer on the base with a new head."""
+    if ref == FROM_PAIRS:
+        return Scorer(scorer_from(policy, 0).eval().requires_grad_(False), materials.encoder.tokenizer)
+    return None if ref is None else open_reward(ref, None)
+
+
 def unbounded(materials: Materials, policy: PreTrainedModel, reward_ref: str | None) -> Session:
-    """A session that nothing bounds; a reward of pairs is a scorer on the base with a new head."""
-    reward: Reward | None = None
-    if reward_ref == FROM_PAIRS:
-        reward = Scorer(scorer_from(policy, 0).eval().requires_grad_(False), materials.encoder.tokenizer)
-    elif reward_ref is not None:
-        reward = open_reward(reward_ref, None)
+    """A session that nothing bounds."""
+    reward = reward_to_measure(reward_ref, materials, policy)
     return Session(
         policy=policy,
         encoder=materials.encoder,

@@ -8,22 +8,20 @@ from typing import TypeVar
 from transformers import PreTrainedModel
 
 from zoo_core.calibration import BATCH, SAMPLES
-from zoo_core.models.copies import scorer_from
 from zoo_core.models.loading import load_policy
-from zoo_core.models.scorer import Scorer
 from zoo_core.registry.references import load_reward
-from zoo_core.reward import Calibration, Reward
+from zoo_core.reward import Calibration
 from zoo_core.run import Run
 from zoo_harness.job import Job, seconds_of_this_process
 from zoo_harness.jobs import score
 from zoo_harness.jobs.label_pairs import labelled
-from zoo_harness.jobs.materials import Materials, open_reward
-from zoo_harness.jobs.measure import traced, unbounded
+from zoo_harness.jobs.materials import Materials
+from zoo_harness.jobs.measure import reward_to_measure, traced, unbounded
 from zoo_harness.jobs.score import GoldAndProxy, Scoring
 from zoo_harness.jobs.trace import WatchedEngine, mean_of
 from zoo_harness.payloads import Rehearsing, ToScore
 from zoo_harness.results import LoopCost, Price, Rehearsed, SamplingCost, ScoringCost
-from zoo_harness.spec.schema import FROM_PAIRS, LabelPairs, Spec
+from zoo_harness.spec.schema import LabelPairs, Spec
 
 T = TypeVar("T")
 FEW_AND_MORE = (8, 40)
@@ -49,9 +47,8 @@ def measure_scoring(job: Job, payload: Rehearsing) -> ScoringCost:
     )
     scoring = Scoring(job, blind)
     model = scoring.load(materials.base)
-    scoring.scorers = GoldAndProxy(
-        _reward_of(spec.gold, materials, model), _reward_of(spec.reward, materials, model), Calibration(0.0, 1.0)
-    )
+    gold, proxy = (reward_to_measure(ref, materials, model) for ref in (spec.gold, spec.reward))
+    scoring.scorers = GoldAndProxy(gold, proxy, Calibration(0.0, 1.0))
     opened, began = seconds_of_this_process(), time.perf_counter()
     scoring.load(materials.base)
     loaded = time.perf_counter() - began
@@ -80,13 +77,6 @@ def _each(count: int, *prices: Price) -> Price:
         "seconds": sum(price["seconds"] for price in prices) / count,
         "flops": sum(price["flops"] for price in prices) / count,
     }
-
-
-def _reward_of(ref: str | None, materials: Materials, model: PreTrainedModel) -> Reward | None:
-    """A reward or gold; one that is still to be trained on pairs is a scorer on the base with a new head."""
-    if ref == FROM_PAIRS:
-        return Scorer(scorer_from(model, 0).eval().requires_grad_(False), materials.encoder.tokenizer)
-    return None if ref is None else open_reward(ref, None)
 
 
 def _price_of_tasks(scoring: Scoring, model: PreTrainedModel) -> Price:

@@ -139,11 +139,12 @@ def price_of(plan: Plan, job: Job) -> Price:
         return _price_of_scoring(plan, ToScore.of(job.payload))
     if job.kind == "train" and job.row:
         row = next(row for row in plan.pipeline.rows if row.name == job.row)
-        seconds = costs[row.name]["opening_seconds"] + filling(plan, row)[2]
-        return {"seconds": seconds, "flops": plan.budget * (1 - share_of_stages(plan, row))}
+        stages, _, seconds, _ = filling(plan, row)
+        return {"seconds": costs[row.name]["opening_seconds"] + seconds, "flops": plan.budget - stages}
+    stage: SamplingCost
     if job.kind == "train":
-        stage: SamplingCost = costs[f"stage {job.payload['algorithm']}"]
-        opening = costs[f"stage {job.payload['algorithm']}"]["opening_seconds"]
+        stage = cost = costs[f"stage {job.payload['algorithm']}"]
+        opening = cost["opening_seconds"]
     else:
         stage = plan.probe["samples"]["pairs" if job.kind == "label_pairs" else f"calibration {job.payload['reward']}"]
         opening = scoring["opening_seconds"]
@@ -168,11 +169,6 @@ def _price_of_scoring(plan: Plan, payload: ToScore) -> Price:
         return answers * samples * cost["answer"][unit] + compared * cost["divergence"][unit] + tasks
 
     return {"seconds": opening + total("seconds"), "flops": total("flops")}
-
-
-def share_of_stages(plan: Plan, row: Row) -> float:
-    """FLOPs of a row's stages by the budget."""
-    return filling(plan, row)[0] / plan.budget
 
 
 def notes_on_data(data: Mapping[str, DataSet], spec: Spec) -> list[str]:
