@@ -2,58 +2,16 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.testing import assert_close
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from zoo_core import rollout
 from zoo_core.compute.packing import Packing, packs
 from zoo_core.rollout import Prompts, Responses, logprobs_and_states, response_logprobs, response_states
+from zoo_core.testing.families import PACKED, model_of
 
-PACKED = [
-    "llama",
-    "qwen2",
-    "qwen3",
-    "gpt2",
-    "gpt_neox",
-    "phi3",
-    "olmo2",
-    "gemma",
-    "granite",
-    "cohere",
-    "smollm3",
-    "opt",
-]
 PADDED = ["mistral", "gemma3_text", "mamba"]
-SIZES = {
-    "vocab_size": 40,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "initializer_range": 0.3,
-}
-OWN_SIZES = {
-    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "n_inner": 48},
-    "gpt_neox": {"rotary_pct": 0.5},
-    "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32},
-    "gemma3_text": {"sliding_window": 3, "layer_types": ["sliding_attention", "full_attention"]},
-    "mistral": {"sliding_window": 3},
-    "mamba": {"state_size": 4},
-}
-
-
-def model_of(kind: str) -> PreTrainedModel:
-    """A small model with weights large enough for every token to matter, without dropout."""
-    torch.manual_seed(0)
-    config = CONFIG_MAPPING[kind](**{**SIZES, **OWN_SIZES.get(kind, {})})
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa" if kind != "mamba" else None)
-    return model.eval()
 
 
 def ragged() -> Responses:
@@ -108,7 +66,12 @@ def test_a_batch_costs_what_its_rows_cost_however_they_are_divided() -> None:
     rows = [([1, 2, 3], [4, 5]), ([7], [8, 9]), ([7, 7], [4])]
     together = Packing.of(rows, torch.device("cpu"))
     apart = [Packing.of([row], torch.device("cpu")) for row in rows]
-    assert together.pairs == sum(one.pairs for one in apart) == 25 + 9 + 9
+
+    def pairs(packing: Packing) -> int:
+        states = torch.rand(1, 2, packing.tokens.shape[1], 4)
+        return packing.attend(ALL_ATTENTION_FUNCTIONS["sdpa"], nn.Module(), states, states, states)[1]
+
+    assert pairs(together) == sum(pairs(one) for one in apart) == 25 + 9 + 9
     assert together.tokens.numel() == sum(one.tokens.numel() for one in apart) == 11
 
 
@@ -119,12 +82,6 @@ def test_what_several_rows_begin_with_is_computed_once() -> None:
     assert packing.positions.tolist() == [[0, 1, 2, 0, 1, 2, 3, 3, 4]]
     assert packing.lengths == (3, 4, 5)
     assert packing.reads.tolist() == [5, 7, 8, 5, 6, 1, 2]
-
-
-def test_rows_that_share_nothing_are_not_copied_for_attention() -> None:
-    packing = Packing.of([([1, 2], [3]), ([4], [5])], torch.device("cpu"))
-    assert packing.copies is None
-    assert packing.firsts is None
 
 
 @pytest.mark.parametrize("kind", ["llama", "mistral"])

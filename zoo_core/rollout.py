@@ -14,7 +14,8 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
 from zoo_core.compute.data_parallel import across_ranks
-from zoo_core.compute.packing import Packing, TokenRow, packs, spread
+from zoo_core.compute.packing import Packing, TokenRow, packs
+from zoo_core.compute.placing import sent, spread
 from zoo_core.functional import token_logprobs
 from zoo_core.reward import Sample
 from zoo_core.rows import Columns, Text
@@ -218,8 +219,10 @@ def _response_logprobs(policy: PreTrainedModel, responses: Responses, temperatur
         logprobs = token_logprobs(response_logits(policy, responses), responses.responses, temperature)
         return logprobs.masked_fill(~responses.mask, 0.0)
     packing = Packing.of(read, policy.device)
+    (targets,) = sent([[token for _, response in responses.rows for token in response]], policy.device)
     logits = policy(**packing.inputs, use_cache=False, logits_to_keep=packing.reads).logits[0]
-    return spread(token_logprobs(logits, responses.responses[responses.mask], temperature), responses.mask)
+    lengths = [len(response) for _, response in responses.rows]
+    return spread(token_logprobs(logits, targets, temperature), lengths, responses.mask.shape[1])
 
 
 def response_logits(policy: PreTrainedModel, responses: Responses) -> Float[Tensor, "B T V"]:
@@ -243,7 +246,7 @@ def _response_states(body: nn.Module, responses: Responses, head: nn.Module) -> 
         return head(states).masked_fill(~responses.slots.unsqueeze(-1), 0.0)  # type: ignore[no-any-return]
     packing = Packing.of(responses.rows, responses.tokens.device)
     states = body(**packing.inputs, use_cache=False).last_hidden_state[0]
-    return spread(head(states[packing.reads]), responses.slots)
+    return spread(head(states[packing.reads]), packing.counts, responses.slots.shape[1])
 
 
 def text_states(body: nn.Module, responses: Responses) -> tuple[Float[Tensor, "B S D"], Bool[Tensor, "B S"]]:
@@ -258,7 +261,8 @@ def _text_states(body: nn.Module, responses: Responses) -> Float[Tensor, "B S D"
     nothing_shared = [((), [*prompt, *response]) for prompt, response in responses.rows]
     packing = Packing.of(nothing_shared, responses.tokens.device)
     states = body(**packing.inputs, use_cache=False).last_hidden_state[0]
-    return spread(states[packing.reads], responses.attention)
+    starts = [responses.prompt_length - len(prompt) for prompt, _ in responses.rows]
+    return spread(states[packing.reads], packing.counts, responses.attention.shape[1], starts)
 
 
 def logprobs_and_states(
@@ -278,21 +282,18 @@ def _logprobs_and_states(
 ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B slots D"]]:
     read: list[Tensor] = []
     hook = policy.get_output_embeddings().register_forward_pre_hook(lambda _, states: read.append(states[0]))
-    mask, slots = responses.mask, responses.slots
+    packing, width = Packing.of(responses.rows, policy.device) if packs(policy) else None, responses.slots.shape[1]
+    inputs, kept = (packing.inputs, packing.reads) if packing else (responses.inputs, width)
     try:
-        if packs(policy):
-            packing = Packing.of(responses.rows, policy.device)
-            logits = policy(**packing.inputs, use_cache=False, logits_to_keep=packing.reads).logits
-            states = spread(head(read[0][0]), slots)
-        else:
-            logits = policy(**responses.inputs, use_cache=False, logits_to_keep=slots.shape[1]).logits
-            states = head(read[0]).masked_fill(~slots.unsqueeze(-1), 0.0)
+        logits = policy(**inputs, use_cache=False, logits_to_keep=kept).logits
     finally:
         hook.remove()
     # The state after the last token predicts nothing: its target is a placeholder whose log-probability is dropped.
-    targets = pad(responses.responses, (0, 1))
-    if packs(policy):
-        every = spread(token_logprobs(logits[0], targets[slots], temperature), slots)
+    if packing:
+        (targets,) = sent([[token for _, response in responses.rows for token in (*response, 0)]], policy.device)
+        every = spread(token_logprobs(logits[0], targets, temperature), packing.counts, width)
+        states = spread(head(read[0][0]), packing.counts, width)
     else:
-        every = token_logprobs(logits, targets, temperature)
-    return every[:, :-1].masked_fill(~mask, 0.0), states
+        every = token_logprobs(logits, pad(responses.responses, (0, 1)), temperature)
+        states = head(read[0]).masked_fill(~responses.slots.unsqueeze(-1), 0.0)
+    return every[:, :-1].masked_fill(~responses.mask, 0.0), states

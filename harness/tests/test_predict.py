@@ -466,13 +466,27 @@ def test_every_job_of_a_bench_has_an_estimate_of_its_seconds(small):
     # to each of 8 dev prompts at 2 temperatures; the divergence of the 16. Best-of-4 is sampled at one temperature, and
     # takes four answers to 8 + 16 prompts and to the 8 of its curve.
     cost = small.probe["scoring"]
-    answer, divergence = (cost[name]["seconds"] for name in ("answer", "divergence"))
+    answer, several, divergence = (cost[name]["seconds"] for name in ("answer", "answer_of_several", "divergence"))
     of_answers = {name: found - cost["opening_seconds"] for name, found in seconds.items()}
     assert of_answers["score base"] == pytest.approx((2 * 8 + 16 + 16) * answer + 16 * divergence)
-    assert of_answers["score best-of-4"] == pytest.approx(4 * (8 + 16 + 8) * answer)
+    assert of_answers["score best-of-4"] == pytest.approx(4 * (8 + 16 + 8) * several)
     # A row that is trained is scored on the way, too, at three points and on 8 prompts each.
     more = 3 * (cost["loading_seconds"] + 8 * (answer + divergence))
     assert of_answers["score sft"] == pytest.approx(of_answers["score base"] + more)
+
+
+def test_scoring_is_planned_for_the_prompts_that_there_are(small):
+    data = small.probe["data"]
+    few = {
+        "dev_prompts": {**data["dev_prompts"], "rows": [5] * small.spec.seeds},
+        "test_prompts": {**data["test_prompts"], "rows": [6] * small.spec.seeds},
+    }
+    plan = dataclasses.replace(small, probe={**small.probe, "data": {**data, **few}})
+    seconds = {job.title: price_of(plan, job)["seconds"] for job in plan.jobs()}
+    # Best of 4 at one temperature: four answers to 5 dev prompts, to 6 test prompts, and to the same 6 for its curve,
+    # though the spec asks for 8, 16 and 8.
+    answers = seconds["score best-of-4"] - plan.probe["scoring"]["opening_seconds"]
+    assert answers == pytest.approx(4 * (5 + 6 + 6) * plan.probe["scoring"]["answer_of_several"]["seconds"])
 
 
 def test_a_budget_too_small_for_the_large_model_says_how_much_it_takes(small, tmp_path):

@@ -111,6 +111,8 @@ class ScoringCost(TypedDict):
     """Loading the weights of one more model."""
     answer: Price
     """One answer, sampled and scored by gold and proxy."""
+    answer_of_several: Price
+    """One of several answers to a prompt, of which the proxy chooses: they share the reading of the prompt."""
     divergence: Price
     """The KL of one answer from `start`."""
     tasks: Price

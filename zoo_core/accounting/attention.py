@@ -23,8 +23,8 @@ def _metered(attention: Callable[..., Any]) -> Callable[..., Any]:
                 result = attention(module, query, key, value, attention_mask, **settings)
                 pairs = query.shape[0] * query.shape[2] * key.shape[2]
             else:
-                result = rows.attend(attention, module, query, key, value, **settings)
-                pairs = rows.pairs
+                found, pairs = rows.attend(attention, module, query, key, value, **settings)
+                result = found, None
         attached = getattr(module, "_zoo", None)
         if attached is not None:
             meter, role = attached

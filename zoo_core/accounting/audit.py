@@ -18,6 +18,18 @@ def attention_backward_flops(_: Tensor, query: Tensor, key: Tensor, value: Tenso
     return 2 * query.shape[:-1].numel() * key.shape[-2] * (3 * key.shape[-1] + 2 * value.shape[-1])
 
 
+def rows_flops(query: Tensor, key: Tensor, value: Tensor, begins: Tensor, *_: Any, **__: Any) -> int:
+    """Return the FLOPs of attention over rows that follow one another; row i begins at `begins[i]`."""
+    pairs = int((begins.diff().long() ** 2).sum())
+    return 2 * query.shape[1] * pairs * (key.shape[-1] + value.shape[-1])
+
+
+def rows_backward_flops(_: Tensor, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **__: Any) -> int:
+    """Return the FLOPs of its backward pass; before `begins` come its output and the sums of its scores."""
+    pairs = int((rest[2].diff().long() ** 2).sum())
+    return 2 * query.shape[1] * pairs * (3 * key.shape[-1] + 2 * value.shape[-1])
+
+
 def convolution_backward_flops(
     out: Tensor,
     x: Tensor,
@@ -63,6 +75,16 @@ FORMULAS: dict[Any, Any] = {
 }
 
 
+RUNNING: list["ExactCounter"] = []
+"""The counters that count at this moment."""
+
+
+def count_again(flops: int) -> None:
+    """Count what a recorded step repeats: its operators run without being called."""
+    for counter in RUNNING:
+        counter.total += flops
+
+
 class ExactCounter(TorchDispatchMode):
     """Counts the FLOPs of every operator that runs inside this context.
 
@@ -75,6 +97,15 @@ class ExactCounter(TorchDispatchMode):
         self.total = 0
         self.failed: str | None = None
         """The first operator whose FLOPs could not be counted, and why. The total lacks it; the training goes on."""
+
+    def __enter__(self) -> "ExactCounter":
+        RUNNING.append(self)
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        RUNNING.remove(self)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

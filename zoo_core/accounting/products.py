@@ -52,7 +52,7 @@ class Products(TorchFunctionMode):
 def is_fused(node: Any) -> bool:
     """Return whether PyTorch's attention ran as one operator, whose backward pass computes the scores again."""
     while node is not None and "Bmm" not in node.name():
-        if node.name().startswith("ScaledDotProduct"):
+        if node.name().startswith("ScaledDotProduct") or "varlen_attn" in node.name():
             return True
         node = node.next_functions[0][0] if node.next_functions else None
     return False

@@ -1,8 +1,9 @@
 """Packed batches: all rows in one sequence without padding, and a prefix that rows share computed once.
 
 Every layer except attention works token by token, so the neighbours of a token do not matter to it. Attention separates
-the rows again: rows of one length are computed as one batch, so it has no padding either. So the cost of a batch is the
-sum of the costs of its rows, however rows are divided into batches.
+the rows again. On a CPU rows of one length are computed as one batch, so it has no padding either, and the cost of a
+batch is the sum of the costs of its rows, however rows are divided into batches. On a GPU all rows are computed at once
+(row_attention.py).
 
     rows       prompt a + answer 1, prompt a + answer 2, prompt b + answer 3
     computed   a 1 2 b 3            one token after another, with each token's place in its own row
@@ -13,17 +14,25 @@ The mask carries the layout to attention: models pass on a mask with four dimens
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from zoo_core.compute.placing import Indices, sent
+from zoo_core.compute.row_attention import RowAttention
+
 TokenRow = tuple[Sequence[int], Sequence[int]]
 """The two parts of a row: the tokens that it shares with other rows, and its own tokens."""
+
+AT_ONCE = {"cuda"}
+"""The devices on which attention computes all rows in one call: there a call takes longer than its products."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +45,16 @@ class Packing:
     """The position of each token in its row."""
     reads: Int[Tensor, " R"]
     """Row by row, the indices of the last shared token and of the row's own tokens."""
+    counts: tuple[int, ...]
+    """How many of these each row has."""
     ends: Int[Tensor, " B"]
     """The index of the last token of each row."""
     lengths: tuple[int, ...]
     """The lengths of the rows in the order of attention, ascending."""
-    copies: Int[Tensor, " M"] | None
-    """The index of the token at each place of attention's rows; None if rows share no tokens and are in order."""
-    firsts: Int[Tensor, " N"] | None
-    """One place in attention's rows of each token; None as for `copies`."""
+    order: Indices
+    """The index of the token at each place of attention's rows, one row behind the other."""
+    firsts: Indices
+    """The first place in attention's rows of each token."""
 
     @classmethod
     def of(cls, rows: Sequence[TokenRow], device: torch.device) -> "Packing":
@@ -66,15 +77,17 @@ class Packing:
             positions += range(len(head), len(head) + len(own))
             copies += mine
             reads[row] = [*shared[head][-1:], *mine]
-        alone = len(copies) == len(tokens)
+        every, ends = [place for row in reads for place in row], [row[-1] for row in reads]
+        on_device = sent([tokens, positions, every, ends], device)
         return cls(
-            tokens=torch.tensor([tokens], device=device),
-            positions=torch.tensor([positions], device=device),
-            reads=torch.tensor([place for row in reads for place in row], device=device),
-            ends=torch.tensor([row[-1] for row in reads], device=device),
+            tokens=on_device[0].unsqueeze(0),
+            positions=on_device[1].unsqueeze(0),
+            reads=on_device[2],
+            counts=tuple(len(row) for row in reads),
+            ends=on_device[3],
             lengths=tuple(len(rows[row][0]) + len(rows[row][1]) for row in order),
-            copies=None if alone else torch.tensor(copies, device=device),
-            firsts=None if alone else torch.tensor(firsts, device=device),
+            order=np.asarray(copies),
+            firsts=np.asarray(firsts),
         )
 
     @property
@@ -84,20 +97,36 @@ class Packing:
         mask.rows = self  # type: ignore[attr-defined]  # accounting/attention.py calls `attend`
         return {"input_ids": self.tokens, "position_ids": self.positions, "attention_mask": mask}
 
-    @property
-    def pairs(self) -> int:
-        """The number of pairs of a query and a key that attention computes."""
-        return sum(length * length for length in self.lengths)
-
     def attend(
         self, attention: Callable[..., Any], module: Any, query: Tensor, key: Tensor, value: Tensor, **settings: Any
-    ) -> tuple[Tensor, None]:
-        """Call causal attention on the rows of each length; shapes (1, heads, N, width) become (1, N, heads, width).
+    ) -> tuple[Tensor, int]:
+        """Call causal attention; shapes (1, heads, N, width) become (1, N, heads, width).
 
-        `attention` is one of transformers' attention functions.
+        `attention` is one of transformers' attention functions. The second result is the number of pairs of a query and
+        a key that were computed.
         """
-        if self.copies is not None:
-            query, key, value = (tensor.index_select(2, self.copies) for tensor in (query, key, value))
+        if query.device.type in AT_ONCE:
+            return self._at_once(query, key, value, settings.get("scaling"))
+        return self._by_length(attention, module, query, key, value, **settings)
+
+    @cached_property
+    def _at_once(self) -> RowAttention:
+        return RowAttention(self.lengths, self.order, self.tokens.shape[1], self.tokens.device)
+
+    @cached_property
+    def _copied(self) -> tuple[Int[Tensor, " M"], Int[Tensor, " N"]] | None:
+        """`order` and `firsts` on the device; None if rows share no tokens and are in order."""
+        if len(self.order) == len(self.firsts):
+            return None
+        copies, firsts = sent([self.order, self.firsts], self.tokens.device)
+        return copies, firsts
+
+    def _by_length(
+        self, attention: Callable[..., Any], module: Any, query: Tensor, key: Tensor, value: Tensor, **settings: Any
+    ) -> tuple[Tensor, int]:
+        """Call attention once for the rows of each length."""
+        if self._copied is not None:
+            query, key, value = (tensor.index_select(2, self._copied[0]) for tensor in (query, key, value))
         alike = [len(list(rows)) for _, rows in groupby(self.lengths)]
         lengths = list(dict.fromkeys(self.lengths))
         sizes = [rows * length for rows, length in zip(alike, lengths, strict=True)]
@@ -106,7 +135,9 @@ class Packing:
             separate = (part[0].unflatten(1, (rows, -1)).transpose(0, 1) for part in parts)
             found.append(attention(module, *separate, None, **settings)[0].flatten(0, 1))
         together = torch.cat(found)
-        return (together if self.firsts is None else together.index_select(0, self.firsts)).unsqueeze(0), None
+        if self._copied is not None:
+            together = together.index_select(0, self._copied[1])
+        return together.unsqueeze(0), sum(length * length for length in self.lengths)
 
 
 def packs(model: nn.Module) -> bool:
@@ -126,10 +157,3 @@ def packs(model: nn.Module) -> bool:
     )
     causal = {part.is_causal for part in model.modules() if isinstance(getattr(part, "is_causal", None), bool)}
     return through_interface and whole_row and causal == {True} and not config.is_encoder_decoder
-
-
-def spread(values: Float[Tensor, "true ..."], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T ..."]:
-    """Return values laid out where a mask is true, row by row, and 0 elsewhere."""
-    grid = values.new_zeros(*mask.shape, *values.shape[1:])
-    grid[mask] = values
-    return grid

@@ -14,7 +14,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from zoo_core.compute.data_parallel import across_ranks
-from zoo_core.compute.packing import TokenRow
+from zoo_core.compute.fixed_sampler import sampler_of
+from zoo_core.compute.packing import TokenRow, packs
 from zoo_core.compute.processes import all_reduce_max, world_size
 from zoo_core.compute.readers import reader_of
 from zoo_core.compute.sharding import is_sharded
@@ -24,6 +25,8 @@ from zoo_core.reward import Sample
 from zoo_core.rollout import Prompts, Responses, Rollout, RolloutEngine
 from zoo_core.rows import Columns
 
+FIXED = {"cuda"}
+"""The devices on which tensors that stay where they are (fixed_sampler.py) are faster than those that shrink."""
 CROWDED = 0.75
 """Rows that have ended leave when at most this share of the batch still runs, because leaving copies the cache."""
 
@@ -73,8 +76,12 @@ class SeededPrompts:
 def _sample(
     policy: PreTrainedModel, drawn: SeededPrompts, temperature: float, ends: Int[Tensor, " E"], pad: int
 ) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T"], Int[Tensor, " B"]]:
-    """Return tokens, log-probabilities, and the number of steps, repeated for each row."""
+    """Return tokens, log-probabilities, and the number of tokens of each row, or of the longest for all."""
     uniform, response_tokens = drawn.uniform, drawn.uniform.shape[1]
+    if uniform.device.type in FIXED and packs(policy) and not is_sharded(policy):
+        longest = max(len(shared) + len(own) for shared, own in drawn.prompts.rows)
+        fixed = sampler_of(policy, len(uniform), longest, response_tokens, len(ends))
+        return fixed.sample(policy, drawn.prompts, uniform, choose, temperature, ends, pad)
     tokens = torch.full(uniform.shape, pad, device=uniform.device)
     logprobs = torch.zeros(uniform.shape, device=uniform.device)
     reader = reader_of(policy, drawn.prompts)

@@ -1,16 +1,18 @@
 """The job that measures what a bench does beside training: calibrations, labelling and scoring, a little of each."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
 from transformers import PreTrainedModel
 
+from zoo_core.accounting.meter import module_of
 from zoo_core.calibration import BATCH, SAMPLES
 from zoo_core.models.loading import load_policy
 from zoo_core.registry.references import load_reward
 from zoo_core.reward import Calibration
+from zoo_core.rows import Prompt
 from zoo_core.run import Run
 from zoo_harness.job import Job, seconds_of_this_process
 from zoo_harness.jobs import score
@@ -24,6 +26,8 @@ from zoo_harness.results import LoopCost, Price, Rehearsed, SamplingCost, Scorin
 from zoo_harness.spec.schema import LabelPairs, Spec
 
 T = TypeVar("T")
+PROMPTS_OF_SEVERAL = 16
+"""Prompts that are answered several times: enough for batches that are as fast as whole ones."""
 FEW_AND_MORE = (8, 40)
 """Items of each lm-eval task that are asked to tell how long all take."""
 
@@ -56,13 +60,29 @@ def measure_scoring(job: Job, payload: Rehearsing) -> ScoringCost:
     rollouts, answers = _priced(scoring, lambda: scoring.sample(model, prompts, 1.0, "test"))
     _, scores = _priced(scoring, lambda: scoring.summary(rollouts))
     _, divergence = _priced(scoring, lambda: scoring.divergence(model, rollouts))
+    answer = _each(len(prompts), answers, scores)
     return {
         "opening_seconds": opened,
         "loading_seconds": loaded,
-        "answer": _each(len(prompts), answers, scores),
+        "answer": answer,
+        "answer_of_several": _price_of_several(scoring, model, prompts) or answer,
         "divergence": _each(len(prompts), divergence),
         "tasks": _price_of_tasks(scoring, model),
     }
+
+
+def _price_of_several(scoring: Scoring, model: PreTrainedModel, prompts: Sequence[Prompt]) -> Price | None:
+    """What one answer costs a row that answers with the best of several; None if there is no such row."""
+    several = max(scoring.spec.evaluation.best_of, default=1)
+    if several == 1 or scoring.scorers.proxy is None:
+        return None
+    if (scorer := module_of(scoring.scorers.proxy)) is not None:
+        scoring.meter.attach(scorer, "reward")
+    scoring.best_of = several
+    few = prompts[:PROMPTS_OF_SEVERAL]
+    _, price = _priced(scoring, lambda: scoring.sample(model, few, 1.0, "best of"))
+    scoring.best_of = 1
+    return _each(len(few) * several, price)
 
 
 def _priced(scoring: Scoring, do: Callable[[], T]) -> tuple[T, Price]:

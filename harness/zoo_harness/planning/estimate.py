@@ -136,7 +136,7 @@ def price_of(plan: Plan, job: Job) -> Price:
     """Estimate what one job takes, from the start of its process on."""
     costs, scoring = plan.probe["costs"], plan.probe["scoring"]
     if job.kind == "score":
-        return _price_of_scoring(plan, ToScore.of(job.payload))
+        return _price_of_scoring(plan, ToScore.of(job.payload), job.seed)
     if job.kind == "train" and job.row:
         row = next(row for row in plan.pipeline.rows if row.name == job.row)
         stages, _, seconds, _ = filling(plan, row)
@@ -151,22 +151,28 @@ def price_of(plan: Plan, job: Job) -> Price:
     return {"seconds": opening + whole(stage, "seconds"), "flops": whole(stage, "flops")}
 
 
-def _price_of_scoring(plan: Plan, payload: ToScore) -> Price:
+def _price_of_scoring(plan: Plan, payload: ToScore, seed: int) -> Price:
     """Answers at every temperature and on the way there, their divergence from `start`, and the tasks."""
-    wanted, cost = plan.spec.evaluation, plan.probe["scoring"]
+    wanted, cost, there = plan.spec.evaluation, plan.probe["scoring"], plan.probe["data"]
+    # Small data sets have fewer prompts than the spec asks for.
+    dev = min(wanted.dev_prompts, there["dev_prompts"]["rows"][seed])
+    test, curve = (
+        min(most, there["test_prompts"]["rows"][seed]) for most in (wanted.test_prompts, wanted.curve_prompts)
+    )
     samples = payload.best_of or 1
     colder = [temperature for temperature in wanted.temperatures if temperature > 0 or samples == 1]
-    answers = wanted.dev_prompts * max(1, len(colder)) + wanted.test_prompts
+    answers = dev * max(1, len(colder)) + test
     points = len(POINTS) if payload.trained and payload.trained.is_relative_to(plan.output) else 0
-    compared = 0 if payload.best_of or not payload.start else wanted.test_prompts + points * wanted.curve_prompts
+    compared = 0 if payload.best_of or not payload.start else test + points * curve
     if samples == 1:  # the divergence is of samples at temperature 1, mostly not the row's own
-        answers += wanted.test_prompts
-    answers += wanted.curve_prompts * (points if samples == 1 else 1)
+        answers += test
+    answers += curve * (points if samples == 1 else 1)
     opening = cost["opening_seconds"] + points * cost["loading_seconds"]
 
     def total(unit: Literal["flops", "seconds"]) -> float:
         tasks = 0.0 if payload.best_of else cost["tasks"][unit]
-        return answers * samples * cost["answer"][unit] + compared * cost["divergence"][unit] + tasks
+        answer = cost["answer_of_several" if samples > 1 else "answer"][unit]
+        return answers * samples * answer + compared * cost["divergence"][unit] + tasks
 
     return {"seconds": opening + total("seconds"), "flops": total("flops")}
 

@@ -1,0 +1,265 @@
+"""Sampling in tensors that stay where they are, so that a GPU repeats a recorded step instead of being told it again.
+
+A step of a small batch is some thousand launches that take longer than what they compute. A CUDA graph records them
+once and repeats them in one. For this nothing may move or grow: keys and values have a fixed number of columns, rows
+that have ended stay until half of all have, and the host looks only every few tokens whether any row still runs. The
+random numbers are those of the plain sampler, and so are the tokens, to the rounding of the products.
+"""
+
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
+
+from zoo_core.compute.graphs import Graphs
+from zoo_core.compute.packing import Packing
+from zoo_core.compute.placing import put
+from zoo_core.compute.readers import OneTokenEach
+from zoo_core.models.copies import copied
+from zoo_core.rollout import Prompts
+
+Choose = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
+
+LOOKS = 16
+"""Tokens after which the host looks whether rows have ended; to look, it waits for the GPU."""
+ROWS, COLUMNS = 8, 64
+"""Rows and columns come in multiples of these, so that one recorded step serves many batches."""
+
+
+class FixedCache(Cache):
+    """Keys and values of up to `rows` rows, each from column 0 on, in tensors that are never replaced."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        super().__init__(layers=[])
+        self.rows, self.columns = rows, columns
+        self.states: list[tuple[Tensor, Tensor]] = []
+        """Keys and values of each layer: (rows, heads, columns, width)."""
+        self.running = 0
+        """The rows that are computed: the first so many."""
+        self.places: Int[Tensor, "B C"] | None = None
+        """While prompts are read, the place of each of their tokens in the packed batch."""
+        self.new: Int[Tensor, " B"] | None = None
+        """While one token of each row is read, the columns of these tokens."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any) -> Any:
+        """Add the states of packed prompts, or of one token per row; return keys and values for attention."""
+        # Under autocast positions are turned into keys in float32; attention computes in the type of the values.
+        new = key_states.to(value_states.dtype), value_states
+        if self.places is not None:
+            if layer_idx == len(self.states):
+                self.states.append((self._empty(new[0]), self._empty(new[1])))
+            count, columns = self.places.shape
+            for kept, states in zip(self.states[layer_idx], new, strict=True):
+                kept[:count, :, :columns] = states[0][:, self.places].transpose(0, 1)
+            return key_states, value_states
+        assert self.new is not None
+        heads = value_states.shape[1]
+        # All places differ, and `put` says so to torch, which would sort them.
+        every = torch.arange(self.running * heads, device=self.new.device)
+        places = every * self.columns + self.new.repeat_interleave(heads)
+        for kept, states in zip(self.states[layer_idx], new, strict=True):
+            put(kept.view(-1, kept.shape[-1]), places, states[:, :, 0].reshape(len(places), -1))
+        keys, values = self.states[layer_idx]
+        return keys[: self.running], values[: self.running]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Return the number of columns: models only ask whether there are any."""
+        return 0 if self.places is not None else self.columns
+
+    def keep(self, rows: Int[Tensor, " M"]) -> None:
+        """Move these rows to the front."""
+        for layer in self.states:
+            for kept in layer:
+                kept[: len(rows)] = kept.index_select(0, rows)
+
+    def _empty(self, states: Float[Tensor, "1 H N D"]) -> Float[Tensor, "rows H columns D"]:
+        # Zeros, because a column that is hidden counts 0 times what is there, which must be a number.
+        return states.new_zeros(self.rows, states.shape[1], self.columns, states.shape[3])
+
+
+class FixedSampler:
+    """The state of the rows that are sampled from one policy, and the recorded steps."""
+
+    def __init__(self, policy: PreTrainedModel, rows: int, columns: int, response_tokens: int, ends: int) -> None:
+        device = policy.device
+        self.cache = FixedCache(rows, columns)
+        self.graphs = Graphs(device)
+        self.weights = addresses(policy)
+        self.rough = in_half_precision(policy)
+
+        def whole(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.long, device=device)
+
+        self.ends = whole(ends)
+        self.uniform = torch.zeros(rows, response_tokens, device=device)
+        self.tokens = whole(rows, response_tokens)
+        self.logprobs = torch.zeros(rows, response_tokens, device=device)
+        self.last = whole(rows)
+        """The token that each row is to read next."""
+        self.lengths = whole(rows)
+        """The tokens of each row that have been read."""
+        self.counts = whole(rows)
+        """The tokens of each response, its end included."""
+        self.running = torch.zeros(rows, dtype=torch.bool, device=device)
+        self.step = whole()
+        self.of_rows = self.uniform, self.tokens, self.logprobs, self.last, self.lengths, self.counts, self.running
+
+    def fits(self, policy: PreTrainedModel, rows: int, columns: int, response_tokens: int, ends: int) -> bool:
+        """Return whether a batch of this size can be sampled in these tensors, from weights that have not moved."""
+        room = self.cache.rows >= rows and self.cache.columns >= columns
+        same = self.uniform.shape[1] == response_tokens and len(self.ends) == ends
+        halved = (self.rough is not None) == torch.is_autocast_enabled(policy.device.type)
+        return room and same and halved and self.weights == addresses(policy)
+
+    def sample(
+        self,
+        policy: PreTrainedModel,
+        prompts: Prompts,
+        uniform: Float[Tensor, "B T"],
+        choose: Choose,
+        temperature: float,
+        ends: Int[Tensor, " E"],
+        pad: int,
+    ) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T"], Int[Tensor, " B"]]:
+        """Return what `sampler.sample_cached` does, and the number of tokens of each response."""
+        count, response_tokens = uniform.shape
+        model = self._model(policy)
+        for state in (*self.of_rows, self.step):
+            state.zero_()
+        self.ends.copy_(ends)
+        self.tokens.fill_(pad)
+        self.uniform[:count] = uniform
+        lengths = [len(shared) + len(own) for shared, own in prompts.rows]
+        self.lengths[:count] = prompts.attention.sum(1)
+        self.running[:count] = True
+        rows = torch.arange(up_to(count, ROWS), device=uniform.device)
+        """The row of the batch at each row of the tensors; those from `count` on fill the last multiple of `ROWS`."""
+        self.cache.running = len(rows)
+        tokens, logprobs, counts = (state[:count].clone() for state in (self.tokens, self.logprobs, self.counts))
+
+        def step() -> None:
+            self._add(self._read(model), choose, temperature, pad)
+
+        with torch.autocast(policy.device.type, enabled=False):  # the weights have their precision
+            first = self._begin(model, Packing.of(prompts.rows, uniform.device), self.lengths[:count], max(lengths))
+            self._add(first, choose, temperature, pad)
+            for taken in range(1, response_tokens + 1):
+                if taken % LOOKS == 0 or taken == response_tokens:
+                    here = rows < count  # not the rows that fill
+                    places = rows[here]
+                    for whole, state in zip(
+                        (tokens, logprobs, counts), (self.tokens, self.logprobs, self.counts), strict=True
+                    ):
+                        whole[places] = state[: len(rows)][here]
+                    left = self.running[: len(rows)].nonzero().squeeze(1)
+                    if not len(left) or taken == response_tokens:
+                        break
+                    fewer = up_to(len(left), ROWS)
+                    if 2 * fewer <= len(rows):
+                        ended = (~self.running[: len(rows)]).nonzero().squeeze(1)[: fewer - len(left)]
+                        kept = torch.cat([left, ended])
+                        self._keep(kept)
+                        rows = rows[kept]
+                self.graphs.run((len(rows), temperature, pad, policy.training), step, model)
+        return tokens, logprobs, counts
+
+    def _model(self, policy: PreTrainedModel) -> PreTrainedModel:
+        """The policy; in bf16 a copy whose weights are in bf16, brought up to date: reading them is most of a step."""
+        if self.rough is None:
+            return policy
+        for kept, weight in zip(self.rough.parameters(), policy.parameters(), strict=True):
+            kept.copy_(weight)
+        return self.rough
+
+    def _begin(self, model: PreTrainedModel, packing: Packing, lengths: Int[Tensor, " B"], longest: int) -> Tensor:
+        """Read the prompts; return the logits after each."""
+        columns = torch.arange(longest, device=lengths.device)
+        places = packing.ends.unsqueeze(1) - lengths.unsqueeze(1) + 1 + columns
+        self.cache.places = places.clamp(max=packing.tokens.shape[1] - 1)
+        out = model(**packing.inputs, past_key_values=self.cache, use_cache=True, logits_to_keep=packing.ends)
+        self.cache.places = None
+        return out.logits[0]  # type: ignore[no-any-return]
+
+    def _read(self, model: PreTrainedModel) -> Float[Tensor, "B V"]:
+        """Read the last token of each row; return the logits after it."""
+        count, values = self.cache.running, self.cache.states[0][1]
+        lengths = self.lengths[:count]
+        self.cache.new = lengths
+        behind = torch.arange(self.cache.columns, device=lengths.device) > lengths.unsqueeze(1)
+        hidden = torch.zeros(behind.shape, dtype=values.dtype, device=lengths.device).masked_fill_(behind, -torch.inf)
+        mask = hidden[:, None, None]
+        mask.rows = OneTokenEach(hidden)  # type: ignore[attr-defined]  # as of packed rows
+        out = model(
+            input_ids=self.last[:count].unsqueeze(1),
+            position_ids=lengths.unsqueeze(1),
+            attention_mask=mask,
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        lengths += 1
+        return out.logits[:, -1]  # type: ignore[no-any-return]
+
+    def _add(self, logits: Float[Tensor, "B V"], choose: Choose, temperature: float, pad: int) -> None:
+        """Choose the next token of each row, and write it down where the row has not ended."""
+        count = len(logits)
+        column, running = self.step.expand(count, 1), self.running[:count]
+        token, logprob = choose(logits.float(), self.uniform[:count].gather(1, column).squeeze(1), temperature)
+        self.tokens[:count].scatter_(1, column, token.masked_fill(~running, pad).unsqueeze(1))
+        self.logprobs[:count].scatter_(1, column, logprob.masked_fill(~running, 0.0).unsqueeze(1))
+        self.counts[:count] += running
+        running &= (token.unsqueeze(1) != self.ends).all(1)
+        self.last[:count] = token
+        self.step += 1
+
+    def _keep(self, rows: Int[Tensor, " M"]) -> None:
+        """Move these rows to the front; only they are computed from now on."""
+        for state in self.of_rows:
+            state[: len(rows)] = state.index_select(0, rows)
+        self.cache.keep(rows)
+        self.cache.running = len(rows)
+
+
+def up_to(count: int, step: int) -> int:
+    """Return the least multiple of `step` that is no less than `count`."""
+    return -(-count // step) * step
+
+
+def addresses(policy: PreTrainedModel) -> tuple[int, ...]:
+    """Where the weights are: a recorded step reads them there."""
+    return tuple(weight.data_ptr() for weight in policy.parameters())
+
+
+def in_half_precision(policy: PreTrainedModel) -> PreTrainedModel | None:
+    """Return a copy with weights in the precision of autocast, which need not be cast for every token; None without.
+
+    What is not a parameter stays as it is: positions need more digits.
+    """
+    kind = policy.device.type
+    if not torch.is_autocast_enabled(kind):
+        return None
+    rough = copied(policy).requires_grad_(False)
+    for weight in rough.parameters():
+        weight.data = weight.data.to(torch.get_autocast_dtype(kind))
+    return rough
+
+
+_samplers: WeakKeyDictionary[PreTrainedModel, FixedSampler] = WeakKeyDictionary()
+
+
+def sampler_of(policy: PreTrainedModel, rows: int, longest: int, response_tokens: int, ends: int) -> FixedSampler:
+    """Return the sampler of a policy, with room for so many rows of a longest prompt and response."""
+    size = up_to(rows, ROWS), up_to(longest + response_tokens, COLUMNS)
+    known = _samplers.get(policy)
+    if known is not None and known.fits(policy, *size, response_tokens, ends):
+        return known
+    if known is not None:
+        size = max(size[0], known.cache.rows), max(size[1], known.cache.columns)
+        del _samplers[policy], known  # before there are two
+    made = FixedSampler(policy, *size, response_tokens, ends)
+    _samplers[policy] = made
+    return made

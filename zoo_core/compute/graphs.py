@@ -1,0 +1,91 @@
+"""Steps that a GPU repeats: CUDA graphs, which charge the meter what the recorded step charged it."""
+
+import warnings
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from zoo_core.accounting.audit import ExactCounter, count_again
+
+RECORDS = {"cuda"}
+"""The devices that can record."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A step as a CUDA graph, and its FLOPs."""
+
+    graph: Any
+    charged: int
+    """What the meter charged."""
+    counted: int
+    """What an exact count counted."""
+
+
+class Graphs:
+    """Recorded steps by name. A step must read and write tensors that stay where they are, and never wait.
+
+    The first time a step runs as it is written, the second time it is recorded, and from then on repeated. On other
+    devices than GPUs it always runs as it is written. So does a step that cannot be recorded, after a warning.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.recorded: dict[Hashable, Recorded] = {}
+        self.seen: set[Hashable] = set()
+        self.refused = device.type not in RECORDS
+        self._memory: Any = None
+
+    def run(self, name: Hashable, step: Callable[[], None], model: nn.Module) -> None:
+        """Run a step of a model."""
+        known = self.recorded.get(name)
+        if known is None and not self.refused and name in self.seen:
+            self._record(name, step, model)
+            if not self.refused:  # recording charged the meter, and so pays for the first repetition
+                self.recorded[name].graph.replay()
+                return
+        if known is None:
+            self.seen.add(name)
+            step()
+            return
+        known.graph.replay()
+        attached = getattr(model, "_zoo", None)
+        if attached is not None:
+            meter, role = attached
+            meter.charge(role, known.charged)
+        count_again(known.counted)
+
+    def _record(self, name: Hashable, step: Callable[[], None], model: nn.Module) -> None:
+        attached = getattr(model, "_zoo", None)
+        before = attached[0].total if attached else 0
+        graph = new_graph()
+        self._memory = self._memory or graph_memory()
+        try:
+            with ExactCounter() as counter, recording(graph, self._memory):
+                step()
+        except RuntimeError as error:
+            self.refused = True
+            if attached:
+                attached[0].charge(attached[1], before - attached[0].total)
+            why = str(error).splitlines()[0]
+            warnings.warn(f"sampling cannot be recorded as a CUDA graph and goes on step by step: {why}", stacklevel=2)
+            return
+        self.recorded[name] = Recorded(graph, attached[0].total - before if attached else 0, counter.total)
+
+
+def new_graph() -> Any:
+    """Return an empty CUDA graph."""
+    return torch.cuda.CUDAGraph()
+
+
+def graph_memory() -> Any:
+    """Return a pool that graphs take their memory from."""
+    return torch.cuda.graph_pool_handle()
+
+
+def recording(graph: Any, memory: Any) -> Any:
+    """Return the context in which launches are recorded and not run."""
+    return torch.cuda.graph(graph, pool=memory)
