@@ -8,11 +8,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from torch import nn
 
 from zoo_core.errors import StorageError
+from zoo_core.models.lora import add_adapter
+from zoo_core.run import Run
 from zoo_core.session import checkpoint
+from zoo_core.session.still import CHUNK, Still, digest
 from zoo_core.storage import atomic as storage
+from zoo_core.testing.tiny import tiny_session
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(codec="utf-8"))
 KEYS = st.integers() | st.text(st.characters(codec="utf-8"))
@@ -135,3 +140,108 @@ def test_a_writer_that_dies_before_renaming_leaves_the_old_checkpoint(tmp_path, 
     with pytest.raises(Killed):
         checkpoint.save(path, {"update": 2})
     assert checkpoint.load(path) == {"update": 1}
+
+
+def names_in(path: Path) -> set[str]:
+    with safe_open(path, framework="pt") as file:
+        return set(file.keys())
+
+
+def test_tensors_that_share_memory_are_written_once(tmp_path):
+    weight = torch.arange(4.0)
+    checkpoint.save(tmp_path / "now.safetensors", {"embedding": weight, "head": weight, "other": weight.clone()})
+    assert names_in(tmp_path / "now.safetensors") == {"/embedding", "/other"}
+
+
+def test_keys_that_look_alike_are_two_places(tmp_path):
+    state = {0: torch.tensor(1.0), "0": torch.tensor(2.0), "[0]": torch.tensor(3.0), "a/b": torch.tensor(4.0)}
+    state["a"] = {"b": torch.tensor(5.0)}
+    checkpoint.save(tmp_path / "now.safetensors", {"kept": state})
+    assert repr(checkpoint.load(tmp_path / "now.safetensors")) == repr({"kept": state})
+
+
+def test_what_has_not_changed_is_written_twice_and_never_again(tmp_path):
+    frozen, trained, still, now = torch.rand(50), torch.rand(50), Still(), tmp_path / "now.safetensors"
+    written = []
+    for update in range(4):
+        checkpoint.save(now, {"policy": {"frozen": frozen, "trained": trained}, "update": update}, still)
+        written.append(names_in(now))
+        loaded = checkpoint.load(now)
+        assert loaded["update"] == update
+        assert torch.equal(loaded["policy"]["frozen"], frozen)
+        assert torch.equal(loaded["policy"]["trained"], trained)
+        trained += 1
+    # The first time all is new. The second time what is the same goes to a file of its own.
+    assert written == [{"/policy/frozen", "/policy/trained"}, *[{"/policy/trained"}] * 3]
+    (beside,) = tmp_path.glob("still-*.safetensors")
+    assert names_in(beside) == {"/policy/frozen"}
+
+
+def test_what_changes_after_all_is_written_again(tmp_path):
+    weight, still, now = torch.rand(50), Still(), tmp_path / "now.safetensors"
+    for update in range(5):
+        checkpoint.save(now, {"weight": weight}, still)
+        assert torch.equal(checkpoint.load(now)["weight"], weight)
+        if update == 2:
+            weight.data[7] += 1.0  # which leaves no trace in the tensor's version
+    assert names_in(now) == {"/weight"}
+
+
+def test_a_run_that_goes_on_leaves_no_files_of_the_one_before_and_keeps_those_of_ends(tmp_path):
+    state = {"weight": torch.rand(50)}
+    for _ in range(2):
+        still = Still()
+        for _ in range(3):
+            checkpoint.save(tmp_path / "now.safetensors", state, still)
+    assert len(list(tmp_path.glob("still-*"))) == 1
+    checkpoint.save(tmp_path / "end-sft.safetensors", state, still)
+    again = Still()
+    for _ in range(3):
+        checkpoint.save(tmp_path / "now.safetensors", state, again)
+    assert len(list(tmp_path.glob("still-*"))) == 2
+    for name in ("now", "end-sft"):
+        assert torch.equal(checkpoint.load(tmp_path / f"{name}.safetensors")["weight"], state["weight"])
+
+
+@pytest.mark.parametrize("harm", ["gone", "cut"])
+def test_a_file_of_unchanged_tensors_that_is_damaged_is_refused_with_a_remedy(tmp_path, harm):
+    still, now = Still(), tmp_path / "now.safetensors"
+    for _ in range(2):
+        checkpoint.save(now, {"weight": torch.ones(50)}, still)
+    (beside,) = tmp_path.glob("still-*")
+    beside.unlink() if harm == "gone" else beside.write_bytes(beside.read_bytes()[:90])
+    with pytest.raises(StorageError, match=r"now.safetensors: not a readable checkpoint.*Delete it"):
+        checkpoint.load(now)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 99), st.integers(0, 7), st.sampled_from([torch.float32, torch.bfloat16, torch.uint8, torch.bool]))
+def test_every_change_of_one_bit_changes_the_sum(place: int, bit: int, dtype: torch.dtype):
+    tensor = torch.rand(100).gt(0.5) if dtype is torch.bool else (100 * torch.rand(100)).to(dtype)
+    before = digest(tensor)
+    assert digest(tensor.clone()) == before
+    tensor.view(torch.uint8)[place] ^= 1 << (0 if dtype is torch.bool else bit)
+    assert digest(tensor) != before
+
+
+def test_two_numbers_that_change_places_change_the_sum():
+    tensor = torch.rand(3 * CHUNK)
+    before = digest(tensor)
+    for one, other in ((0, 1), (4, 2 * CHUNK + 4), (0, 2 * CHUNK)):
+        turned = tensor.clone()
+        turned[[one, other]] = tensor[[other, one]]
+        assert digest(turned) != before
+
+
+def test_adapters_are_written_and_what_is_frozen_under_them_is_not(tmp_path):
+    session = tiny_session(("prompts", "reward"), directory=tmp_path)
+    run = Run(session)
+    adapters = add_adapter(run.policy, "mine", 2)
+    sizes = []
+    for _ in run.updates(most=4):
+        for weight in adapters:
+            weight.data += 0.1
+        sizes.append((tmp_path / "now.safetensors").stat().st_size if (tmp_path / "now.safetensors").exists() else 0)
+    whole = sum(weight.nbytes for weight in run.policy.parameters())
+    assert sizes[1] > whole
+    assert sizes[3] < whole / 4

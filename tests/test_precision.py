@@ -7,8 +7,10 @@ import torch
 from torch.testing import assert_close
 from transformers import LlamaForCausalLM, LlamaForSequenceClassification, MistralForCausalLM, PreTrainedModel
 
-from zoo_core.compute.precision import compute_in
+from zoo_core.accounting.attention import use_metered_attention
+from zoo_core.compute.precision import Precision, compute_in
 from zoo_core.compute.sampler import sample_cached
+from zoo_core.errors import SpecError
 from zoo_core.models.scorer import row_scores
 from zoo_core.rollout import Prompts, Responses, logprobs_and_states, response_logprobs, response_states, text_states
 
@@ -102,3 +104,28 @@ def test_samples_bring_the_log_probabilities_that_are_read_back_from_them(policy
     assert set(seen) == {torch.bfloat16}
     read = response_logprobs(policy, Responses.join(prompts, tokens, torch.ones_like(tokens, dtype=torch.bool)))
     assert_close(logprobs, read, rtol=4 * BF16, atol=0.0)
+
+
+def test_tf32_is_refused_where_there_is_no_gpu_of_nvidias(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SpecError, match=r"precision: tf32 is of NVIDIA GPUs.*Write fp32 or bf16"):
+        compute_in("tf32")
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+@pytest.mark.parametrize(("precision", "products"), [("fp32", "highest"), ("tf32", "high"), ("bf16", "highest")])
+def test_products_of_float32_are_whole_unless_tf32_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, precision: Precision, products: str
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    try:
+        compute_in(precision)
+        assert torch.get_float32_matmul_precision() == products
+        assert torch.backends.cudnn.allow_tf32 is (precision == "tf32")
+    finally:
+        compute_in("fp32")
+
+
+def test_cudnns_attention_is_never_taken():
+    use_metered_attention()
+    assert not torch.backends.cuda.cudnn_sdp_enabled()

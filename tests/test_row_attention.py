@@ -6,9 +6,11 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 from torch.testing import assert_close
 
+from zoo_core.accounting import attention
 from zoo_core.accounting.audit import FORMULAS, ExactCounter, rows_backward_flops, rows_flops
 from zoo_core.accounting.meter import Meter
 from zoo_core.compute import packing, precision, row_attention
@@ -16,7 +18,9 @@ from zoo_core.compute.packing import Packing, TokenRow
 from zoo_core.compute.placing import Placing, put, spread
 from zoo_core.models.scorer import row_scores
 from zoo_core.rollout import Responses, logprobs_and_states, response_logprobs, response_states, text_states
+from zoo_core.run import Run
 from zoo_core.testing.families import PACKED, model_of
+from zoo_core.testing.tiny import tiny_session
 
 CPU = torch.device("cpu")
 
@@ -185,3 +189,20 @@ def test_writing_to_places_leaves_the_deterministic_mode_as_it_was(warns: bool) 
         assert torch.is_deterministic_algorithms_warn_only_enabled() is warns
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_attention_that_keeps_its_scores_is_noted_where_it_should_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "FUSES", {"cpu"})
+    notes = []
+    for kernels in ([SDPBackend.FLASH_ATTENTION], [SDPBackend.MATH]):
+        session = tiny_session(("demonstrations",), budget=1e15)
+        run = Run(session)
+        for update in run.updates(most=1):
+            with sdpa_kernel(kernels):
+                batch = run.demonstrations.batch(update, 4)
+                response_logprobs(run.policy, batch).sum().backward()
+        notes.append(session.ledger.report()["flags"])
+    assert notes[0] == []
+    assert notes[1] == [
+        "attention kept all its scores: torch has no fused attention for heads of width 16 in float32 here"
+    ]

@@ -417,7 +417,7 @@ def test_a_session_without_a_directory_writes_nothing(tmp_path, monkeypatch):
 def test_checkpoints_take_a_small_share_of_the_time_unless_each_update_wants_one(tmp_path, monkeypatch, every, taken):
     clock, saved = [0.0], []
 
-    def slow(path, state):
+    def slow(path, state, still):
         clock[0] += 0.08  # 2 % of 4 seconds
         saved.append(path)
 

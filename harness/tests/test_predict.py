@@ -43,6 +43,7 @@ from zoo_harness.spec.schema import LabelPairs
 from zoo_core.accounting.ledger import Ledger
 from zoo_core.accounting.meter import Meter
 from zoo_core.calibration import calibrate
+from zoo_core.compute.precision import Precision, compute_in
 from zoo_core.errors import BudgetError, ModelError, SpecError
 from zoo_core.models.copies import scorer_from
 from zoo_core.models.loading import load_policy
@@ -297,11 +298,19 @@ def test_weights_gradients_and_states_are_those_in_the_ledger(name: str, setting
     assert whole == pytest.approx(session.ledger.training_bytes, rel=1e-3)  # AdamW's counts of steps are left out
 
 
+@pytest.fixture(params=["fp32", "bf16"])
+def kept(request: pytest.FixtureRequest) -> Iterator[Precision]:
+    """The precision that this process computes in."""
+    compute_in(request.param)
+    yield request.param
+    compute_in("fp32")
+
+
 @pytest.mark.parametrize("pairs", [4, 48])  # the activations are smaller than the copy to undo by, and larger
-def test_predicted_memory_is_what_the_allocator_holds_at_its_peak(world, tmp_path, pairs: int):
+def test_predicted_memory_is_what_the_allocator_holds_at_its_peak(world, tmp_path, pairs: int, kept: Precision):
     settings = {"batch_size": pairs, **STILL}
     rows = [{"name": "dpo", **settings}]
-    plan = measured(world, save(tmp_path / "small", **SMALL), algorithms=rows)
+    plan = measured(world, save(tmp_path / "small", **SMALL), algorithms=rows, precision=kept)
     save(tmp_path / "wide", hidden_size=256, intermediate_size=512, num_hidden_layers=5, num_attention_heads=4)
     memory = predict(plan, str(tmp_path / "wide"), Machine())["rows"][0]["memory"]
     session = measure.unbounded(*_opened(plan, tmp_path / "wide"), None)
@@ -431,11 +440,32 @@ def test_a_budget_of_time_is_that_of_all_devices_together(world, small):
         predict(plan, None, Machine())
 
 
-def test_a_precision_whose_memory_is_not_known_is_refused(small):
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_in_bf16_sampling_holds_a_cast_policy_which_a_gpu_keeps(small, device: str):
     spec = small.spec.model_copy(update={"precision": "bf16"})
-    plan = Plan(Pipeline.of(spec), small.probe, 1.0, small.output, small.cache)
-    with pytest.raises(SpecError, match=r"bf16.*--set precision=fp32"):
-        predict(plan, None, Machine())
+    probe = {**small.probe, "environment": {**small.probe["environment"], "device": device}}
+    rows = predict(Plan(Pipeline.of(spec), probe, 1e12, small.output, small.cache), None, Machine())["rows"]
+    wide = predict(small, None, Machine())["rows"]
+    of_logits = small.probe["costs"]["separate"]["sampled_at_once"] * small.probe["base"]["vocabulary"] * 4
+    parameters = small.probe["base"]["parameters"]
+    halved, whole = rows[2]["memory"]["cache"], wide[2]["memory"]["cache"]
+    assert halved == pytest.approx((whole - of_logits) / 2 + of_logits + 2 * parameters)
+    assert rows[0]["memory"]["cache"] == 0  # of sft
+    held = rows[2]["memory"]
+    fixed = sum(held[kind] for kind in ("weights", "gradients", "states", "undo"))
+    working = held["ddp_device"] - fixed
+    beside = held["activations"] + held["cache"] if device == "cuda" else max(held["activations"], held["cache"])
+    assert working == pytest.approx(beside)
+
+
+@pytest.mark.parametrize(
+    ("device", "parameters", "said"), [("cuda", 3e6, True), ("cuda", 6e6, False), ("cpu", 3e6, False)]
+)
+def test_a_plan_says_that_a_small_model_is_faster_on_the_cpu(small, device: str, parameters: float, said: bool):
+    base = {**small.probe["base"], "parameters": int(parameters)}
+    probe = {**small.probe, "base": base, "environment": {**small.probe["environment"], "device": device}}
+    warnings = figures(dataclasses.replace(small, probe=probe))["warnings"]
+    assert ("a base of 3,000,000 parameters is faster on this machine's CPU" in " ".join(warnings)) is said
 
 
 def test_what_is_not_known_is_shown_as_a_dash_with_the_flag_that_tells_it(small):

@@ -36,6 +36,8 @@ class Meter:
         self.cells: Cells = {}
         self.in_loop = False
         """Whether a training loop is inside an update. Outside, the phase is "prepare"."""
+        self.notes: set[str] = set()
+        """Remarks on how models were computed, for readers of the board."""
         self._phase: str | None = None
         self._modules: dict[str, nn.Module] = {}
 

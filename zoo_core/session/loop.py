@@ -84,7 +84,7 @@ class Loop:
         self._saved = time.monotonic()
         yield from self._count(first)
         if end:
-            checkpoint.save(end, session.snapshot(self.stage, self.update + 1, self.window))
+            checkpoint.save(end, session.snapshot(self.stage, self.update + 1, self.window), session.still)
         session.tick()
         seed_everything(session.seed, self.stage, "end")
 
@@ -150,11 +150,13 @@ class Loop:
         session, now = self.session, self.session.path("now")
         optimizers = (thing for thing in session.kept.values() if isinstance(thing, torch.optim.Optimizer))
         session.ledger.note_models(session.ledger.meter.modules, optimizers)
+        for note in session.ledger.meter.notes:
+            session.ledger.flag(note)
         if session.at_boundary:
             session.at_boundary(session)
         if now and broadcast(lambda: time.monotonic() - self._saved >= self._pause):
             began = time.monotonic()
-            checkpoint.save(now, session.snapshot(self.stage, update, self.window))
+            checkpoint.save(now, session.snapshot(self.stage, update, self.window), session.still)
             self._saved = time.monotonic()
             if session.checkpoint_seconds:  # 0 asks for one after every update, whatever that takes
                 self._pause = max(session.checkpoint_seconds, (self._saved - began) / CHECKPOINTS)

@@ -21,6 +21,7 @@ from zoo_core.reward import Calibration, Reward
 from zoo_core.rollout import RolloutEngine
 from zoo_core.rows import DataRow
 from zoo_core.session.kept import restore, state_of
+from zoo_core.session.still import Still
 
 
 @dataclass
@@ -55,6 +56,8 @@ class Session:
     """Loops that were entered in this process."""
     stage: str = ""
     """The stage whose loop is in an update, or was in one last; "" for the run itself."""
+    still: Still = field(default_factory=Still)
+    """What checkpoints need not write again."""
     clock: float = field(default_factory=time.monotonic)
 
     def begin(self) -> None:

@@ -156,6 +156,7 @@ class Held(saved_tensors_hooks):
         self._part = "outside"
         self._watched: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._weights: set[int] = set()
+        self._shapes: dict[tuple[int, ...], torch.dtype] = {}
 
     def watch(self, block: nn.Module, part: str) -> None:
         """Book what a layer holds under its name."""
@@ -166,8 +167,9 @@ class Held(saved_tensors_hooks):
 
     def __enter__(self) -> None:
         # Not kept from before: what was a weight then may be free memory, and the next activation's, now.
-        weights = (weight for model in self._models.values() for weight in model.parameters())
+        weights = [weight for model in self._models.values() for weight in model.parameters()]
         self._weights = {weight.untyped_storage().data_ptr() for weight in weights}
+        self._shapes = {tuple(sorted(weight.shape)): weight.dtype for weight in weights if weight.dim() == 2}
         super().__enter__()
 
     def pack(self, tensor: Tensor) -> "_Holder":
@@ -179,7 +181,13 @@ class Held(saved_tensors_hooks):
             return holder
         width = self._width(tensor)
         if not self._holders[place]:
-            part = self._where[place] = f"{'outside' if width == 'vocabulary' else self._part}/{width}"
+            if self._is_cast_weight(tensor):
+                part = (
+                    self._part + "/" + ("x".join(map(str, tensor.shape)) if self._part == "outside" else "parameters")
+                )
+            else:
+                part = f"{'outside' if width == 'vocabulary' else self._part}/{width}"
+            self._where[place] = part
             self._now[part] += size
             self._total += size
             if width == "vocabulary":
@@ -206,6 +214,11 @@ class Held(saved_tensors_hooks):
 
     def _enter(self, part: str) -> None:
         self._part = part
+
+    def _is_cast_weight(self, tensor: Tensor) -> bool:
+        """Whether autocast made this from a weight: autograd holds it for as long as the activations."""
+        known = self._shapes.get(tuple(sorted(tensor.shape)))
+        return known is not None and known != tensor.dtype
 
     def _width(self, tensor: Tensor) -> str:
         base, last = self._base, tensor.shape[-1] if tensor.dim() else 1

@@ -165,8 +165,7 @@ def _prepare(job: Job) -> None:
     if job.kind == "score":
         # What is scored must not run beside the scorer.
         load_without(ToScore.of(job.payload).algorithm_plugins)
-    else:
-        compute_in(spec.precision)
+    compute_in("fp32" if job.kind == "score" else spec.precision)
 
 
 def disk_is_full(error: BaseException) -> bool:

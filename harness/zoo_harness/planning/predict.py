@@ -30,8 +30,8 @@ from zoo_harness.planning.plan import Plan
 from zoo_harness.planning.sizes import Sizes, read_config, sizes_of
 from zoo_harness.results import Cost, LoopCost, SamplingCost
 
-LOGIT = 4
-"""Bytes of a logit: they are brought to float32 whatever the weights are."""
+LOGIT, HALF = 4, 2
+"""Bytes of a logit, which is brought to float32 whatever the weights are, and of a number in bf16."""
 
 
 @dataclass(frozen=True)
@@ -140,11 +140,6 @@ class Scale:
 
 def predict(plan: Plan, ref: str | None, machine: Machine) -> Predicted:
     """Figures of the plan with the base that `ref` configures (None: the spec's own) on these devices."""
-    if plan.spec.precision != "fp32":
-        raise SpecError(
-            f"precision: {plan.spec.precision}: what bf16 holds in memory is not predicted. Predict with "
-            "--set precision=fp32: FLOPs are the same."
-        )
     base = sizes_of(read_config(plan.probe["base_path"]))
     target = sizes_of(read_config(ref)) if ref else base
     _check_context(plan, ref, target)
@@ -165,7 +160,7 @@ def predict(plan: Plan, ref: str | None, machine: Machine) -> Predicted:
     for row in plan.pipeline.rows:
         cost = costs[row.name]
         stages, updates, spent, needed = filling(scaled, row)
-        memory = _memory(measured[row.name], scales[row.name], machine.devices, width)
+        memory = _memory(plan, measured[row.name], scales[row.name], machine.devices)
         found: PredictedRow = {
             "row": row.name,
             "algorithm": row.algorithm.name,
@@ -223,14 +218,18 @@ def _loop(loop: LoopCost, scale: Scale, machine: Machine, width: int) -> LoopCos
     return {**loop, "flops": total, "seconds": sum(seconds.values())}
 
 
-def _memory(cost: Cost, scale: Scale, devices: int, width: int) -> Memory:
-    """Bytes by purpose, of all devices together, and what one device holds; a weight takes `width` bytes."""
-    held, target = cost["held"], scale.target
+def _memory(plan: Plan, cost: Cost, scale: Scale, devices: int) -> Memory:
+    """Bytes by purpose, of all devices together, and what one device holds."""
+    held, target, width = cost["held"], scale.target, plan.probe["bytes_per_weight"]
     weights, gradients, states = (scale.total(held[kind]) for kind in ("weights", "gradients", "states"))
     undo, activations = scale.total(held["undo"]), scale.total(held["activations"])
-    cache = width * 2 * cost["cached_tokens"] * target.kv * target.depth
+    half = plan.spec.precision == "bf16"
+    cache = (HALF if half else width) * 2 * cost["cached_tokens"] * target.kv * target.depth
     cache += LOGIT * cost["sampled_at_once"] * target.vocabulary
-    working = max(activations, cache) / devices
+    cache += HALF * target.parameters * (half and cost["cached_tokens"] > 0)  # the policy's weights, cast to sample
+    # A GPU keeps what it samples in where it is, for the next time.
+    stays = plan.probe["environment"]["device"] == "cuda"
+    working = (activations + cache if stays else max(activations, cache)) / devices
     sharded = (weights + gradients + states + undo) / devices
     gathered = 2 * width * (target.layer["parameters"] + target.outside) if devices > 1 else 0.0
     return {

@@ -156,9 +156,9 @@ class Spec(_Strict):
     """Longest response, EOS included."""
     long_prompts: Literal["error", "drop"] = "error"
     """What happens to rows whose prompt is longer than `prompt_tokens`; dropped rows are counted in the plan."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """In which models compute while they train: float32, or bfloat16 with weights in float32 (autocast). Scores are
-    measured in float32 in both."""
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """In which models compute while they train: float32; on NVIDIA GPUs tf32, with rougher products; or bfloat16 with
+    weights in float32 (autocast). Scores are measured in float32 in all."""
     rollout_engine: str = "cached"
     checkpoint_seconds: float = Field(default=20.0, ge=0)
     """Least time between checkpoints of a cell: more where writing one takes long, so that all take 2 % of the time.
