@@ -1,12 +1,16 @@
 """docs/speed.md and the benchmarks' README say of speed what the benchmarks found."""
 
 import json
+import os
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 FOLDER = Path(__file__).with_name("benchmarks")
+REAL = Path(__file__).parents[2] / "shared" / "data" / "real"
 TABLE = runpy.run_path(str(FOLDER / "table.py"))
 
 
@@ -31,3 +35,25 @@ def test_only_what_is_between_the_markers_is_replaced():
     begin, end = TABLE["BEGIN"].format("x"), TABLE["END"].format("x")
     new = TABLE["between"](f"before\n{begin}\nold\n{end}\nafter\n", "x", ["new"])
     assert new == f"before\n{begin}\n\nnew\n\n{end}\nafter\n"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real data are not beside this checkout")
+@pytest.mark.parametrize("row", ["sft", "dpo", "ppo-hydra"])
+def test_our_side_of_a_comparison_measures_itself(row, tmp_path):
+    rows = tmp_path / "pairs.jsonl"
+    write = f"from pathlib import Path; from materials import write_pairs; write_pairs(Path({str(rows)!r}), 96, 70)"
+    subprocess.run([sys.executable, "-c", write], cwd=FOLDER, check=True)
+    done = subprocess.run(
+        [sys.executable, "ours.py", row, rows, "3"],
+        cwd=FOLDER,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["flops"] > 1e9
+    assert found["tokens"] > 500
+    assert set(found["order"]) <= set(range(70))
+    assert found["peak_bytes"] > found["imported_bytes"] > 0

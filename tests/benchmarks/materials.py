@@ -7,7 +7,7 @@ nobody truncates anything, and everybody reads the same.
 
 import json
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -77,8 +77,9 @@ def write_pairs(path: Path, prompt_tokens: int, count: int = 512) -> None:
     encode = encoder(prompt_tokens)
     pairs = (row for row in load_all(str(REAL / "preferences.jsonl"), "preferences", 0) if isinstance(row, Preference))
     short = [pair for pair in pairs if encode.fits(pair.prompt, pair.where)][:count]
-    lines = (json.dumps({k: v for k, v in asdict(_cut(pair)).items() if k != "where"}) for pair in short)
-    path.write_text("".join(f"{line}\n" for line in lines))
+    cut = (_cut(pair) for pair in short)
+    rows = ({"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected} for pair in cut)
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
 
 
 def _cut(pair: Preference) -> Preference:

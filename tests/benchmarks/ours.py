@@ -60,12 +60,9 @@ def main(name: str, rows: Path, updates: int, base: str = str(BASE)) -> None:
             + sampled[update] * config.batch_size
             for update in range(updates)
         ]
-    elif algorithm == "sft":
-        feed, size = run.demonstrations, config.batch_size
-        tokens = [feed.batch(update, size).attention.sum().item() for update in range(updates)]
     else:
-        feed, size = run.preferences, config.batch_size
-        tokens = [sum(side.attention.sum().item() for side in feed.batch(update, size)) for update in range(updates)]
+        feed, size = run.demonstrations if algorithm == "sft" else run.preferences, config.batch_size
+        tokens = [feed.batch(update, size).attention.sum().item() for update in range(updates)]
     clock.report(
         tokens=sum(tokens) / updates,
         length=sum(sampled) / updates or None,
