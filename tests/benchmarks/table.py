@@ -33,7 +33,8 @@ def speed(results: dict[str, Any]) -> list[str]:
     options = {
         f"{found[name]} {name}" for name in ("repetitions", "threads") for found in results.get("trl", {}).values()
     }
-    caption = f"Measured with {', '.join(sorted(options))}."
+    machine = results["machine"]
+    caption = f"Measured on a CPU ({machine['system']}, {machine['cores']} cores) with {', '.join(sorted(options))}."
     lines = [
         caption,
         "",

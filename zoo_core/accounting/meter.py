@@ -8,7 +8,8 @@ PyTorch's FLOP counter does.
 
     Linear     forward 2·tokens·in·out; backward the same once for the input and once for the weight, if they need it
     attention  forward 4·B·H·Tq·Tk·D; backward 2.5 times that (flash attention computes the scores again) or twice;
-               of packed rows (packing.py) 4·H·D·Σ T² over the rows, of sampled tokens with the cache's columns for Tk
+               of packed rows (packing.py) 4·H·D·Σ T² over the rows, and on GPUs, where attention computes all rows in
+               one call, with each padded to the longest; of sampled tokens with the cache's columns for Tk
 """
 
 import contextlib

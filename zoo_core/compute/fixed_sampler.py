@@ -206,11 +206,11 @@ class FixedSampler:
 
     def _add(self, logits: Float[Tensor, "B V"], choose: Choose, temperature: float, pad: int) -> None:
         """Choose the next token of each row, and write it down where the row has not ended."""
-        count = len(logits)
-        column, running = self.step.expand(count, 1), self.running[:count]
-        token, logprob = choose(logits.float(), self.uniform[:count].gather(1, column).squeeze(1), temperature)
-        self.tokens[:count].scatter_(1, column, token.masked_fill(~running, pad).unsqueeze(1))
-        self.logprobs[:count].scatter_(1, column, logprob.masked_fill(~running, 0.0).unsqueeze(1))
+        count, running = len(logits), self.running[: len(logits)]
+        places = torch.arange(count, device=logits.device) * self.uniform.shape[1] + self.step
+        token, logprob = choose(logits.float(), self.uniform.view(-1)[places], temperature)
+        put(self.tokens.view(-1), places, token.masked_fill(~running, pad))
+        put(self.logprobs.view(-1), places, logprob.masked_fill(~running, 0.0))
         self.counts[:count] += running
         running &= (token.unsqueeze(1) != self.ends).all(1)
         self.last[:count] = token

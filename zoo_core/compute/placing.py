@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -118,7 +118,7 @@ class Collect(torch.autograd.Function):
         return gradient.index_select(0, placing.values).masked_fill(~holds, 0.0), None
 
 
-def put(into: Tensor, places: Int[Tensor, " n"], values: Float[Tensor, "n ..."]) -> Tensor:
+def put(into: Shaped[Tensor, "M ..."], places: Int[Tensor, " n"], values: Shaped[Tensor, "n ..."]) -> Tensor:
     """Write values at places that are all different, in place; return the tensor.
 
     Where torch computes deterministically it sorts the places first, in case some are equal; here none are.
