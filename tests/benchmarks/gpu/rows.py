@@ -13,12 +13,14 @@ LEARNING_RATE = 1e-6
 NAMES = ("sft", "reward", "dpo", "grpo", "rloo", "ppo")
 SAMPLE = ("grpo", "rloo", "ppo")
 GROUP = 4
+AUTOCAST, HALF, UNPADDED, CONTINUOUS = "autocast", "bf16 weights", "padding-free", "continuous batching"
+"""Ways of TRL and transformers; all but the first have weights in bfloat16 and no autocast."""
 WAYS: dict[str, tuple[str, ...]] = {
-    "sft": ("autocast", "bf16 weights", "padding-free"),
-    "reward": ("autocast", "bf16 weights"),
-    "dpo": ("autocast", "bf16 weights"),
-    "grpo": ("autocast", "bf16 weights", "continuous batching"),
-    "rloo": ("autocast", "bf16 weights", "continuous batching"),
+    "sft": (AUTOCAST, HALF, UNPADDED),
+    "reward": (AUTOCAST, HALF),
+    "dpo": (AUTOCAST, HALF),
+    "grpo": (AUTOCAST, HALF, CONTINUOUS),
+    "rloo": (AUTOCAST, HALF, CONTINUOUS),
     "ppo": (),  # TRL 1.16 has none; nor has it padding-free DPO
 }
 """The settings of TRL that could be its best, by row."""

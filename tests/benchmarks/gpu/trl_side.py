@@ -17,7 +17,16 @@ import torch  # noqa: E402
 import trl  # noqa: E402
 from base import made  # noqa: E402
 from datasets import Dataset, disable_progress_bars  # noqa: E402
-from rows import GROUP, LEARNING_RATE, Row, row_of, texts_of  # noqa: E402
+from rows import (  # noqa: E402
+    AUTOCAST,
+    CONTINUOUS,
+    GROUP,
+    LEARNING_RATE,
+    UNPADDED,
+    Row,
+    row_of,
+    texts_of,
+)
 from serving import begin_memory, free, highest_memory, serve, synchronise  # noqa: E402
 from transformers import (  # noqa: E402
     AutoModelForCausalLM,
@@ -26,9 +35,6 @@ from transformers import (  # noqa: E402
     GenerationConfig,
     TrainerCallback,
 )
-
-AUTOCAST, HALF, UNPADDED, CONTINUOUS = "autocast", "bf16 weights", "padding-free", "continuous batching"
-"""Ways of TRL (rows.py); all but the first have weights in bfloat16 and no autocast."""
 
 
 class Stamping(TrainerCallback):
@@ -145,7 +151,8 @@ class Trl:
             given["train_dataset"] = Dataset.from_list(
                 [{"prompt": one["prompt"], "completion": one["chosen"]} for one in rows]
             )
-            settings["padding_free"] = way == UNPADDED
+            if way == UNPADDED:
+                settings |= {"padding_free": True, "max_length": None}
         kind = {"sft": "SFT", "reward": "Reward", "dpo": "DPO", "grpo": "GRPO", "rloo": "RLOO"}[row.name]
         model: Any = str(self.base)
         if row.name == "reward":
