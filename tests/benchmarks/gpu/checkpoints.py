@@ -2,8 +2,8 @@
 
     checkpoints.py [--seconds 60] [--tiny]
 
-There are two shares: of the minute that was measured, and of a long training, where the loop waits after each checkpoint
-until its time is 2 % of the time since.
+There are two shares: of the minute that was measured, and of a long training, where the loop waits after each
+checkpoint until its time is 2 % of the time since.
 """
 
 import sys

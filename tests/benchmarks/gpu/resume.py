@@ -2,8 +2,8 @@
 
     resume.py [--tiny]
 
-The process group is killed once for each training, when that has taken its first checkpoint, and the same command is run
-again. Both benches must end with the same weights, bit for bit.
+The process group is killed once for each training, when that has taken its first checkpoint, and the same command is
+run again. Both benches must end with the same weights, bit for bit.
 """
 
 import json
@@ -47,6 +47,7 @@ TINY = {
     "reward": "at_once:length",
     "gold": "at_once:length",
     "budget": 3e10,
+    "response_tokens": 24,
     "checkpoint_seconds": 0,
     "algorithms": list(ROWS),
 }
@@ -68,7 +69,9 @@ def prepared(folder: Path, tiny: bool) -> Path:
     """Return the path of the spec, with all that it names beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     model = base.made(folder.parent, tiny)
-    base.write(base.pairs(model, tiny, 640, 2 * 96, 90), folder / "pairs.jsonl")
+    # Prompts so short that batches differ in the columns that their samples need.
+    longest, prompt_tokens = (64, 60) if tiny else (160, 90)
+    base.write(base.pairs(model, tiny, 640, longest, prompt_tokens), folder / "pairs.jsonl")
     (folder / "at_once.py").write_text(AT_ONCE)
     spec = {"base": str(model), **SPEC, **(TINY if tiny else BIG)}
     (folder / "spec.yaml").write_text(json.dumps(spec))  # JSON is YAML
@@ -86,7 +89,7 @@ class Bench:
         self.environment = os.environ | {"ZOO_CACHE": str(spec.parent / f"{name}-cache"), "HF_HUB_OFFLINE": "1"}
         shutil.rmtree(self.environment["ZOO_CACHE"], ignore_errors=True)
         self.seconds = 0.0
-        self.killed: set[str] = set()
+        self.killed: dict[str, None] = {}
 
     def run(self, until_killed: bool) -> int:
         """Run the command; kill it and all of its processes when a training that was not killed has a checkpoint."""
@@ -98,7 +101,7 @@ class Bench:
             while process.poll() is None:
                 new = self.in_the_middle() if until_killed else None
                 if new is not None:
-                    self.killed.add(new)
+                    self.killed[new] = None
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
                 time.sleep(0.005)
@@ -133,7 +136,7 @@ def measured(folder: Path, tiny: bool, name: str) -> dict[str, Any]:
         code = bench.run(until_killed=name == "killed")
         if code != -signal.SIGKILL:
             break
-        print(f"resume: killed in {sorted(bench.killed)[-1]}, run again", flush=True)
+        print(f"resume: killed in {', '.join(bench.killed)}; run again", flush=True)
     if code:
         return {"error": f"the bench ended with {code}\n{bench.tail()}"}
     kept = ("weights_sha256", "flops_used", "audit_ratio", "flags", "wall_seconds", "peak_memory_bytes")

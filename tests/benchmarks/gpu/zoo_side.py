@@ -52,8 +52,8 @@ class Zoo:
         self.base = made(folder, tiny)
         self.tokenizer = load_tokenizer(self.base)
 
-    def session(self, row: Row, directory: Path | None = None) -> tuple[Session, Iterator[dict[str, float]], Any]:
-        """Return a session, its training and the settings of it."""
+    def session(self, row: Row, directory: Path | None = None) -> tuple[Session, Iterator[dict[str, float]]]:
+        """Return a session and its training."""
         name, settings = PLUGINS[row.name]
         record = plugins().algorithm(name)
         own = {"batch_size": row.batch, "learning_rate": LEARNING_RATE, **settings}
@@ -77,8 +77,9 @@ class Zoo:
             reward=self.reward(policy, row) if rewarded else None,
             calibration=Calibration(mean=150.0, deviation=50.0) if rewarded else None,
             directory=directory,
+            **({"checkpoint_seconds": 0.5} if self.tiny else {}),
         )
-        return session, train(config, Run(session)), config
+        return session, train(config, Run(session))
 
     def reward(self, policy: Any, row: Row) -> Any:
         """Return a reward model as large as the policy for PPO, and for others one that costs no time."""
@@ -90,7 +91,7 @@ class Zoo:
         """Train for the updates of a block; return seconds, memory, FLOPs, tokens and which rows were read."""
         row = row_of(name, self.tiny)
         held = begin_memory()
-        session, training, _ = self.session(row)
+        session, training = self.session(row)
         seconds, flops, lengths = [], [], []
         for _ in range(row.warm_up + row.timed):
             before, began = session.ledger.flops, time.perf_counter()
@@ -144,7 +145,7 @@ class Zoo:
         """Sample with the built-in sampler, as a cell does; return seconds, steps and tokens of each turn."""
         found: dict[str, Any] = {"seconds": [], "steps": [], "tokens": []}
         held = begin_memory()
-        session, _, _ = self.session(Row("grpo", 4, tokens, 1, 1))
+        session, _ = self.session(Row("grpo", 4, tokens, 1, 1))
         policy, encoder = session.policy, session.encoder
         prompts: Prompts = encoder.prompts(list(session.rows["prompts"][:rows]))
         for turn in range(turns + 1):
@@ -201,9 +202,7 @@ class Zoo:
 
         row = row_of(name, self.tiny)
         with tempfile.TemporaryDirectory(dir=self.folder) as directory:
-            session, training, _ = self.session(row, Path(directory))
-            if self.tiny:
-                session.checkpoint_seconds = 0.5
+            session, training = self.session(row, Path(directory))
             next(training)  # kernels are loaded and steps recorded
             loop.checkpoint.save = timed
             try:
