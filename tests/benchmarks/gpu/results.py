@@ -22,7 +22,7 @@ def arguments(what: str) -> argparse.ArgumentParser:
     """Return the parser of a part's arguments, with those that all parts have."""
     parser = argparse.ArgumentParser(description=what)
     parser.add_argument("--tiny", action="store_true", help="a rehearsal on a CPU: a tiny model and few updates")
-    parser.add_argument("--minutes", type=float, default=8.0, help="begin nothing new after so long")
+    parser.add_argument("--minutes", type=float, default=6.0, help="begin nothing new after so long")
     parser.add_argument("--python", default=sys.executable, help="the Python that has TRL")
     return parser
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 280.0
+PATIENCE = 200.0
 """Seconds that an answer may take; then the process is ended and the question has failed."""
 
 

@@ -40,7 +40,7 @@ def seconds(one: dict[str, Any]) -> str:
 def trainings(found: dict[str, Any], peak: float | None) -> list[str]:
     """Return the table of updates."""
     lines = [
-        "| | zoo, s | TRL's best, s | all of TRL, s | zoo faster | target | | GB zoo / TRL | | of the peak | | tokens |",
+        "| | zoo, s | TRL's best, s | all of TRL, s | faster | target | | GB zoo / TRL | | of the peak | | tokens |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, sides in found.items():

@@ -20,6 +20,7 @@ from serving import Side
 
 PART = "trainings"
 BLOCKS = 2
+SLOW = 3.0
 SAME, SAMPLED = 0.001, 0.005
 """By how much the tokens of both sides may differ; of those that sample, because no length is given."""
 
@@ -42,7 +43,8 @@ def compared(zoo: Side, trl: Side, name: str) -> dict[str, Any]:
                 print(f"{name}: TRL with {way} failed, left out:\n{theirs['error'][-1500:]}", flush=True)
             else:
                 blocks[way].append(theirs)
-    found: dict[str, Any] = {side: together(some) for side, some in blocks.items() if side not in failed}
+        failed |= slow(blocks)
+    found: dict[str, Any] = {side: together(some) for side, some in blocks.items()}
     tokens = found["zoo"]["tokens"]
     limit = SAMPLED if name.split()[0] in SAMPLE else SAME
     for side, one in found.items():
@@ -50,6 +52,16 @@ def compared(zoo: Side, trl: Side, name: str) -> dict[str, Any]:
         one["same_tokens"] = abs(off) <= limit
         print(f"{name}, {side}: {one['tokens']:.0f} tokens an update, {off:+.4%} of the zoo's", flush=True)
     return {**found, "failed": failed} if failed else found
+
+
+def slow(blocks: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
+    """Return the ways of TRL that take over three times as long as its best, which are not measured twice."""
+    medians = {way: statistics.median(some[0]["seconds"]) for way, some in blocks.items() if way != "zoo"}
+    return {
+        way: f"one block only, as it is slow: {seconds:.3g} s"
+        for way, seconds in medians.items()
+        if seconds > SLOW * min(medians.values())
+    }
 
 
 def together(blocks: list[dict[str, Any]]) -> dict[str, Any]:

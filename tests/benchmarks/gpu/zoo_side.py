@@ -202,7 +202,7 @@ class Zoo:
 
         row = row_of(name, self.tiny)
         with tempfile.TemporaryDirectory(dir=self.folder) as directory:
-            session, training = self.session(row, Path(directory))
+            _, training = self.session(row, Path(directory))
             next(training)  # kernels are loaded and steps recorded
             loop.checkpoint.save = timed
             try:
