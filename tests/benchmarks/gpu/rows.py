@@ -1,6 +1,7 @@
 """The rows of the table of trainings: what an update of each has, on both sides."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ def row_of(name: str, tiny: bool) -> Row:
     return Row(algorithm, batch, 512 if large else 256, 3, 8)
 
 
+@cache
 def texts_of(row: Row, folder: Path, tiny: bool) -> list[dict[str, Any]]:
     """Return the pairs that a row learns from, or whose prompts it samples from."""
     model = base.made(folder, tiny)
