@@ -98,6 +98,19 @@ def test_batches_of_other_sizes_use_the_same_tensors_or_larger_ones(fixed: Calla
         assert torch.equal(tokens, sample(policy, rows)[0])
 
 
+def test_what_a_batch_costs_does_not_depend_on_the_batches_before_it(fixed: Callable[[bool], None]) -> None:
+    def cost(*before: list[list[int]]) -> int:
+        policy, meter = model_of("qwen2"), Meter()
+        meter.attach(policy, "policy")
+        for rows in before:
+            sample(policy, rows)
+        spent = meter.total
+        sample(policy, PROMPTS[:3])
+        return meter.total - spent
+
+    assert cost() == cost([[1] * 30]) == cost(PROMPTS, PROMPTS[:1])
+
+
 def test_weights_that_were_trained_are_sampled_and_weights_that_were_replaced_are_found(
     fixed: Callable[[bool], None],
 ) -> None:
@@ -277,6 +290,8 @@ def test_a_step_that_cannot_be_recorded_runs_as_it_is_written_and_says_so(
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
     monkeypatch.setattr(graphs, "recording", recording)
+    streams: list[str] = []
+    monkeypatch.setattr(graphs, "stream_now", lambda _: lambda: streams.append("back"))
     done: list[int] = []
 
     def step() -> None:
@@ -289,3 +304,4 @@ def test_a_step_that_cannot_be_recorded_runs_as_it_is_written_and_says_so(
     steps.run("a", step, model)
     assert meter.total == 3 * 2 * 5 * 4 * 3
     assert len(done) == 4  # the second was called once more, to be recorded
+    assert streams == ["back"]

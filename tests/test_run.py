@@ -431,6 +431,20 @@ def test_checkpoints_take_a_small_share_of_the_time_unless_each_update_wants_one
     assert len(between) == pytest.approx(taken, abs=1)
 
 
+def test_the_first_checkpoint_waits_for_the_time_that_its_bytes_will_take(tmp_path, monkeypatch):
+    clock, saved = [0.0], []
+    monkeypatch.setattr(loop.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(loop.checkpoint, "save", lambda path, *_: saved.append((path.name, clock[0])))
+    session = tiny_session(SIGNALS, directory=tmp_path, policy=tiny_policy())
+    session.checkpoint_seconds = 1.0
+    weights = sum(weight.nbytes for weight in session.policy.parameters())
+    monkeypatch.setattr(loop, "WRITTEN", weights / 0.1)  # 2 % of 5 seconds
+    for _ in Run(session).updates(most=12):
+        clock[0] += 1.0
+    # It took no time, so that the next ones are taken when they are asked for.
+    assert [at for name, at in saved if name == "now.safetensors"] == [5, 6, 7, 8, 9, 10, 11, 12]
+
+
 def test_checkpoints_are_taken_by_the_clock(tmp_path):
     session = tiny_session(SIGNALS, directory=tmp_path, policy=tiny_policy())
     session.checkpoint_seconds = 1e9

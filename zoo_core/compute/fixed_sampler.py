@@ -41,6 +41,8 @@ class FixedCache(Cache):
         """Keys and values of each layer: (rows, heads, columns, width)."""
         self.running = 0
         """The rows that are computed: the first so many."""
+        self.reach = columns
+        """The columns that are computed: what a batch costs must not depend on the batches before it."""
         self.places: Int[Tensor, "B C"] | None = None
         """While prompts are read, the place of each of their tokens in the packed batch."""
         self.new: Int[Tensor, " B"] | None = None
@@ -65,11 +67,11 @@ class FixedCache(Cache):
         for kept, states in zip(self.states[layer_idx], new, strict=True):
             put(kept.view(-1, kept.shape[-1]), places, states[:, :, 0].reshape(len(places), -1))
         keys, values = self.states[layer_idx]
-        return keys[: self.running], values[: self.running]
+        return keys[: self.running, :, : self.reach], values[: self.running, :, : self.reach]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Return the number of columns: models only ask whether there are any."""
-        return 0 if self.places is not None else self.columns
+        return 0 if self.places is not None else self.reach
 
     def keep(self, rows: Int[Tensor, " M"]) -> None:
         """Move these rows to the front."""
@@ -139,7 +141,7 @@ class FixedSampler:
         self.running[:count] = True
         rows = torch.arange(up_to(count, ROWS), device=uniform.device)
         """The row of the batch at each row of the tensors; those from `count` on fill the last multiple of `ROWS`."""
-        self.cache.running = len(rows)
+        self.cache.running, self.cache.reach = len(rows), up_to(max(lengths) + response_tokens, COLUMNS)
         tokens, logprobs, counts = (state[:count].clone() for state in (self.tokens, self.logprobs, self.counts))
 
         def step() -> None:
@@ -165,7 +167,8 @@ class FixedSampler:
                         kept = torch.cat([left, ended])
                         self._keep(kept)
                         rows = rows[kept]
-                self.graphs.run((len(rows), temperature, pad, policy.training), step, model)
+                name = len(rows), self.cache.reach, temperature, pad, policy.training
+                self.graphs.run(name, step, model)
         return tokens, logprobs, counts
 
     def _model(self, policy: PreTrainedModel) -> PreTrainedModel:
@@ -190,7 +193,7 @@ class FixedSampler:
         count, values = self.cache.running, self.cache.states[0][1]
         lengths = self.lengths[:count]
         self.cache.new = lengths
-        behind = torch.arange(self.cache.columns, device=lengths.device) > lengths.unsqueeze(1)
+        behind = torch.arange(self.cache.reach, device=lengths.device) > lengths.unsqueeze(1)
         hidden = torch.zeros(behind.shape, dtype=values.dtype, device=lengths.device).masked_fill_(behind, -torch.inf)
         mask = hidden[:, None, None]
         mask.rows = OneTokenEach(hidden)  # type: ignore[attr-defined]  # as of packed rows

@@ -61,13 +61,14 @@ class Graphs:
     def _record(self, name: Hashable, step: Callable[[], None], model: nn.Module) -> None:
         attached = getattr(model, "_zoo", None)
         before = attached[0].total if attached else 0
-        graph = new_graph()
+        graph, undo = new_graph(), stream_now(self.device)
         self._memory = self._memory or graph_memory()
         try:
             with ExactCounter() as counter, recording(graph, self._memory):
                 step()
         except RuntimeError as error:
             self.refused = True
+            undo()
             if attached:
                 attached[0].charge(attached[1], before - attached[0].total)
             why = str(error).splitlines()[0]
@@ -84,6 +85,19 @@ def new_graph() -> Any:
 def graph_memory() -> Any:
     """Return a pool that graphs take their memory from."""
     return torch.cuda.graph_pool_handle()
+
+
+def stream_now(device: torch.device) -> Callable[[], None]:
+    """Return a function that goes back to this stream: a recording that fails leaves its own stream behind."""
+    if device.type != "cuda":
+        return lambda: None
+    stream = torch.cuda.current_stream(device)
+
+    def back() -> None:
+        torch.cuda.set_stream(stream)
+        torch.cuda.synchronize(device)
+
+    return back
 
 
 def recording(graph: Any, memory: Any) -> Any:

@@ -148,6 +148,7 @@ def _prepare(job: Job) -> None:
     Training and what it stands on compute in the precision of the spec; scores are of float32.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may choose other sums each time
     import torch
     from tqdm import tqdm
 
