@@ -10,6 +10,7 @@
 #   make results                          the results in the plugins' READMEs, from the bench in docs/results/quick
 #   make screens                          docs/screens, what a terminal shows; needs tmux
 #   make parity                           the environments that TRL runs in, apart from .venv
+#   make oldest                           a small bench with the oldest versions that the pyproject files allow
 #   make venv | clean                     only the set-up | remove it, wheels and caches (never results)
 #
 # HF_HUB_OFFLINE=0 make bench ARGS=...    lets models and data sets come from the hub
@@ -19,13 +20,14 @@ PYTHON ?= python3
 PROJECTS := $(patsubst %/,%,$(dir $(wildcard plugins/*/pyproject.toml harness/pyproject.toml leaderboard/pyproject.toml)))
 INPUTS := constraints.txt $(addsuffix /pyproject.toml,. $(PROJECTS))
 PIP := .venv/bin/python -m pip --disable-pip-version-check install --constraint constraints.txt
+OLDEST := .oldest/bin/python -m pip --disable-pip-version-check install --no-compile --constraint .oldest/constraints.txt
 
 # Cells and tests run one thread each: several of them share the cores, and OpenMP threads that wait spin.
 OMP_NUM_THREADS ?= 1
 HF_HUB_OFFLINE ?= 1
 export OMP_NUM_THREADS HF_HUB_OFFLINE
 
-.PHONY: help bench test lint mutants benchmark dist results screens parity venv install clean
+.PHONY: help bench test lint mutants benchmark dist results screens parity oldest venv install clean
 
 help:  # the comment at the top of this file
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -70,6 +72,21 @@ parity: .parity/trl-1.16/installed .parity/trl-1.12/installed
 	$(@D)/bin/python -m pip --disable-pip-version-check install --constraint constraints.txt --requirement $<
 	@touch $@
 
+# A spec with flags over it, a tracker, an adapter and tasks: what one row reaches, the bench reaches with few updates.
+# Its folder is removed, for what is done is not done again.
+oldest: .oldest/installed
+	rm -rf .oldest/runs
+	.oldest/bin/zoo bench docs/results/quick/spec.yaml --preset smoke --seeds 1 --algorithms coreset,dpo,ppo \
+	  --budget 2e11 --set ppo.models=lora --tracker tensorboard --output .oldest/runs/bench $(ARGS)
+
+.oldest/installed: tests/oldest.py $(INPUTS) | venv
+	rm -rf .oldest
+	$(PYTHON) -m venv .oldest
+	.venv/bin/python tests/oldest.py > .oldest/constraints.txt
+	$(OLDEST) torch hatchling editables
+	$(OLDEST) --quiet --no-build-isolation tensorboard --editable . $(addprefix --editable ,$(PROJECTS))
+	@touch $@
+
 # .venv/inputs holds what the last complete installation was made from; a new plugin folder changes it, too.
 venv:
 	@cksum $(INPUTS) | cmp -s - .venv/inputs || $(MAKE) --no-print-directory install
@@ -84,5 +101,5 @@ install:
 	@cksum $(INPUTS) > .venv/inputs
 
 clean:
-	rm -rf .venv .parity dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf .venv .parity .oldest dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -247,8 +247,8 @@ def test_a_scorer_has_one_output_and_is_frozen(tmp_path):
     assert not any(weight.requires_grad for weight in loaded.parameters())
     assert torch.equal(loaded.get_parameter("score.weight"), scorer.get_parameter("score.weight"))
     assert torch.equal(loaded.model.embed_tokens.weight, policy.model.embed_tokens.weight)
-    two = type(scorer)(type(scorer.config)(**{**scorer.config.to_dict(), "num_labels": 2}))
-    two.save_pretrained(tmp_path / "two")
+    scorer.config.num_labels = 2
+    type(scorer)(scorer.config).save_pretrained(tmp_path / "two")
     with pytest.raises(ModelError, match="must have one output, this one has 2"):
         load_scorer(tmp_path / "two")
 

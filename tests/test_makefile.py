@@ -14,7 +14,7 @@ PROJECTS = ["plugins/*/pyproject.toml", "harness/pyproject.toml", "leaderboard/p
 PYTHON = """#!/bin/sh
 echo "$PWD: $@" >> "$CALLS"
 case "$*" in
-    *"-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && cp "$0" "$3/bin/pytest" ;;
+    *"-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && cp "$0" "$3/bin/pytest" && cp "$0" "$3/bin/zoo" ;;
     *"$FAILING"*) exit 1 ;;
 esac
 """
@@ -114,3 +114,20 @@ def test_parity_is_an_environment_for_each_file_of_requirements_under_the_same_c
     assert {call.split()[-1] for call in installs[1::2]} == {f"tests/parity/{name}.txt" for name in names}
     assert all("--constraint constraints.txt" in call for call in installs)
     assert make(tree, "parity")[2] == []
+
+
+def test_oldest_is_an_environment_with_every_distribution_at_its_bounds_and_a_bench(tree):
+    (tree / "tests" / "oldest.py").touch()
+    status, said, calls = make(tree, "oldest")
+    assert status == 0, said
+    installs = [call for call in calls if ".oldest/constraints.txt" in call]
+    assert all("--constraint .oldest/constraints.txt" in call for call in installs)
+    assert "torch" in installs[0].split()
+    folders = {str(path.parent.relative_to(tree)) for glob in PROJECTS for path in tree.glob(glob)}
+    words = installs[1].split()
+    assert {after for word, after in pairwise(words) if word == "--editable"} == folders | {"."}
+    assert " bench " in calls[-1]
+    assert len(make(tree, "oldest")[2]) == 1  # the bench alone
+    with (tree / "plugins" / "dpo" / "pyproject.toml").open("a") as file:
+        file.write("# changed\n")
+    assert any(".oldest/constraints.txt" in call for call in make(tree, "oldest")[2])

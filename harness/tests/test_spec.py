@@ -28,6 +28,11 @@ def test_flags_go_over_the_file_and_the_file_over_the_preset(tmp_path):
     assert spec.limits.preference_labels == PRESETS["smoke"]["limits"]["preference_labels"]
 
 
+def test_a_flag_names_another_preset_than_the_file(tmp_path):
+    spec = read(write(tmp_path, "preset: quick"), "smoke", {})
+    assert (spec.preset, spec.budget) == ("smoke", PRESETS["smoke"]["budget"])
+
+
 def test_relative_paths_are_relative_to_the_file(tmp_path):
     (tmp_path / "pairs.jsonl").touch()
     spec = read(write(tmp_path, "base: some/model\npreferences: pairs.jsonl\nprompts: absent.jsonl"), None, {})

@@ -29,7 +29,8 @@ def read(file: Path | None, preset: str | None, flags: Raw, settings: Raw | None
     `settings` are dotted keys: `limits.prompts`, or `row.setting` for the setting of a row.
     """
     values: Raw = _read_yaml(file) if file else {}
-    preset = preset or values.pop("preset", None) or (None if file else "quick")
+    in_file = values.pop("preset", None)
+    preset = preset or in_file or (None if file else "quick")
     if preset is not None and preset not in list(PRESETS):
         raise SpecError(f"there is no preset {preset!r}. {did_you_mean(str(preset), PRESETS)}")
     merged: Raw = {"preset": preset, "name": preset or "bench", "folder": str(Path.cwd())}
