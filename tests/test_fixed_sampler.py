@@ -17,6 +17,7 @@ from zoo_core.compute import fixed_sampler, graphs, precision, sampler
 from zoo_core.compute.fixed_sampler import FixedSampler
 from zoo_core.compute.graphs import Graphs
 from zoo_core.compute.sampler import sample_cached
+from zoo_core.models.lora import adapter, add_adapter
 from zoo_core.rollout import Prompts, Responses, response_logprobs
 from zoo_core.testing.families import PACKED, model_of
 
@@ -127,6 +128,22 @@ def test_weights_that_were_trained_are_sampled_and_weights_that_were_replaced_ar
     assert fixed_sampler._samplers[policy] is not first
     fixed(False)
     assert torch.equal(sample(policy)[0], trained)
+
+
+@pytest.mark.parametrize("kept", ["fp32", "bf16"])
+def test_the_adapter_that_is_active_is_sampled(
+    kept: precision.Precision, fixed: Callable[[bool], None], taped: list["Tape"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "_precision", kept)
+    policy = model_of("llama")
+    without = sample(policy)[1]
+    for weight in add_adapter(policy, "mine", 4):
+        weight.data.normal_(generator=torch.Generator().manual_seed(1), std=0.3)
+    with_it = sample(policy)[1]
+    with adapter(policy, None):
+        assert torch.equal(sample(policy)[1], without)
+    assert torch.equal(sample(policy)[1], with_it)
+    assert not torch.equal(with_it[:, 0], without[:, 0])
 
 
 def test_a_policy_that_is_gone_leaves_nothing_behind(fixed: Callable[[bool], None]) -> None:

@@ -21,6 +21,7 @@ from zoo_core.compute.packing import Packing
 from zoo_core.compute.placing import put
 from zoo_core.compute.readers import OneTokenEach
 from zoo_core.models.copies import copied
+from zoo_core.models.lora import adapted_layers
 from zoo_core.rollout import Prompts
 
 Choose = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
@@ -91,7 +92,7 @@ class FixedSampler:
         device = policy.device
         self.cache = FixedCache(rows, columns)
         self.graphs = Graphs(device)
-        self.weights = addresses(policy)
+        self.state = recorded_state(policy)
         self.rough = in_half_precision(policy)
 
         def whole(*shape: int) -> Tensor:
@@ -112,11 +113,11 @@ class FixedSampler:
         self.of_rows = self.uniform, self.tokens, self.logprobs, self.last, self.lengths, self.counts, self.running
 
     def fits(self, policy: PreTrainedModel, rows: int, columns: int, response_tokens: int, ends: int) -> bool:
-        """Return whether a batch of this size can be sampled in these tensors, from weights that have not moved."""
+        """Return whether a batch of this size can be sampled in these tensors, from the same weights and adapters."""
         room = self.cache.rows >= rows and self.cache.columns >= columns
         same = self.uniform.shape[1] == response_tokens and len(self.ends) == ends
         halved = (self.rough is not None) == torch.is_autocast_enabled(policy.device.type)
-        return room and same and halved and self.weights == addresses(policy)
+        return room and same and halved and self.state == recorded_state(policy)
 
     def sample(
         self,
@@ -232,9 +233,10 @@ def up_to(count: int, step: int) -> int:
     return -(-count // step) * step
 
 
-def addresses(policy: PreTrainedModel) -> tuple[int, ...]:
-    """Where the weights are: a recorded step reads them there."""
-    return tuple(weight.data_ptr() for weight in policy.parameters())
+def recorded_state(policy: PreTrainedModel) -> tuple[object, ...]:
+    """Where the weights are, and which adapters are active: a recorded step knows no others."""
+    adapters = ((layer.disable_adapters, *layer.active_adapters) for layer in adapted_layers(policy))
+    return (*(weight.data_ptr() for weight in policy.parameters()), *adapters)
 
 
 def in_half_precision(policy: PreTrainedModel) -> PreTrainedModel | None:
