@@ -203,6 +203,19 @@ def test_a_run_that_goes_on_leaves_no_files_of_the_one_before_and_keeps_those_of
         assert torch.equal(checkpoint.load(tmp_path / f"{name}.safetensors")["weight"], state["weight"])
 
 
+def test_the_end_of_a_stage_within_a_stage_finds_what_has_not_changed(tmp_path):
+    state, still = {"weight": torch.rand(50)}, Still(tmp_path)
+    ends = [tmp_path / "now.safetensors", tmp_path / "end-outer" / "inner.safetensors"]
+    for path in (*ends, ends[1]):
+        checkpoint.save(path, state, still)
+    assert len(list(tmp_path.rglob("still-*"))) == 1
+    again = Still(tmp_path)
+    for _ in range(2):
+        checkpoint.save(ends[0], state, again)
+    for path in ends:
+        assert torch.equal(checkpoint.load(path, tmp_path)["weight"], state["weight"])
+
+
 @pytest.mark.parametrize("harm", ["gone", "cut"])
 def test_a_file_of_unchanged_tensors_that_is_damaged_is_refused_with_a_remedy(tmp_path, harm):
     still, now = Still(), tmp_path / "now.safetensors"

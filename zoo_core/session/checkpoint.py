@@ -59,22 +59,23 @@ def save(path: Path, state: Mapping[str, Any], still: Still | None = None) -> No
     tree = json.dumps(_encode(state, "", store))
     if is_main_process():
         if fresh:
-            _write(path.with_name(known.next), {}, fresh)
+            _write((known.folder or path.parent) / known.next, {}, fresh)
             known.wrote(fresh)
         _write(path, {"tree": tree, "files": json.dumps(sorted(known.files))}, tensors)
         if fresh:
-            _tidy(path.parent)
+            _tidy(known.folder or path.parent)
     barrier()
 
 
-def load(path: Path) -> dict[str, Any]:
-    """Return the state that `save` wrote, bit for bit."""
+def load(path: Path, folder: Path | None = None) -> dict[str, Any]:
+    """Return the state that `save` wrote, bit for bit; `folder` has the files of unchanged tensors, as for `Still`."""
     try:
         with ExitStack() as opened:
             files = {"": opened.enter_context(safe_open(path, framework="pt"))}
             written = files[""].metadata()
             for name in json.loads(written["files"]):
-                files[name] = opened.enter_context(safe_open(path.with_name(Path(name).name), framework="pt"))
+                file = (folder or path.parent) / Path(name).name
+                files[name] = opened.enter_context(safe_open(file, framework="pt"))
             state: dict[str, Any] = _decode(json.loads(written["tree"]), files)
             return state
     except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
@@ -103,11 +104,10 @@ def _write(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> 
 def _tidy(folder: Path) -> None:
     """Remove the files of unchanged tensors that no checkpoint names any more: of a process before this one."""
     used: set[str] = set()
-    for path in folder.glob("*.safetensors"):
+    for path in folder.rglob("*.safetensors"):  # the end of a stage within a stage has a folder of its own
         with safe_open(path, framework="pt") as file:
-            used |= {path.name} if Still.NAME.fullmatch(path.name) is None else set()
             used |= set(json.loads((file.metadata() or {}).get("files", "[]")))
-    for path in folder.glob("*.safetensors"):
+    for path in folder.glob("still-*.safetensors"):
         if path.name not in used:
             path.unlink(missing_ok=True)
 

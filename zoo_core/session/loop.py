@@ -75,7 +75,7 @@ class Loop:
         session.loops += 1
         end = session.path(f"end-{self.stage or 'run'}")
         if end and broadcast(end.exists):
-            session.adopt(checkpoint.load(end))
+            session.adopt(checkpoint.load(end, session.directory))
             seed_everything(session.seed, self.stage, "end")
             return
         first = self._resume()
@@ -95,7 +95,7 @@ class Loop:
         now = self.session.path("now")
         if not now or not broadcast(now.exists):
             return 0
-        state = checkpoint.load(now)
+        state = checkpoint.load(now, self.session.directory)
         if state["stage"] != self.stage:
             return 0
         self.session.adopt(state)

@@ -57,8 +57,11 @@ class Session:
     stage: str = ""
     """The stage whose loop is in an update, or was in one last; "" for the run itself."""
     still: Still = field(default_factory=Still)
-    """What checkpoints need not write again."""
+    """What checkpoints need not write again; in `directory`."""
     clock: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.still.folder = self.directory
 
     def begin(self) -> None:
         """Check the rows, meter policy and reward model, and write pad and end tokens into the policy's configs."""

@@ -4,10 +4,9 @@ They are told by a sum that is computed where the tensor is. A change of one num
 change does so but for one in 2^64; a flag on the tensor would miss what is written through `.data`.
 """
 
-import re
 from collections.abc import Collection
 from functools import cache
-from typing import ClassVar
+from pathlib import Path
 from uuid import uuid4
 
 import torch
@@ -21,10 +20,9 @@ CHUNK = 2**20
 class Still:
     """What the checkpoints of one run have written, by the place in their tree."""
 
-    NAME: ClassVar[re.Pattern[str]] = re.compile(r"still-[0-9a-f]{12}\.safetensors")
-    """The name of a file with unchanged tensors."""
-
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+        """The folder of files with unchanged tensors; None for that of the checkpoint that is written."""
         self.sums: dict[str, int] = {}
         """The sums of the tensors at the last checkpoint; of those only that have never changed."""
         self.places: dict[str, str] = {}
