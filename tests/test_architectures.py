@@ -24,22 +24,11 @@ from zoo_core.errors import ModelError
 from zoo_core.models.copies import scorer_from
 from zoo_core.models.loading import load_policy
 from zoo_core.rollout import Prompts, Responses, response_logprobs
+from zoo_core.testing import families
 
 TABLE = Path(__file__).parents[1] / "docs" / "architectures.md"
-SIZES = {
-    "vocab_size": 64,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-GPT = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "n_inner": 48}
+SIZES = {**families.SIZES, "vocab_size": 64}
+GPT = families.OWN_SIZES["gpt2"]
 EXPERTS = {"num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 STATES = {
     "mamba_n_heads": 4,
@@ -63,8 +52,9 @@ LATENT = {
     "topk_group": 1,
     "num_key_value_heads": 4,
 }
-SLIDING = {"sliding_window": 3, "layer_types": ["sliding_attention", "full_attention"]}
+SLIDING = families.OWN_SIZES["gemma3_text"]
 OWN_SIZES: dict[str, dict[str, object]] = {
+    **families.OWN_SIZES,
     "bamba": {**STATES, "attn_layer_indices": [1]},
     "bloom": {"n_layer": 2, "n_head": 4},
     "codegen": {**GPT, "rotary_dim": 4, "n_ctx": 64},
@@ -76,12 +66,9 @@ OWN_SIZES: dict[str, dict[str, object]] = {
     "falcon_mamba": {"state_size": 4},
     "gemma": {},
     "gemma2": {"sliding_window": 3, "query_pre_attn_scalar": 8, "attn_logit_softcapping": 2.0},
-    "gemma3_text": SLIDING,
     "gemma3_text (softcap)": {**SLIDING, "attn_logit_softcapping": 2.0},
-    "gpt2": GPT,
     "gpt_bigcode": GPT,
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "num_layers": 2, "num_heads": 4, "window_size": 3},
-    "gpt_neox": {"rotary_pct": 0.5},
     "gpt_oss": {**EXPERTS, **SLIDING},
     "gptj": {**GPT, "rotary_dim": 4},
     "granite": {},
@@ -98,14 +85,11 @@ OWN_SIZES: dict[str, dict[str, object]] = {
     },
     "lfm2": {"layer_types": ["conv", "full_attention"], "block_multiple_of": 8},
     "llama": {},
-    "mamba": {"state_size": 4},
     "mamba2": {"state_size": 8, "num_heads": 8, "n_groups": 1, "chunk_size": 8},
-    "mistral": {"sliding_window": 3},
     "mixtral": EXPERTS,
     "mpt": {"d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 64},
     "olmo2": {},
     "openai-gpt": GPT,
-    "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32},
     "phi": {},
     "phi3": {},
     "qwen2": {},

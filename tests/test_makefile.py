@@ -43,16 +43,23 @@ def make(tree, *targets, python="./python", failing="nothing fails"):
     return done.returncode, done.stdout + done.stderr, calls.read_text().splitlines()
 
 
+def editable(call: str) -> set[str]:
+    """The folders that a call of pip installs editable."""
+    return {after for word, after in pairwise(call.split()) if word == "--editable"}
+
+
+def folders(tree: Path) -> set[str]:
+    """The folders of all distributions but the one at the root."""
+    return {str(path.parent.relative_to(tree)) for glob in PROJECTS for path in tree.glob(glob)}
+
+
 def test_the_first_call_installs_every_distribution_under_constraints_and_torch_first(tree):
     status, said, calls = make(tree, "venv")
     assert status == 0, said
     installs = [call for call in calls if " install " in call]
     assert all("--constraint constraints.txt" in call for call in installs)
     assert "torch" in installs[0].split()
-    folders = {str(path.parent.relative_to(tree)) for glob in PROJECTS for path in tree.glob(glob)}
-    words = installs[1].split()
-    editable = {after for word, after in pairwise(words) if word == "--editable"}
-    assert editable == folders | {".[dev]"}
+    assert editable(installs[1]) == folders(tree) | {".[dev]"}
 
 
 def test_the_second_call_does_nothing(tree):
@@ -123,9 +130,7 @@ def test_oldest_is_an_environment_with_every_distribution_at_its_bounds_and_a_be
     installs = [call for call in calls if ".oldest/constraints.txt" in call]
     assert all("--constraint .oldest/constraints.txt" in call for call in installs)
     assert "torch" in installs[0].split()
-    folders = {str(path.parent.relative_to(tree)) for glob in PROJECTS for path in tree.glob(glob)}
-    words = installs[1].split()
-    assert {after for word, after in pairwise(words) if word == "--editable"} == folders | {"."}
+    assert editable(installs[1]) == folders(tree) | {"."}
     assert " bench " in calls[-1]
     assert len(make(tree, "oldest")[2]) == 1  # the bench alone
     with (tree / "plugins" / "dpo" / "pyproject.toml").open("a") as file:

@@ -19,7 +19,7 @@ from transformers.cache_utils import Cache
 from zoo_core.compute.graphs import Graphs
 from zoo_core.compute.packing import Packing
 from zoo_core.compute.placing import put
-from zoo_core.compute.readers import OneTokenEach
+from zoo_core.compute.readers import mask_of_one_token
 from zoo_core.models.copies import copied
 from zoo_core.models.lora import adapted_layers
 from zoo_core.rollout import Prompts
@@ -75,10 +75,11 @@ class FixedCache(Cache):
         return 0 if self.places is not None else self.reach
 
     def keep(self, rows: Int[Tensor, " M"]) -> None:
-        """Move these rows to the front."""
+        """Move these rows to the front; only they are computed from now on."""
         for layer in self.states:
             for kept in layer:
                 kept[: len(rows)] = kept.index_select(0, rows)
+        self.running = len(rows)
 
     def _empty(self, states: Float[Tensor, "1 H N D"]) -> Float[Tensor, "rows H columns D"]:
         # Zeros, because a column that is hidden counts 0 times what is there, which must be a number.
@@ -131,46 +132,38 @@ class FixedSampler:
     ) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T"], Int[Tensor, " B"]]:
         """Return what `sampler.sample_cached` does, and the number of tokens of each response."""
         count, response_tokens = uniform.shape
-        model = self._model(policy)
+        model, longest = self._model(policy), longest_of(prompts)
         for state in (*self.of_rows, self.step):
             state.zero_()
         self.ends.copy_(ends)
         self.tokens.fill_(pad)
         self.uniform[:count] = uniform
-        lengths = [len(shared) + len(own) for shared, own in prompts.rows]
         self.lengths[:count] = prompts.attention.sum(1)
         self.running[:count] = True
-        rows = torch.arange(up_to(count, ROWS), device=uniform.device)
-        """The row of the batch at each row of the tensors; those from `count` on fill the last multiple of `ROWS`."""
-        self.cache.running, self.cache.reach = len(rows), up_to(max(lengths) + response_tokens, COLUMNS)
-        tokens, logprobs, counts = (state[:count].clone() for state in (self.tokens, self.logprobs, self.counts))
+        whole = up_to(count, ROWS)  # rows from `count` on fill the last multiple; they have ended
+        rows = torch.arange(whole, device=uniform.device)  # the row of the batch at each row of the tensors
+        self.cache.running, self.cache.reach = whole, up_to(longest + response_tokens, COLUMNS)
 
         def step() -> None:
             self._add(self._read(model), choose, temperature, pad)
 
         with torch.autocast(policy.device.type, enabled=False):  # the weights have their precision
-            first = self._begin(model, Packing.of(prompts.rows, uniform.device), self.lengths[:count], max(lengths))
+            first = self._begin(model, Packing.of(prompts.rows, uniform.device), self.lengths[:count], longest)
             self._add(first, choose, temperature, pad)
-            for taken in range(1, response_tokens + 1):
-                if taken % LOOKS == 0 or taken == response_tokens:
-                    here = rows < count  # not the rows that fill
-                    places = rows[here]
-                    for whole, state in zip(
-                        (tokens, logprobs, counts), (self.tokens, self.logprobs, self.counts), strict=True
-                    ):
-                        whole[places] = state[: len(rows)][here]
-                    left = self.running[: len(rows)].nonzero().squeeze(1)
-                    if not len(left) or taken == response_tokens:
+            for taken in range(1, response_tokens):
+                if taken % LOOKS == 0:
+                    running = self.running[:whole]
+                    order = torch.cat([running.nonzero(), (~running).nonzero()]).squeeze(1)
+                    left = int(running.sum())
+                    if not left:
                         break
-                    fewer = up_to(len(left), ROWS)
-                    if 2 * fewer <= len(rows):
-                        ended = (~self.running[: len(rows)]).nonzero().squeeze(1)[: fewer - len(left)]
-                        kept = torch.cat([left, ended])
-                        self._keep(kept)
-                        rows = rows[kept]
-                name = len(rows), self.cache.reach, temperature, pad, policy.training
+                    if 2 * up_to(left, ROWS) <= self.cache.running:
+                        self._reorder(order, up_to(left, ROWS))
+                        rows = rows[order]
+                name = self.cache.running, self.cache.reach, temperature, pad, policy.training
                 self.graphs.run(name, step, model)
-        return tokens, logprobs, counts
+        places = rows.argsort()[:count]
+        return self.tokens[places], self.logprobs[places], self.counts[places]
 
     def _model(self, policy: PreTrainedModel) -> PreTrainedModel:
         """The policy; in bf16 a copy whose weights are in bf16, brought up to date: reading them is most of a step."""
@@ -182,9 +175,7 @@ class FixedSampler:
 
     def _begin(self, model: PreTrainedModel, packing: Packing, lengths: Int[Tensor, " B"], longest: int) -> Tensor:
         """Read the prompts; return the logits after each."""
-        columns = torch.arange(longest, device=lengths.device)
-        places = packing.ends.unsqueeze(1) - lengths.unsqueeze(1) + 1 + columns
-        self.cache.places = places.clamp(max=packing.tokens.shape[1] - 1)
+        self.cache.places = packing.columns(lengths, longest)
         out = model(**packing.inputs, past_key_values=self.cache, use_cache=True, logits_to_keep=packing.ends)
         self.cache.places = None
         return out.logits[0]  # type: ignore[no-any-return]
@@ -194,14 +185,10 @@ class FixedSampler:
         count, values = self.cache.running, self.cache.states[0][1]
         lengths = self.lengths[:count]
         self.cache.new = lengths
-        behind = torch.arange(self.cache.reach, device=lengths.device) > lengths.unsqueeze(1)
-        hidden = torch.zeros(behind.shape, dtype=values.dtype, device=lengths.device).masked_fill_(behind, -torch.inf)
-        mask = hidden[:, None, None]
-        mask.rows = OneTokenEach(hidden)  # type: ignore[attr-defined]  # as of packed rows
         out = model(
             input_ids=self.last[:count].unsqueeze(1),
             position_ids=lengths.unsqueeze(1),
-            attention_mask=mask,
+            attention_mask=mask_of_one_token(lengths + 1, self.cache.reach, values.dtype),
             past_key_values=self.cache,
             use_cache=True,
         )
@@ -220,12 +207,16 @@ class FixedSampler:
         self.last[:count] = token
         self.step += 1
 
-    def _keep(self, rows: Int[Tensor, " M"]) -> None:
-        """Move these rows to the front; only they are computed from now on."""
+    def _reorder(self, order: Int[Tensor, " M"], running: int) -> None:
+        """Bring rows into another order, of which only the first so many are computed from now on."""
         for state in self.of_rows:
-            state[: len(rows)] = state.index_select(0, rows)
-        self.cache.keep(rows)
-        self.cache.running = len(rows)
+            state[: len(order)] = state.index_select(0, order)
+        self.cache.keep(order[:running])
+
+
+def longest_of(prompts: Prompts) -> int:
+    """Return the number of tokens of the longest prompt."""
+    return max(len(shared) + len(own) for shared, own in prompts.rows)
 
 
 def up_to(count: int, step: int) -> int:
@@ -256,9 +247,9 @@ def in_half_precision(policy: PreTrainedModel) -> PreTrainedModel | None:
 _samplers: WeakKeyDictionary[PreTrainedModel, FixedSampler] = WeakKeyDictionary()
 
 
-def sampler_of(policy: PreTrainedModel, rows: int, longest: int, response_tokens: int, ends: int) -> FixedSampler:
-    """Return the sampler of a policy, with room for so many rows of a longest prompt and response."""
-    size = up_to(rows, ROWS), up_to(longest + response_tokens, COLUMNS)
+def sampler_of(policy: PreTrainedModel, prompts: Prompts, response_tokens: int, ends: int) -> FixedSampler:
+    """Return the sampler of a policy, with room for these prompts and their responses."""
+    size = up_to(len(prompts), ROWS), up_to(longest_of(prompts) + response_tokens, COLUMNS)
     known = _samplers.get(policy)
     if known is not None and known.fits(policy, *size, response_tokens, ends):
         return known

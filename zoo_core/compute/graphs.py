@@ -42,25 +42,19 @@ class Graphs:
     def run(self, name: Hashable, step: Callable[[], None], model: nn.Module) -> None:
         """Run a step of a model."""
         known = self.recorded.get(name)
-        if known is None and not self.refused and name in self.seen:
-            self._record(name, step, model)
-            if not self.refused:  # recording charged the meter, and so pays for the first repetition
-                self.recorded[name].graph.replay()
-                return
-        if known is None:
+        if known is not None:
+            known.graph.replay()
+            _charge(model, known.charged)
+            count_again(known.counted)
+        elif name in self.seen and not self.refused and self._record(name, step, model):
+            self.recorded[name].graph.replay()  # recording charged the meter for it
+        else:
             self.seen.add(name)
             step()
-            return
-        known.graph.replay()
-        attached = getattr(model, "_zoo", None)
-        if attached is not None:
-            meter, role = attached
-            meter.charge(role, known.charged)
-        count_again(known.counted)
 
-    def _record(self, name: Hashable, step: Callable[[], None], model: nn.Module) -> None:
-        attached = getattr(model, "_zoo", None)
-        before = attached[0].total if attached else 0
+    def _record(self, name: Hashable, step: Callable[[], None], model: nn.Module) -> bool:
+        """Record a step; return whether that was possible."""
+        before = _charged(model)
         graph, undo = new_graph(), stream_now(self.device)
         self._memory = self._memory or graph_memory()
         try:
@@ -69,12 +63,25 @@ class Graphs:
         except RuntimeError as error:
             self.refused = True
             undo()
-            if attached:
-                attached[0].charge(attached[1], before - attached[0].total)
+            _charge(model, before - _charged(model))
             why = str(error).splitlines()[0]
             warnings.warn(f"sampling cannot be recorded as a CUDA graph and goes on step by step: {why}", stacklevel=2)
-            return
-        self.recorded[name] = Recorded(graph, attached[0].total - before if attached else 0, counter.total)
+            return False
+        self.recorded[name] = Recorded(graph, _charged(model) - before, counter.total)
+        return True
+
+
+def _charged(model: nn.Module) -> int:
+    """Return the FLOPs that the model's meter has charged so far; 0 without a meter."""
+    attached = getattr(model, "_zoo", None)
+    return attached[0].total if attached else 0
+
+
+def _charge(model: nn.Module, flops: int) -> None:
+    attached = getattr(model, "_zoo", None)
+    if attached:
+        meter, role = attached
+        meter.charge(role, flops)
 
 
 def new_graph() -> Any:

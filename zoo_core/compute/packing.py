@@ -97,6 +97,15 @@ class Packing:
         mask.rows = self  # type: ignore[attr-defined]  # accounting/attention.py calls `attend`
         return {"input_ids": self.tokens, "position_ids": self.positions, "attention_mask": mask}
 
+    def columns(self, lengths: Int[Tensor, " B"], count: int) -> Int[Tensor, "B count"]:
+        """Return the indices of the first `count` tokens of each row; any index behind the end of a row.
+
+        For rows that share all of their tokens, as prompts do: only these lie together.
+        """
+        columns = torch.arange(count, device=lengths.device)
+        places = self.ends.unsqueeze(1) - lengths.unsqueeze(1) + 1 + columns
+        return places.clamp(max=self.tokens.shape[1] - 1)
+
     def attend(
         self, attention: Callable[..., Any], module: Any, query: Tensor, key: Tensor, value: Tensor, **settings: Any
     ) -> tuple[Tensor, int]:

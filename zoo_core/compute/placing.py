@@ -72,6 +72,10 @@ class Placing:
         """Return the value at each place. At a place with none it is some other value, whose gradient is dropped."""
         return LayOut.apply(values, self)  # type: ignore[no-untyped-call,no-any-return]
 
+    def cleared(self, places: Float[Tensor, "M ..."]) -> Float[Tensor, "M ..."]:
+        """Return what stands at the first place of each value, and 0 at all other places."""
+        return places.masked_fill(~self.holds.view(-1, *[1] * (places.dim() - 1)), 0.0)
+
     def collect(self, places: Float[Tensor, "M ..."]) -> Float[Tensor, "N ..."]:
         """Return what stands at the first place of each value."""
         return Collect.apply(places, self)  # type: ignore[no-untyped-call,no-any-return]
@@ -114,8 +118,7 @@ class Collect(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         """Read the gradient of the value that each place holds."""
         placing: Placing = ctx.placing
-        holds = placing.holds.view(-1, *[1] * (gradient.dim() - 1))
-        return gradient.index_select(0, placing.values).masked_fill(~holds, 0.0), None
+        return placing.cleared(gradient.index_select(0, placing.values)), None
 
 
 def put(into: Shaped[Tensor, "M ..."], places: Int[Tensor, " n"], values: Shaped[Tensor, "n ..."]) -> Tensor:
@@ -149,5 +152,4 @@ def spread(
     if not len(values):
         return values.new_zeros(len(counts), width, *values.shape[1:])
     placing = Placing.of(np.arange(len(places)), len(places), places, size, values.device)
-    empty = ~placing.holds.view(-1, *[1] * (values.dim() - 1))
-    return placing.lay_out(values).masked_fill(empty, 0.0).view(len(counts), width, *values.shape[1:])
+    return placing.cleared(placing.lay_out(values)).view(len(counts), width, *values.shape[1:])

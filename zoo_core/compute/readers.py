@@ -40,11 +40,8 @@ class PackedReader:
         self.policy = policy
         lengths = prompts.attention.sum(1)
         self.packing = Packing.of(prompts.rows, prompts.tokens.device)
-        ends = self.packing.ends
-        # The place of each token of each prompt; the mask hides the columns after the end of a prompt.
-        columns = torch.arange(int(lengths.max()) + BLOCK, device=ends.device)
-        places = (ends.unsqueeze(1) - lengths.unsqueeze(1) + 1 + columns).clamp(max=self.packing.tokens.shape[1] - 1)
-        self.cache = RaggedCache(lengths, places)
+        # The mask hides the columns after the end of a prompt.
+        self.cache = RaggedCache(lengths, self.packing.columns(lengths, int(lengths.max()) + BLOCK))
 
     def prompts(self) -> Float[Tensor, "B V"]:
         """Read each different prompt once; return the logits after each row."""
@@ -108,11 +105,7 @@ class RaggedCache(Cache):
             for layer, (keys, values) in enumerate(self._states):  # one by one, or there would be two caches
                 self._states[layer] = self._grown(keys), self._grown(values)
         values = self._states[0][1]
-        behind = torch.arange(values.shape[2], device=values.device) >= self.lengths.unsqueeze(1)
-        hidden = torch.zeros(behind.shape, dtype=values.dtype, device=values.device).masked_fill_(behind, -torch.inf)
-        mask = hidden[:, None, None]
-        mask.rows = OneTokenEach(hidden)  # type: ignore[attr-defined]  # as of packed rows
-        return mask
+        return mask_of_one_token(self.lengths, values.shape[2], values.dtype)
 
     def keep(self, rows: Bool[Tensor, " B"]) -> None:
         """Drop all other rows."""
@@ -127,6 +120,15 @@ class RaggedCache(Cache):
 
     def _spread(self, states: Float[Tensor, "1 H N D"]) -> Float[Tensor, "B H C D"]:
         return states[0][:, self._places].transpose(0, 1).contiguous()
+
+
+def mask_of_one_token(lengths: Int[Tensor, " B"], columns: int, dtype: torch.dtype) -> Float[Tensor, "B 1 1 C"]:
+    """Return the mask for one query per row that hides the columns after the end of each row."""
+    behind = torch.arange(columns, device=lengths.device) >= lengths.unsqueeze(1)
+    hidden = torch.zeros(behind.shape, dtype=dtype, device=lengths.device).masked_fill_(behind, -torch.inf)
+    mask = hidden[:, None, None]
+    mask.rows = OneTokenEach(hidden)  # type: ignore[attr-defined]  # as of packed rows
+    return mask
 
 
 @dataclass(frozen=True)

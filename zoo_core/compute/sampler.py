@@ -79,8 +79,7 @@ def _sample(
     """Return tokens, log-probabilities, and the number of tokens of each row, or of the longest for all."""
     uniform, response_tokens = drawn.uniform, drawn.uniform.shape[1]
     if uniform.device.type in FIXED and packs(policy) and not is_sharded(policy):
-        longest = max(len(shared) + len(own) for shared, own in drawn.prompts.rows)
-        fixed = sampler_of(policy, len(uniform), longest, response_tokens, len(ends))
+        fixed = sampler_of(policy, drawn.prompts, response_tokens, len(ends))
         return fixed.sample(policy, drawn.prompts, uniform, choose, temperature, ends, pad)
     tokens = torch.full(uniform.shape, pad, device=uniform.device)
     logprobs = torch.zeros(uniform.shape, device=uniform.device)

@@ -34,7 +34,6 @@ SIZES: dict[str, Any] = {
     "pad_token_id": 0,
     "bos_token_id": 1,
     "eos_token_id": 2,
-    "initializer_range": 0.3,
 }
 OWN_SIZES: dict[str, dict[str, Any]] = {
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "n_inner": 48},
@@ -50,7 +49,7 @@ def model_of(kind: str) -> PreTrainedModel:
     """Return a small model of a family, with weights large enough for every token to matter, without dropout."""
     use_metered_attention()
     torch.manual_seed(0)
-    config = CONFIG_MAPPING[kind](**{**SIZES, **OWN_SIZES.get(kind, {})})
+    config = CONFIG_MAPPING[kind](**{**SIZES, "initializer_range": 0.3, **OWN_SIZES.get(kind, {})})
     attention = "sdpa" if kind != "mamba" else None
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
     model.eval()

@@ -181,13 +181,7 @@ class Held(saved_tensors_hooks):
             return holder
         width = self._width(tensor)
         if not self._holders[place]:
-            if self._is_cast_weight(tensor):
-                part = (
-                    self._part + "/" + ("x".join(map(str, tensor.shape)) if self._part == "outside" else "parameters")
-                )
-            else:
-                part = f"{'outside' if width == 'vocabulary' else self._part}/{width}"
-            self._where[place] = part
+            part = self._where[place] = self._part_of(tensor, width)
             self._now[part] += size
             self._total += size
             if width == "vocabulary":
@@ -214,6 +208,12 @@ class Held(saved_tensors_hooks):
 
     def _enter(self, part: str) -> None:
         self._part = part
+
+    def _part_of(self, tensor: Tensor, width: str) -> str:
+        if self._is_cast_weight(tensor):
+            kind = "x".join(map(str, tensor.shape)) if self._part == "outside" else "parameters"
+            return f"{self._part}/{kind}"
+        return f"{'outside' if width == 'vocabulary' else self._part}/{width}"
 
     def _is_cast_weight(self, tensor: Tensor) -> bool:
         """Whether autocast made this from a weight: autograd holds it for as long as the activations."""

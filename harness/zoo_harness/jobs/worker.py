@@ -131,6 +131,7 @@ def repeat_bits() -> None:
     """Have torch compute the same bits each time."""
     import torch
 
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may choose other sums each time
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Else every new tensor is filled before it is written: 4 % of an update, and no result depends on it.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -148,7 +149,6 @@ def _prepare(job: Job) -> None:
     Training and what it stands on compute in the precision of the spec; scores are of float32.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may choose other sums each time
     import torch
     from tqdm import tqdm
 

@@ -6,18 +6,12 @@ There are two shares: of the minute that was measured, and of a long training, w
 checkpoint until its time is 2 % of the time since.
 """
 
-import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
-from base import made
 from results import Results, arguments
-from serving import Side
+from serving import sides
 
 PART = "checkpoints"
-PAUSE, SHARE = 20.0, 0.02
-"""`checkpoint_seconds` by default, and `CHECKPOINTS` of zoo_core/session/loop.py."""
 
 
 def shares(found: dict[str, Any]) -> dict[str, Any]:
@@ -27,7 +21,8 @@ def shares(found: dict[str, Any]) -> dict[str, Any]:
     saved = found["saved"]
     found["share"] = sum(saved) / found["seconds"]
     if saved:
-        found["share in the long run"] = saved[-1] / (max(PAUSE, saved[-1] / SHARE) + saved[-1])
+        pause = max(found["checkpoint_seconds"], saved[-1] / found["allowed"])
+        found["share in the long run"] = saved[-1] / (pause + saved[-1])
     return found
 
 
@@ -37,19 +32,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="how long to train")
     given = parser.parse_args()
     results = Results(given.tiny)
-    folder = Path(tempfile.gettempdir()) / "zoo-gpu"
-    folder.mkdir(exist_ok=True)
-    made(folder, given.tiny)
-    zoo = Side(Path(__file__).parent / "zoo_side.py", sys.executable, folder, *["--tiny"] * given.tiny)
-    try:
+    with sides(given.python, given.tiny) as (zoo, _):
         results.through(
             PART,
             ["sft small", "ppo small"],
             given.minutes,
             lambda name: shares(zoo.ask("checkpoints", name=name, seconds=given.seconds)),
         )
-    finally:
-        zoo.close()
 
 
 if __name__ == "__main__":

@@ -7,16 +7,12 @@ any row ends before its last token.
 """
 
 import statistics
-import sys
-import tempfile
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
-from base import made
 from results import Results, arguments
 from rows import AUTOCAST, CONTINUOUS, HALF
-from serving import Side
+from serving import Side, most_held, sides
 
 PART = "sampling"
 SIZES = {"64 x 64": (64, 64), "256 x 64": (256, 64), "256 x 256": (256, 256)}
@@ -53,26 +49,15 @@ def together(blocks: list[dict[str, Any]]) -> dict[str, Any]:
     found["ms_a_step"] = statistics.median(1000 * seconds / steps for seconds, steps, _ in turns)
     found["tokens_a_second"] = statistics.median(tokens / seconds for seconds, _, tokens in turns)
     found["slowest"] = min(tokens / seconds for seconds, _, tokens in turns)
-    peaks = [block["gigabytes"] - block["held"] for block in blocks if block["gigabytes"] is not None]
-    return found | {"gigabytes": max(peaks) if peaks else None}
+    return found | {"gigabytes": most_held(blocks)}
 
 
 def main() -> None:
     """Measure all sizes that are not known."""
     given = arguments(__doc__.splitlines()[0]).parse_args()
-    here, results = Path(__file__).parent, Results(given.tiny)
-    folder = Path(tempfile.gettempdir()) / "zoo-gpu"
-    folder.mkdir(exist_ok=True)
-    made(folder, given.tiny)
-    tiny = ["--tiny"] * given.tiny
-    zoo = Side(here / "zoo_side.py", sys.executable, folder, *tiny)
-    trl = Side(here / "trl_side.py", given.python, folder, *tiny)
-    sizes = TINY if given.tiny else SIZES
-    try:
+    results, sizes = Results(given.tiny), TINY if given.tiny else SIZES
+    with sides(given.python, given.tiny) as (zoo, trl):
         results.through(PART, list(sizes), given.minutes, lambda name: compared(zoo, trl, *sizes[name]))
-    finally:
-        zoo.close()
-        trl.close()
 
 
 if __name__ == "__main__":

@@ -10,10 +10,14 @@ import os
 import select
 import subprocess
 import sys
+import tempfile
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from base import made
 
 PATIENCE = 200.0
 """Seconds that an answer may take; then the process is ended and the question has failed."""
@@ -70,6 +74,11 @@ def highest_memory() -> float | None:
     return torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else None
 
 
+def most_held(blocks: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the most GB that a block took above what was held before it; None without a GPU."""
+    return max((one["gigabytes"] - one["held"] for one in blocks if one["gigabytes"] is not None), default=None)
+
+
 class Side:
     """A process that serves, seen from the one that asks."""
 
@@ -107,3 +116,21 @@ class Side:
             assert self.process.stdin is not None
             self.process.stdin.close()
             self.process.wait(60)
+
+
+@contextmanager
+def sides(trl_python: str, tiny: bool) -> Iterator[tuple[Side, Side]]:
+    """Make the base model; return the zoo and TRL, whose processes begin when they are first asked."""
+    here, folder = Path(__file__).parent, Path(tempfile.gettempdir()) / "zoo-gpu"
+    folder.mkdir(exist_ok=True)
+    made(folder, tiny)
+    flags = ["--tiny"] * tiny
+    both = (
+        Side(here / "zoo_side.py", sys.executable, folder, *flags),
+        Side(here / "trl_side.py", trl_python, folder, *flags),
+    )
+    try:
+        yield both
+    finally:
+        for side in both:
+            side.close()

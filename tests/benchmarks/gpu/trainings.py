@@ -7,16 +7,12 @@ could be its best. A setting that fails is noted and does not end the comparison
 """
 
 import statistics
-import sys
-import tempfile
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
-from base import made
 from results import Results, arguments
 from rows import NAMES, SAMPLE, WAYS
-from serving import Side
+from serving import Side, most_held, sides
 
 PART = "trainings"
 BLOCKS = 2
@@ -70,8 +66,7 @@ def together(blocks: list[dict[str, Any]]) -> dict[str, Any]:
     found = {name: value for name, value in blocks[-1].items() if name not in ("order", "seconds", "flops")}
     found |= {"median": statistics.median(seconds), "least": min(seconds), "most": max(seconds), "timed": len(seconds)}
     found["by_block"] = [statistics.median(block["seconds"]) for block in blocks]
-    peaks = [block["gigabytes"] - block["held"] for block in blocks if block["gigabytes"] is not None]
-    found["gigabytes"] = max(peaks) if peaks else None
+    found["gigabytes"] = most_held(blocks)
     if "flops" in blocks[0]:
         flops = [one for block in blocks for one in block["flops"]]
         found["flops_a_second"] = statistics.median(f / s for f, s in zip(flops, seconds, strict=True))
@@ -84,20 +79,11 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", choices=NAMES, default=NAMES)
     parser.add_argument("--sizes", nargs="+", choices=("small", "large"), default=("small", "large"))
     given = parser.parse_args()
-    here, results = Path(__file__).parent, Results(given.tiny)
-    folder = Path(tempfile.gettempdir()) / "zoo-gpu"
-    folder.mkdir(exist_ok=True)
-    made(folder, given.tiny)
-    tiny = ["--tiny"] * given.tiny
-    zoo = Side(here / "zoo_side.py", sys.executable, folder, *tiny)
-    trl = Side(here / "trl_side.py", given.python, folder, *tiny)
-    try:
+    results = Results(given.tiny)
+    names = [f"{row} {size}" for size in given.sizes for row in given.rows]
+    with sides(given.python, given.tiny) as (zoo, trl):
         results.through("peak", ["bf16"], given.minutes, lambda _: zoo.ask("peak"))
-        names = [f"{row} {size}" for size in given.sizes for row in given.rows]
         results.through(PART, names, given.minutes, lambda name: compared(zoo, trl, name))
-    finally:
-        zoo.close()
-        trl.close()
 
 
 if __name__ == "__main__":

@@ -202,7 +202,7 @@ class Zoo:
 
         row = row_of(name, self.tiny)
         with tempfile.TemporaryDirectory(dir=self.folder) as directory:
-            _, training = self.session(row, Path(directory))
+            session, training = self.session(row, Path(directory))
             next(training)  # kernels are loaded and steps recorded
             loop.checkpoint.save = timed
             try:
@@ -214,7 +214,14 @@ class Zoo:
             finally:
                 loop.checkpoint.save = save
             size = sum(file.stat().st_size for file in Path(directory).rglob("*.safetensors"))
-        return {"seconds": whole, "updates": updates, "saved": spent, "gigabytes": size / 1e9}
+        return {
+            "seconds": whole,
+            "updates": updates,
+            "saved": spent,
+            "gigabytes": size / 1e9,
+            "checkpoint_seconds": session.checkpoint_seconds,
+            "allowed": loop.CHECKPOINTS,
+        }
 
 
 def main(folder: Path, tiny: bool) -> None:
