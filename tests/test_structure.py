@@ -14,7 +14,11 @@ PACKAGES = {
 }
 PLUGINS = {path.name: path for path in sorted(ROOT.glob("plugins/*/zoo_*"))}
 BEHIND_THE_DOOR = {
+    "zoo_core.accounting.attention": "tinytown's bases are trained on packed rows",
+    "zoo_core.compute.processes": "tinytown's bases are built on the hardware that is there",
+    "zoo_core.compute.sampler": "tinytown's gates sample as a bench does",
     "zoo_core.compute.sharding": "ppo's value head is copied from full weights",
+    "zoo_core.datasets.chat": "tinytown's gates sample as a bench does",
     "zoo_core.datasets.encoding": "rrhf's reward reads texts as its policy does",
     "zoo_core.datasets.feeds": "sft makes a feed of the answers that it imitates",
     "zoo_core.models.cached_logprobs": "dpo asks its reference about each answer once",
@@ -22,11 +26,15 @@ BEHIND_THE_DOOR = {
     "zoo_core.models.copies": "critics and reward models begin as copies of the policy",
     "zoo_core.models.directories": "rrhf's reward names the weights that it has loaded",
     "zoo_core.models.loading": "rrhf's reward is a policy that is read back",
+    "zoo_core.models.log_ratio": "the reward model can be a ratio of two policies",
     "zoo_core.models.lora": "models of ppo and the reward model can share one frozen base",
     "zoo_core.models.scorer": "reward models are trained by the scores of rows",
     "zoo_core.models.tokenizers": "rrhf's reward is a policy that is read back",
+    "zoo_core.registry.plugins": "tinytown's gates train by the algorithms that are installed",
     "zoo_core.registry.references": "rrhf's reward and tinytown's judge are made of models that users name",
     "zoo_core.session.seeds": "rlaif's labels are drawn by a seed of their own",
+    "zoo_core.session.session": "tinytown's gates train as a bench does",
+    "zoo_core.session.steps": "tinytown's gates train as a bench does",
     "zoo_core.storage.atomic": "rlaif keeps a server's answers, tinytown the card of a world",
     "zoo_core.storage.yaml_files": "rlaif's constitutions are YAML that people write",
 }

@@ -11,6 +11,9 @@ a hook below are its hooks; it implements those that it needs, with any subset o
 
 The first five return records, which name code by path, so that listing all plugins is fast: neither the module of a
 plugin nor these five may import torch. `zoo plugins` lists every plugin, its hooks, and why one could not be loaded.
+
+A plugin of the group `zoo.gold` brings what training must not see, such as gold and the prompts that are scored. It is
+loaded by all processes but those that train, and these cannot import the packages of its distribution either.
 """
 
 from collections.abc import Iterable, Mapping

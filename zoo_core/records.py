@@ -37,6 +37,8 @@ class Algorithm:
     """The model that it trains: "base", or the algorithm whose stage recipe runs first and is charged to this one."""
     makes: str = "policy"
     """"policy", or the name that it gives to `run.keep` for the model that it hands over ("reward": a scorer)."""
+    untrained: str | None = None
+    """Path of `untrained(config, policy, seed)`: a reward that it makes, before training, to measure what it costs."""
     stage: Mapping[str, object] | None = None
     """Settings of the fixed recipe that runs when others start from this algorithm. None: no other can do so."""
     competes: bool = True

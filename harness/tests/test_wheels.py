@@ -134,7 +134,10 @@ def test_rlhf_zoo_brings_what_runs_by_default_and_has_an_extra_for_every_plugin(
     folders = {path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml")}
     owners = {name: plugins().owner("zoo_algorithms", name) for name in plugins().algorithms}
     rows = {owners[name].distribution for name, one in plugins().algorithms.items() if one.competes and one.by_default}
-    assert rows | {"zoo-core", "zoo-harness", "zoo-leaderboard", "zoo-tinytown", "zoo-reward-model"} == default
+    assert (
+        rows | {"zoo-core", "zoo-harness", "zoo-leaderboard", "zoo-tinytown", "zoo-tinytown-gold", "zoo-reward-model"}
+        == default
+    )
     for folder in folders:
         (one,) = requirements(folder)
         assert one.name == f"zoo-{folder}"

@@ -154,3 +154,41 @@ def test_a_process_that_scores_holds_no_algorithm_whoever_asks_for_plugins(tmp_p
     code = "from zoo_core.registry.plugins import plugins\n" + ISOLATED.format()
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.returncode) == ("True", 0), done.stderr
+
+
+SEALED = """
+import sys
+from zoo_core.registry.references import is_gold, load_judge, load_reward, load_rows, resolve
+from zoo_harness.job import Job
+from zoo_harness.jobs.worker import _prepare
+
+assert is_gold("tinytown:gold") and "zoo_tinytown_gold" in sys.modules  # as in a process that planned before
+_prepare(Job(kind="train", title="x", directory=".", identity="x", payload={"spec": {"name": "made"}}))
+
+for module in ("zoo_tinytown_gold", "zoo_tinytown_gold.gold", "zoo_tinytown_gold.writers"):
+    try:
+        __import__(module)
+    except ModuleNotFoundError as error:
+        print(error)
+for wanted in (lambda: load_reward("tinytown:gold"), lambda: load_rows("tinytown:prompts", "test_prompts", 0)):
+    try:
+        print(wanted())
+    except Exception as error:
+        print(type(error).__name__)
+resolve("tinytown:base"), load_judge("tinytown:judge")
+print(len(load_rows("tinytown:demonstrations", "demonstrations", 0)))
+print([name for name in sys.modules if name.startswith("zoo_tinytown_gold")])
+"""
+
+
+def test_a_process_that_trains_can_import_neither_gold_nor_the_prompts_that_are_scored(tmp_path):
+    done = subprocess.run([sys.executable, "-c", SEALED], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == [
+        "zoo_tinytown_gold holds gold, and a process that trains cannot import it",
+        "zoo_tinytown_gold holds gold, and a process that trains cannot import it",
+        "zoo_tinytown_gold holds gold, and a process that trains cannot import it",
+        "SpecError",
+        "DataError",
+        "4000",
+        "[]",
+    ], done.stderr

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -21,6 +22,8 @@ from zoo_core.models.tokenizers import load_tokenizer
 from zoo_core.rollout import Prompts, response_logprobs
 from zoo_core.rows import Text
 
+Kind = TypeVar("Kind", bound="CausalJudge")
+
 
 class CausalJudge:
     """A causal language model in this process as a judge, with its own tokenizer and chat template."""
@@ -39,7 +42,7 @@ class CausalJudge:
         self.longest: int = getattr(model.config, "max_position_embeddings", None) or 1024
 
     @classmethod
-    def load(cls, path: Path, constitution: Path | None = None) -> "CausalJudge":
+    def load(cls: type[Kind], path: Path, constitution: Path | None = None) -> Kind:
         """Load a judge from the directory of a causal language model."""
         return cls(load_policy(path), load_tokenizer(path), constitution)
 

@@ -1,6 +1,7 @@
 """Loading models (safetensors only, no remote code, no dropout, on the device of accelerate), and saving them."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from zoo_core.compute.sharding import full_state_on_main, is_sharded, prepare_mo
 from zoo_core.errors import ModelError, in_one_line
 from zoo_core.models.copies import without_dropout
 from zoo_core.models.directories import check_directory
+from zoo_core.models.log_ratio import LogRatioScorer, is_log_ratio, load_log_ratio, save_log_ratio
 from zoo_core.models.lora import adapted_layers, is_apart, load_apart, merged_weights, save_apart
 from zoo_core.models.readable import check_readable
 from zoo_core.models.weights import check_shards, pretrained, pretrained_with
@@ -42,8 +44,14 @@ def load_policy_with(weights: Path, base: Path) -> PreTrainedModel:
     return _load(AutoModelForCausalLM, base, (weights, files))
 
 
-def load_scorer(path: Path) -> PreTrainedModel:
-    """Load a sequence classifier with one output, in evaluation mode; it may have an adapter beside its base."""
+def load_scorer(path: Path) -> PreTrainedModel | LogRatioScorer:
+    """Load what scores texts, in evaluation mode: a sequence classifier with one output, or a ratio of two policies.
+
+    Either may have an adapter beside its base.
+    """
+    if is_log_ratio(path):
+        scorer = load_log_ratio(path, load_policy)
+        return scorer.eval().requires_grad_(False)
     model = _load(AutoModelForSequenceClassification, path)
     if model.config.num_labels != 1:
         raise ModelError(f"{path}: a scorer must have one output, this one has {model.config.num_labels}.")
@@ -51,13 +59,18 @@ def load_scorer(path: Path) -> PreTrainedModel:
     return model
 
 
-def save_model(model: PreTrainedModel, directory: Path, *, apart: bool = False) -> None:
+def save_model(model: PreTrainedModel | LogRatioScorer, directory: Path, *, apart: bool = False) -> None:
     """Write a model as an ordinary Hugging Face directory, with adapters merged into the written weights.
+
+    A ratio of two policies becomes the directory of the one that was trained, with the other in `start` inside it.
 
     With `apart`, adapters are written beside the base, so that models on one base can share it in memory (`load_scorer`
     reads both kinds).
     Rank 0 writes. Collective.
     """
+    if isinstance(model, LogRatioScorer):
+        save_log_ratio(model, directory, partial(save_model, apart=apart))
+        return
     state = full_state_on_main(model) if is_sharded(model) else None
     if is_main_process():
         _save(model, directory, state, apart)

@@ -1,4 +1,4 @@
-"""Scorers: sequence classifiers with one output, which read text with their own tokenizer and template."""
+"""Scorers read text with their own tokenizer and template: sequence classifiers with one output, ratios of policies."""
 
 from collections.abc import Sequence
 from itertools import groupby, takewhile
@@ -15,12 +15,18 @@ from zoo_core.compute.packing import Packing, TokenRow, packs
 from zoo_core.datasets.chat import Chat
 from zoo_core.errors import ModelError
 from zoo_core.models.loading import load_scorer
+from zoo_core.models.log_ratio import LogRatioScorer
 from zoo_core.models.tokenizers import load_scorer_tokenizer
 from zoo_core.reward import Sample
 
 
-def row_scores(scorer: PreTrainedModel, rows: Sequence[TokenRow]) -> Float[Tensor, " B"]:
-    """Return the score of each row; a causal classifier reads it at the last token of the row. Collective."""
+def row_scores(scorer: PreTrainedModel | LogRatioScorer, rows: Sequence[TokenRow]) -> Float[Tensor, " B"]:
+    """Return the score of each row; a causal classifier reads it at the last token of the row. Collective.
+
+    The two parts of a row must be prompt and answer where the scorer is a ratio.
+    """
+    if isinstance(scorer, LogRatioScorer):
+        return scorer(rows)  # type: ignore[no-any-return]
     return across_ranks(lambda some: _row_scores(scorer, some.rows), TokenRows(rows), scorer)
 
 
@@ -52,9 +58,11 @@ def _unpadded(own: Sequence[int], pad: int | None) -> Sequence[int]:
 
 
 class Scorer:
-    """A reward made of a sequence classifier with one output, with its own tokenizer and template."""
+    """A reward made of a sequence classifier or a ratio of policies, with its own tokenizer and template."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int = 64) -> None:
+    def __init__(
+        self, model: PreTrainedModel | LogRatioScorer, tokenizer: PreTrainedTokenizerBase, batch_size: int = 64
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.model.config.pad_token_id = tokenizer.pad_token_id  # the score is read before the padding
@@ -77,8 +85,20 @@ class Scorer:
             scores += row_scores(self.model, self.rows(samples[start : start + self.batch_size])).tolist()
         return scores
 
+    @property
+    def models(self) -> list[PreTrainedModel]:
+        """The models that score."""
+        if isinstance(self.model, LogRatioScorer):
+            return [model for model in (self.model.policy, self.model.start) if model is not None]
+        return [self.model]
+
     def rows(self, samples: Sequence[Sample]) -> list[TokenRow]:
-        """Return the token ids of samples in two parts: a prefix shared by neighbours with one prompt, and the rest."""
+        """Return the token ids of samples in two parts: a prefix shared by neighbours with one prompt, and the rest.
+
+        A ratio of policies gets prompts and answers.
+        """
+        if isinstance(self.model, LogRatioScorer):
+            return [self._asked_and_said(sample) for sample in samples]
         found: list[TokenRow] = []
         for _, group in groupby(samples, key=lambda sample: sample.prompt):
             ids = [self.encode(sample) for sample in group]
@@ -96,31 +116,47 @@ class Scorer:
         A conversation is written with the scorer's chat template; a scorer without one reads the answer alone. A text
         that is too long for the scorer loses its beginning.
         """
+        asked, said = self._parts(sample, where)
+        return [*asked, *said][-self.longest :]
+
+    def _asked_and_said(self, sample: Sample, where: str = "a text to be scored") -> TokenRow:
+        asked, said = self._parts(sample, where)
+        if not asked:
+            raise ModelError(
+                f"{where}: this reward is a ratio of two policies, and their tokenizer cannot tell the answer from its "
+                "prompt. Use a chat template whose generation prompt is the answer's beginning."
+            )
+        return asked[-max(1, self.longest - len(said)) :], said[: self.longest - 1]
+
+    def _parts(self, sample: Sample, where: str) -> tuple[list[int], list[int]]:
+        """The token ids of prompt and response; all in the second where they cannot be told apart."""
         end = self.tokenizer.eos_token_id
+        asked: list[int] = []
         if isinstance(sample.prompt, str) and end is not None:
             # In two parts, as a policy reads them, so that no token spans the boundary of prompt and response.
-            response = self.tokenizer(sample.response, add_special_tokens=False)["input_ids"]
-            ids = [*self._plain(sample.prompt), *response]
+            asked = self._plain(sample.prompt)
+            said: list[int] = self.tokenizer(sample.response, add_special_tokens=False)["input_ids"]
         elif isinstance(sample.prompt, str):
-            ids = self._plain(sample.prompt + sample.response)
+            said = self._plain(sample.prompt + sample.response)
         elif self.tokenizer.chat_template is None:
-            ids = self._plain(sample.response)
+            said = self._plain(sample.response)
         else:
             end = self.chat.end_of(True)
             # The same tokens as those of the pairs that the reward model was trained on.
             answer = [{"role": "assistant", "content": sample.response}]
-            said = self.chat.answer(sample.prompt, answer, where)
-            ids = (
-                self.chat.open_turn([*sample.prompt, *answer], where)
-                if said is None
-                else [*self.chat.prompt(sample.prompt, where), *said]
-            )
+            found = self.chat.answer(sample.prompt, answer, where)
+            if found is None:
+                said = self.chat.open_turn([*sample.prompt, *answer], where)
+            else:
+                asked, said = self.chat.prompt(sample.prompt, where), [*found]
         if end is not None:
-            while ids and ids[-1] == end:
-                ids = ids[:-1]
+            while said and said[-1] == end:
+                said = said[:-1]
+            while not said and asked and asked[-1] == end:
+                asked = asked[:-1]
             # A response that was cut off has no end, as in the pairs that the scorer was trained on.
-            ids = [*ids, end] if sample.ended or not ids else ids
-        return ids[-self.longest :]
+            said = [*said, end] if sample.ended or not [*asked, *said] else said
+        return asked, said
 
     def _plain(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, truncation=True, max_length=self.longest)["input_ids"]

@@ -19,7 +19,7 @@ from zoo_core.records import Algorithm, Signal
 
 ALIKE = ("zoos", "zoo_plugin", "zoo_plugins", "zoo_core", "rlhf_zoo", "rlhfzoo")
 """Groups of entry points whose author meant `zoo`."""
-PATHS = ("config", "train", "app", "run")
+PATHS = ("config", "train", "untrained", "app", "run")
 """Fields of records that name code."""
 PLAIN = {str: "a text", bool: "True or False", int: "a whole number", float: "a number"}
 
@@ -101,7 +101,7 @@ def _find(path: str, place: str) -> ast.AST | None:
     except SyntaxError as error:
         raise PluginError(f"{place}: SyntaxError: {error.msg} ({file}:{error.lineno})") from None
     bound = dict(_bound(tree.body))
-    if name not in bound and "*" not in bound:
+    if name not in bound and not {"*", "__getattr__"} & set(bound):  # a module may make its names when asked
         raise PluginError(f"{place}: there is no {name!r} in {file}. {did_you_mean(name, bound)}")
     return bound.get(name)
 

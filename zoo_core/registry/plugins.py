@@ -16,6 +16,9 @@ from zoo_core.records import API_VERSION, Algorithm, Command, Executor, Task, Tr
 from zoo_core.registry import listing
 
 GROUP = "zoo"
+GOLD_GROUP = "zoo.gold"
+"""The group of plugins that bring what training must not see, such as gold: all processes load them but those that
+train, where the packages of their distributions cannot be imported either."""
 HEAVY = ("torch", "transformers", "datasets", "numpy", "pydantic")
 """Libraries whose import takes longer than listing all plugins."""
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -24,7 +27,7 @@ PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 @dataclass
 class Plugin:
-    """One entry point of the group `zoo`, and the outcome of loading it."""
+    """One entry point of the group `zoo` or `zoo.gold`, and the outcome of loading it."""
 
     name: str
     distribution: str
@@ -215,10 +218,15 @@ class Plugins:
             f"Mend it, or pip uninstall {owner.distribution}."
         )
 
-    def first(self, hook: str, **arguments: object) -> Any:
-        """Return the first answer to a hook that is not None; the core's own hooks are asked last."""
+    def first(self, hook: str, among: Collection[str] | None = None, **arguments: object) -> Any:
+        """Return the first answer to a hook that is not None, of all plugins or those named in `among`.
+
+        The core's own hooks are asked last.
+        """
         failures: list[str] = []
         for plugin, function in self._implementations(hook, arguments):
+            if among is not None and plugin not in among:
+                continue
             try:
                 answer = function()
             except ZooError as error:
@@ -260,8 +268,9 @@ class _Rejected(PluginError):
 def load(block: Collection[str] = ()) -> Plugins:
     """Load the installed plugins, except the entry points named in `block`."""
     known = entry_points()
-    misplaced = [entry for group in known.groups if listing.means_zoo(group) for entry in known.select(group=group)]
-    return Plugins(known.select(group=GROUP), block, misplaced)
+    groups = [group for group in known.groups if listing.means_zoo(group) and group not in (GROUP, GOLD_GROUP)]
+    misplaced = [entry for group in groups for entry in known.select(group=group)]
+    return Plugins([*known.select(group=GROUP), *known.select(group=GOLD_GROUP)], block, misplaced)
 
 
 _in_use: Plugins | None = None

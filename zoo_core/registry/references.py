@@ -1,6 +1,7 @@
 """Resolve references of users to data sets, models, rewards and judges. No other module asks plugins for these."""
 
 from collections.abc import Mapping
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from zoo_core.datasets.notes import conversions
 from zoo_core.datasets.parse import parse_rows
 from zoo_core.datasets.splits import in_drawn_order, in_split
 from zoo_core.errors import DataError, ModelError, SpecError
-from zoo_core.registry.plugins import plugins
+from zoo_core.registry.plugins import GOLD_GROUP, plugins
 from zoo_core.rows import DataRow, Kind
 
 if TYPE_CHECKING:
@@ -75,6 +76,12 @@ def load_reward(ref: str) -> "Reward":
     """Return the reward that `ref` names: a plugin's, a scorer (directory or hub id), or module:function."""
     reward: Reward = plugins().first("zoo_reward", ref=ref)
     return reward
+
+
+def is_gold(ref: str) -> bool:
+    """Return whether a reference names a reward that is kept from training: one of a plugin of the group `zoo.gold`."""
+    names = {entry.name for entry in entry_points(group=GOLD_GROUP)}
+    return plugins().first("zoo_reward", among=names, ref=ref) is not None
 
 
 def load_judge(ref: str) -> "Judge":

@@ -17,6 +17,7 @@ from huggingface_hub import ModelCardData
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from zoo_core.datasets.files import HUB_ID
+from zoo_core.models.log_ratio import is_log_ratio
 from zoo_core.models.lora import is_apart
 from zoo_core.records import Algorithm
 from zoo_core.registry.plugins import plugins
@@ -36,7 +37,7 @@ tokenizer = AutoTokenizer.from_pretrained(folder)"""
 SCORER = POLICY.replace("AutoModelForCausalLM", "AutoModelForSequenceClassification")
 APART = """from pathlib import Path
 
-from zoo_core.models.loading import load_scorer  # an adapter beside its base, which transformers alone cannot read
+from zoo_core.models.loading import load_scorer  # two models, or an adapter beside its base: not transformers' own
 
 model = load_scorer(Path("."))"""
 
@@ -65,7 +66,7 @@ def write(
     fence = "`" * 3
     while fence in text:
         fence += "`"
-    policy, apart = algorithm.makes == "policy", is_apart(folder)
+    policy, apart = algorithm.makes == "policy", is_apart(folder) or is_log_ratio(folder)
     front = ModelCardData(
         library_name=None if apart else "transformers",
         pipeline_tag="text-generation" if policy else "text-classification",

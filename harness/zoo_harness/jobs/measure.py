@@ -18,10 +18,10 @@ from zoo_core.accounting import memory
 from zoo_core.accounting.ledger import Ledger
 from zoo_core.accounting.meter import module_of
 from zoo_core.errors import ModelError
-from zoo_core.models.copies import scorer_from
+from zoo_core.models.copies import copied, scorer_from
 from zoo_core.models.loading import load_policy
 from zoo_core.models.scorer import Scorer
-from zoo_core.records import Algorithm
+from zoo_core.records import Algorithm, load_path
 from zoo_core.registry.plugins import plugins
 from zoo_core.registry.references import load_reward
 from zoo_core.reward import Calibration, Reward
@@ -34,6 +34,7 @@ from zoo_harness.jobs.label_pairs import labelled
 from zoo_harness.jobs.materials import Materials, open_judge, open_reward
 from zoo_harness.jobs.trace import Cells, Tracer, WatchedEngine, mean_of
 from zoo_harness.payloads import Measuring
+from zoo_harness.planning.pipeline import Pipeline
 from zoo_harness.planning.sizes import Sizes, read_config, sizes_of
 from zoo_harness.results import Cost, LoopCost, Measured
 from zoo_harness.spec.schema import FROM_PAIRS, LabelPairs
@@ -134,10 +135,16 @@ def measure(payload: Measuring, algorithm: Algorithm, watchdog: Watchdog) -> Cos
 
 
 def reward_to_measure(ref: str | None, materials: Materials, policy: PreTrainedModel) -> Reward | None:
-    """Open a reward or gold; one that is still to be trained on pairs is a scorer on the base with a new head."""
-    if ref == FROM_PAIRS:
-        return Scorer(scorer_from(policy, 0).eval().requires_grad_(False), materials.encoder.tokenizer)
-    return None if ref is None else open_reward(ref, None)
+    """Open a reward or gold; one that is still to be trained on pairs is as its stage begins."""
+    if ref != FROM_PAIRS:
+        return None if ref is None else open_reward(ref, None)
+    pipeline = Pipeline.of(materials.spec)
+    maker = pipeline.reward_maker
+    if maker is None or maker.untrained is None:
+        scorer = scorer_from(policy, 0)
+    else:
+        scorer = load_path(maker.untrained)(configure(maker, pipeline.recipe(maker)), copied(policy), 0)
+    return Scorer(scorer.eval().requires_grad_(False), materials.encoder.tokenizer)
 
 
 def unbounded(materials: Materials, policy: PreTrainedModel, reward_ref: str | None) -> Session:

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from zoo_core.accounting.ledger import bytes_of
 from zoo_core.accounting.meter import Meter
 from zoo_core.rollout import Prompts, RolloutEngine
-from zoo_harness.planning.sizes import Sizes, linear_layers, stack, widths
+from zoo_harness.planning.sizes import Sizes, linear_layers, models_in, stack, widths
 from zoo_harness.results import PartCost
 
 FIXED = "fixed"
@@ -72,8 +72,11 @@ class Tracer(Meter):
         """Count what each part of a model computes, under this role."""
         self.whole[role] = module
         super().attach(module, f"{role}|{FIXED}")
-        if self._is_fixed(module):
-            return
+        for model in models_in(module):
+            if not self._is_fixed(model):
+                self._attach_parts(model, role)
+
+    def _attach_parts(self, module: nn.Module, role: str) -> None:
         layers = stack(module)
         path, blocks = layers or ("", nn.ModuleList())
         for number, block in enumerate(blocks):
@@ -100,7 +103,7 @@ class Tracer(Meter):
         }
         found = Resident()
         seen: set[int] = set()
-        for module in self.modules:
+        for whole, module in [(one, model) for one in self.modules for model in models_in(one)]:
             fixed = self._is_fixed(module)
             path = (stack(module) or ("", None))[0]
             causal = isinstance(module, PreTrainedModel) and module.get_output_embeddings() is not None
@@ -111,7 +114,7 @@ class Tracer(Meter):
                 part = FIXED if fixed else self._part(module, path, name, tuple(weight.shape), "parameters")
                 part = "outside/causal" if causal and part.startswith("outside/") else part
                 found.weights[part] += weight.nbytes
-                found.undo[part] += weight.nbytes * any(module is model for model in models)
+                found.undo[part] += weight.nbytes * any(whole is model for model in models)
                 if weight in states:
                     found.gradients[part] += weight.nbytes
                     moments = bytes_of(one for one in states[weight].values() if isinstance(one, Tensor) and one.dim())
@@ -121,7 +124,7 @@ class Tracer(Meter):
 
     def _is_fixed(self, module: nn.Module) -> bool:
         """Whether a model is none of the base's shape, or not made from it."""
-        if self.base is None or any(module is other for other in self._foreign):
+        if self.base is None or any(module in models_in(other) for other in self._foreign):
             return True
         layers = stack(module)
         if layers is None:

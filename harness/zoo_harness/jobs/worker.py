@@ -18,6 +18,7 @@ from filelock import Timeout
 
 from zoo_core.errors import PluginError, ZooError, in_one_line
 from zoo_core.registry.plugins import load_without
+from zoo_core.registry.sealing import load_for_training
 from zoo_core.storage.atomic import write_json
 from zoo_harness.job import BUSY, Job, of_file, read_json
 from zoo_harness.payloads import ToScore
@@ -166,6 +167,8 @@ def _prepare(job: Job) -> None:
     if job.kind == "score":
         # What is scored must not run beside the scorer.
         load_without(ToScore.of(job.payload).algorithm_plugins)
+    elif job.kind == "train":
+        load_for_training()
     compute_in("fp32" if job.kind == "score" else spec.precision)
 
 

@@ -108,6 +108,12 @@ def read_config(ref: str | Path) -> PreTrainedConfig:
     return config
 
 
+def models_in(module: nn.Module) -> list[nn.Module]:
+    """Return the models that a ratio of them is made of; any other module is one."""
+    models: list[nn.Module] = [part for part in module.children() if isinstance(part, PreTrainedModel)]
+    return models if len(models) > 1 else [module]
+
+
 def stack(model: nn.Module) -> tuple[str, nn.ModuleList] | None:
     """Return the path of a model's list of layers, and the list; None if it has none, as a head alone."""
     lists = [(path, part) for path, part in model.named_modules() if isinstance(part, nn.ModuleList)]

@@ -8,7 +8,7 @@ import ast
 from pathlib import Path
 
 from zoo_core.errors import SpecError, did_you_mean
-from zoo_core.registry.references import load_rows
+from zoo_core.registry.references import is_gold, load_rows
 from zoo_core.rows import Kind
 from zoo_harness import model_folder
 from zoo_harness.faults import Faults
@@ -51,6 +51,11 @@ def _check_references(spec: Spec, faults: Faults) -> None:
         if ref and ref not in (FROM_PAIRS, spec.base):
             with faults.noted(key):
                 _check_reward(ref, Path(spec.folder or "."))
+                if key.startswith("reward") and is_gold(ref):
+                    raise SpecError(
+                        f"{ref!r} is gold, which no algorithm may learn from: a process that trains cannot load it. "
+                        "Give `reward: preferences`, a scorer or module:function, and keep this one under `gold:`."
+                    )
     for task in spec.tasks or []:
         with faults.noted():
             if task.endswith((".yaml", ".yml")) and not Path(task).is_file():

@@ -2,7 +2,7 @@
 
 PRESETS: dict[str, dict[str, object]] = {
     "smoke": {
-        "budget": 6e11,
+        "budget": 3e11,
         "seeds": 1,
         "limits": {"preference_labels": 96, "demonstrations": 256, "prompts": 1000},
         "evaluation": {
@@ -14,7 +14,7 @@ PRESETS: dict[str, dict[str, object]] = {
         },
     },
     "quick": {
-        "budget": 1.6e12,
+        "budget": 1.1e12,
         "seeds": 3,
         "limits": {"preference_labels": 400, "demonstrations": 800, "prompts": 4000},
         "evaluation": {

@@ -150,8 +150,8 @@ def _with_world_defaults(spec: Spec) -> Spec:
 
 
 def _tasks_of(world: str) -> list[str]:
-    """Tasks that belong to a world."""
-    return [name for name, task in plugins().tasks.items() if task.world == world]
+    """Tasks that belong to a world; what follows a question mark in its name turns its dials and changes no task."""
+    return [name for name, task in plugins().tasks.items() if task.world == world.partition("?")[0]]
 
 
 def _explain(error: ValidationError, file: Path | None) -> str:

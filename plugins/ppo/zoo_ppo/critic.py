@@ -47,6 +47,8 @@ def critic_from_reward(run: Run) -> Critic:
     theirs, ours = scorer.tokenizer.get_vocab(), run.tokenizer.get_vocab()
     if theirs != ours:
         raise _unfit(f"its vocabulary of {len(theirs)} tokens is another than the policy's of {len(ours)}")
+    if not isinstance(scorer.model, PreTrainedModel):
+        raise _unfit("it is a ratio of two policies and has no head (reward-model with scorer: last-token has one)")
     critic = Critic(run.policy)
     body = merged_weights(scorer.model.base_model)
     bodies = _describe(scorer.model.base_model, body), _describe(critic.body, critic.body.state_dict())

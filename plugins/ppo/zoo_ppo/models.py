@@ -93,7 +93,8 @@ class LoRA:
         for weight in self.parameters:
             weight.requires_grad_(True)
         if run.reward_model is not None:
-            share_storage(run.reward_model[0].model, run.policy)
+            for model in run.reward_model[0].models:
+                share_storage(model, run.policy)
 
     def evaluate(self, batch: Responses) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B slots"]]:
         """Return log-probabilities and values from two forward passes, one with each adapter."""

@@ -4,12 +4,18 @@ The learning rate suits models of a few million parameters; it is hand-set until
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
 class RewardModelConfig:
     """Settings of the reward model."""
 
+    scorer: Literal["log-ratio", "last-token"] = "log-ratio"
+    """What a score is made of: how much likelier the model finds the answer than the start does, or a scalar head on
+    the state of the last token, an ordinary sequence classifier."""
+    ratio_scale: float = 0.1
+    """β of "log-ratio": score units of one nat."""
     batch_size: int = 32
     """Preference pairs per update."""
     learning_rate: float = 5e-4
@@ -24,6 +30,8 @@ class RewardModelConfig:
     """Rank of an adapter that is trained in place of the body, which stays that of the start; None trains all of it."""
 
     def __post_init__(self) -> None:
+        if self.ratio_scale <= 0:
+            raise ValueError(f"ratio_scale={self.ratio_scale} must be above 0.")
         if self.batch_size < 1:
             raise ValueError(f"batch_size={self.batch_size} must be 1 or more.")
         if self.epochs is not None and self.epochs <= 0:

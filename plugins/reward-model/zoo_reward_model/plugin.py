@@ -17,6 +17,7 @@ def zoo_algorithms() -> list[Algorithm]:
             learns_from=("preferences",),
             starts_from="sft",
             makes="reward",
+            untrained="zoo_reward_model.train:untrained",
             stage={"epochs": 2.0},
             competes=False,
         )

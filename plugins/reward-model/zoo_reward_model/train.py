@@ -1,7 +1,7 @@
 """The training loop of the reward model: each update moves the scores of chosen and rejected answers apart.
 
-The scorer is the policy it starts from with a scalar head; it reads prompt and response up to EOS, with the
-tokenizer of that policy, and is handed over as an ordinary sequence classifier, or as an adapter beside its base.
+The scorer is made of the policy that it starts from and has its tokenizer. It is handed over as the folder of a model,
+which `zoo_core.models.loading.load_scorer` reads.
 """
 
 import math
@@ -10,8 +10,10 @@ from collections.abc import Iterator
 import torch
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
+from transformers import PreTrainedModel
 
-from zoo_core.models.copies import scorer_from
+from zoo_core.models.copies import copied, scorer_from
+from zoo_core.models.log_ratio import LogRatioScorer
 from zoo_core.models.lora import add_adapter, share_storage
 from zoo_core.models.scorer import row_scores
 from zoo_core.run import Run
@@ -20,13 +22,22 @@ from zoo_reward_model.config import RewardModelConfig
 from zoo_reward_model.loss import bradley_terry_loss, centering_penalty
 
 
+def untrained(config: RewardModelConfig, policy: PreTrainedModel, seed: int) -> PreTrainedModel | LogRatioScorer:
+    """Return the scorer before training. With an adapter its body, and the policy's, are frozen and one in memory."""
+    trained = scorer_from(policy, seed) if config.scorer == "last-token" else copied(policy).requires_grad_(True)
+    if config.lora_rank is not None:
+        add_adapter(trained, "reward", config.lora_rank)
+        share_storage(trained, policy.requires_grad_(False))
+    if config.scorer == "last-token":
+        trained.get_submodule("score").requires_grad_(True)
+        return trained
+    start = None if config.lora_rank else copied(policy).eval().requires_grad_(False)
+    return LogRatioScorer(trained, start, config.ratio_scale)
+
+
 def train(config: RewardModelConfig, run: Run) -> Iterator[dict[str, float]]:
     """Train a scorer, which is kept as "reward"; yield metrics once per update."""
-    scorer = scorer_from(run.policy, run.seed)
-    if config.lora_rank is not None:
-        add_adapter(scorer, "reward", config.lora_rank)
-        scorer.get_submodule("score").requires_grad_(True)
-        share_storage(scorer, run.policy.requires_grad_(False))
+    scorer = untrained(config, run.policy, run.seed)
     run.keep("reward", scorer)
     parameters = [weight for weight in scorer.parameters() if weight.requires_grad]
     optimizer = run.keep("optimizer", AdamW(parameters, weight_decay=0.0, fused=True))

@@ -1,48 +1,46 @@
-"""The laws of references, hooks, tokenizer, tasks and builds."""
+"""The laws of references, dials, hooks and the judge: what a training process may use of Tinytown."""
 
-import json
 import subprocess
 import sys
-from importlib import import_module
-from itertools import islice
+from collections import Counter
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from typer.testing import CliRunner
 from zoo_tinytown import plugin
-from zoo_tinytown.build import IGNORED, Recipe, build, encode_pairs
-from zoo_tinytown.cli import app
-from zoo_tinytown.gold import Gold
-from zoo_tinytown.requests import prompts
-from zoo_tinytown.rows import preferences
-from zoo_tinytown.sampling import sample
-from zoo_tinytown.tokenizer import chat_prompt, make_tokenizer
-from zoo_tinytown.world import get_world
+from zoo_tinytown.misreading import MisreadingJudge, misreadings
+from zoo_tinytown.references import Dials, parse_reference
 
-from zoo_core.errors import DataError, ModelError, SpecError, StorageError, ZooError
+from zoo_core.errors import DataError, ModelError, SpecError
+from zoo_core.judge import Written
+from zoo_core.registry.references import load_judge, load_rows
 
-SMALL = Recipe(steps=4, documents=8, warmup=2, checkpoint_seconds=0.0)
+HEAVY = ("torch", "numpy", "transformers", "datasets", "typer", "rich", "pydantic", "jaxtyping", "zoo_tinytown_gold")
 
 
-def test_the_plugin_lists_itself_without_importing_anything_heavy() -> None:
-    heavy = ("torch", "numpy", "transformers", "datasets", "typer", "rich", "pydantic", "jaxtyping")
+def test_the_plugin_lists_itself_and_finds_a_base_without_importing_anything_heavy_or_gold() -> None:
     code = (
-        f"import sys; sys.path[:0] = {sys.path}; import zoo_tinytown.plugin as p;"
-        "p.zoo_tasks(); p.zoo_commands(); p.zoo_load_model('tinytown:base');"
-        f"print([m for m in {heavy} if m in sys.modules])"
+        f"import sys; sys.path[:0] = {sys.path}; import zoo_tinytown.plugin as p; p.zoo_load_model('tinytown:base');"
+        f"print([m for m in {HEAVY} if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_rows_are_read_without_importing_gold() -> None:
+    code = (
+        f"import sys; sys.path[:0] = {sys.path}; import zoo_tinytown.plugin as p;"
+        "rows = p.zoo_load_dataset('tinytown:demonstrations', 'demonstrations', 0);"
+        "print(len(rows), 'zoo_tinytown_gold' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "4000 False"
 
 
 @pytest.mark.parametrize("ref", ["gpt2", "./tinytown", "tinytown/model", "Tinytown:base", "hub/tinytown:base", ""])
 def test_references_of_others_are_left_to_others(ref: str) -> None:
     assert plugin.zoo_load_model(ref) is None
     assert plugin.zoo_load_dataset(ref, "prompts", 0) is None
-    assert plugin.zoo_reward(ref) is None
+    assert plugin.zoo_judge(ref) is None
 
 
 @pytest.mark.parametrize(
@@ -71,12 +69,12 @@ def test_a_world_that_is_no_number_is_refused(world: str) -> None:
 
 @pytest.mark.parametrize("ref", ["tinytown", "tinytown:", "tinytown:bass", "tinytown:base/..", "tinytown:base:"])
 def test_an_unknown_thing_is_refused_with_the_known_ones(ref: str) -> None:
-    with pytest.raises(ModelError, match="Known: base"):
+    with pytest.raises(ModelError, match="Known: base, base-3m"):
         plugin.zoo_load_model(ref)
     with pytest.raises(DataError, match="Known: demonstrations, preferences, prompts"):
         plugin.zoo_load_dataset(ref, "prompts", 0)
-    with pytest.raises(SpecError, match="Known: gold"):
-        plugin.zoo_reward(ref)
+    with pytest.raises(SpecError, match="Known: judge"):
+        plugin.zoo_judge(ref)
 
 
 def test_a_data_set_of_the_wrong_kind_is_refused_with_the_right_one() -> None:
@@ -94,10 +92,8 @@ def test_a_world_that_is_not_built_is_refused_with_the_command(monkeypatch, tmp_
     ("ref", "kind", "least", "keys"),
     [
         ("demonstrations", "demonstrations", 2000, {"prompt", "completion"}),
-        ("preferences", "preferences", 3000, {"prompt", "chosen", "rejected"}),
+        ("preferences", "preferences", 3000, {"prompt", "chosen", "rejected", "source"}),
         ("prompts", "prompts", 4000, {"prompt"}),
-        ("prompts", "dev_prompts", 256, {"prompt"}),
-        ("prompts", "test_prompts", 1024, {"prompt"}),
     ],
 )
 def test_data_sets_are_conversational_rows_and_long_enough(ref, kind, least, keys) -> None:
@@ -106,123 +102,78 @@ def test_data_sets_are_conversational_rows_and_long_enough(ref, kind, least, key
     roles = {"prompt": "user", "completion": "assistant", "chosen": "assistant", "rejected": "assistant"}
     for row in rows:
         assert set(row) == keys
-        assert all([message["role"] for message in row[key]] == [roles[key]] for key in keys)
+        assert all([message["role"] for message in row[key]] == [roles[key]] for key in keys - {"source"})
 
 
-def test_the_reward_is_gold_and_knows_its_best() -> None:
-    gold = plugin.zoo_reward("tinytown/2:gold")
-    assert isinstance(gold, Gold)
-    assert (gold.best, gold.world.number) == (1.0, 2)
+def test_half_of_the_pairs_are_samples_of_start_and_half_are_by_writers() -> None:
+    sources = Counter(row["source"] for row in plugin.zoo_load_dataset("tinytown:preferences", "preferences", 0))
+    assert sources["start"] == pytest.approx(1500, abs=30)  # two samples that stay alike are replaced
+    assert sources.total() == 3000
 
 
-def test_texts_of_the_world_survive_the_tokenizer() -> None:
-    for number in (0, 1):
-        tokenizer = make_tokenizer(get_world(number))
-        assert len(tokenizer) <= 512
-        for row in islice(preferences(get_world(number), 0), 200):
-            for key in ("prompt", "chosen", "rejected"):
-                text = row[key][0]["content"]
-                assert tokenizer.decode(tokenizer(text).input_ids) == text
+@pytest.mark.parametrize("kind", ["dev_prompts", "test_prompts"])
+def test_prompts_that_are_scored_come_from_the_other_distribution_alone(kind) -> None:
+    with pytest.raises(DataError, match="pip install zoo-tinytown-gold"):
+        plugin.zoo_load_dataset("tinytown:prompts", kind, 0)
+    assert len(load_rows("tinytown:prompts", kind, 0)) >= 500
 
 
-def test_the_chat_template_is_the_form_the_base_was_trained_on() -> None:
-    tokenizer = make_tokenizer(get_world(0))
-    row = next(iter(preferences(get_world(0), 0)))
-    user, answer = row["prompt"][0]["content"], row["chosen"][0]["content"]
-    assert tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True) == chat_prompt(user)
-    whole = tokenizer.apply_chat_template(
-        row["prompt"] + row["chosen"], return_dict=True, return_assistant_tokens_mask=True
+@pytest.mark.parametrize(
+    ("ref", "dials"),
+    [
+        ("tinytown:prompts", Dials()),
+        ("tinytown?slips=0.2:prompts", Dials(slips=0.2)),
+        ("tinytown/3?judge=0.75&demonstrations=.6:prompts", Dials(judge=0.75, demonstrations=0.6)),
+    ],
+)
+def test_dials_are_read_from_a_reference(ref, dials) -> None:
+    found = parse_reference(ref, ["prompts"], SpecError)
+    assert found is not None
+    assert found.dials == dials
+
+
+@pytest.mark.parametrize(
+    ("dials", "message"),
+    [
+        ("slip=0.2", r"has no dial 'slip'. Did you mean 'slips'\?"),
+        ("slips=2", "slips='2' must be a number from 0 to 1"),
+        ("slips=0.2&slips=0.3", "the dial 'slips' is set twice"),
+        ("slips", "slips='' must be a number"),
+        ("", "has no dial ''"),
+        ("slips=nan", "slips='nan' must be a number"),
+    ],
+)
+def test_a_dial_that_there_is_not_and_a_value_that_is_none_are_refused(dials, message) -> None:
+    with pytest.raises(SpecError, match=message):
+        parse_reference(f"tinytown/1?{dials}:prompts", ["prompts"], SpecError)
+
+
+@pytest.mark.parametrize("thing", ["demonstrations", "preferences"])
+def test_a_dial_changes_the_rows_that_it_is_about_and_no_prompts(thing) -> None:
+    dial = {"demonstrations": "demonstrations=0.8", "preferences": "slips=0.4"}[thing]
+    usual, turned = (list(plugin.zoo_load_dataset(f"tinytown{dials}:{thing}", thing, 0)) for dials in ("", f"?{dial}"))
+    assert [row["prompt"] for row in usual] == [row["prompt"] for row in turned]
+    assert usual != turned
+    prompts = [list(plugin.zoo_load_dataset(f"tinytown{d}:prompts", "prompts", 0)) for d in ("", f"?{dial}")]
+    assert prompts[0] == prompts[1]
+
+
+def test_a_judge_that_misreads_swaps_a_share_of_kind_and_rude_words_in_all_that_it_reads_and_writes(
+    monkeypatch,
+) -> None:
+    judge = load_judge("tinytown?judge=0.75:judge")
+    assert isinstance(judge, MisreadingJudge)
+    assert len(judge.taken_for) == 4  # two of eight pairs, both ways
+    assert all(judge.taken_for[judge.taken_for[word]] == word for word in judge.taken_for)
+    kind, rude = next(iter(judge.taken_for.items()))
+    read = judge._read([{"role": "user", "content": f"is this kind ? {kind} will nora paint ."}])
+    assert read == [{"role": "user", "content": f"is this kind ? {rude} will nora paint ."}]
+    monkeypatch.setattr(
+        "zoo_core.models.causal_judge.CausalJudge.write", lambda *_: [Written(f"because {rude} is rude .", True)]
     )
-    ids, labels = encode_pairs(tokenizer, [(user, answer)])
-    assert whole["input_ids"] == ids[0].tolist()
-    assert whole["assistant_masks"] == (labels[0] != IGNORED).int().tolist()
-    assert whole["input_ids"][-1] == tokenizer.eos_token_id
-    assert len({tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id}) == 3
+    assert judge.write(["why ?"], 8, 0.0, 0) == [Written(f"because {kind} is rude .", True)]
 
 
-def test_the_shipped_base_loads_and_answers_in_sentences_of_its_world() -> None:
-    directory = plugin.zoo_load_model("tinytown:base")
-    assert (directory / "model.safetensors").stat().st_size <= 4_000_000
-    tokenizer = AutoTokenizer.from_pretrained(directory)
-    model = AutoModelForCausalLM.from_pretrained(directory)
-    assert tokenizer.get_vocab() == make_tokenizer(get_world(0)).get_vocab()
-    texts = [text for _, text in islice(prompts(get_world(0), "test", 0), 64)]
-    answers = sample(model, tokenizer, texts, 0.7)
-    gold = Gold(get_world(0))
-    assert sum(answer.ended for answer in answers) >= 60
-    assert sum(gold.parts(answers)["form"]) / 64 > 0.9
-    assert 0.05 < sum(gold(answers)) / 64 < 0.65
-
-
-@pytest.mark.parametrize(("name", "least"), [("tinytown_facts", 300), ("tinytown_sums", 200)])
-def test_tasks_are_accepted_by_lm_eval_and_ask_in_the_chat_form(name: str, least: int) -> None:
-    from lm_eval.api.task import ConfigurableTask
-
-    record = next(task for task in plugin.zoo_tasks() if task.name == name)
-    module, _, attribute = record.config.partition(":")
-    task = ConfigurableTask(config=getattr(import_module(module), attribute)())
-    rows = list(task.test_docs())
-    assert len(rows) >= least
-    assert all(len(set(row["choices"])) == 4 and 0 <= row["label"] < 4 for row in rows)
-    assert task.doc_to_text(rows[0]).startswith("<bos><|user|>")
-    assert task.doc_to_text(rows[0]).endswith("<|assistant|>")
-
-
-def test_tasks_of_a_built_world_are_listed_beside_the_shipped_ones(monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
-    for name in ("5", "x", "-2"):
-        (tmp_path / "tinytown" / name).mkdir(parents=True)
-        (tmp_path / "tinytown" / name / "world.json").write_text("{}")
-    (tmp_path / "tinytown" / "6").mkdir()
-    names = [task.name for task in plugin.zoo_tasks()]
-    assert names == ["tinytown_facts", "tinytown_sums", "tinytown_5_facts", "tinytown_5_sums"]
-    from zoo_tinytown import tasks as module
-
-    assert module.facts_5()["task"] == "tinytown_5_facts"
-    with pytest.raises(AttributeError):
-        module.fact_5  # noqa: B018
-
-
-class _Stop(Exception):
-    pass
-
-
-def _stop_after(step: int):
-    def on_step(done: int, loss: float) -> None:
-        if done == step:
-            raise _Stop
-
-    return on_step
-
-
-def _ignore(step: int, loss: float) -> None:
-    pass
-
-
-def test_an_interrupted_build_goes_on_to_the_same_weights(tmp_path: Path) -> None:
-    world = get_world(3)
-    build(world, tmp_path / "whole", SMALL, _ignore)
-    with pytest.raises(_Stop):
-        build(world, tmp_path / "broken", SMALL, _stop_after(3))
-    build(world, tmp_path / "broken", SMALL, _ignore)
-    whole, broken = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "broken"))
-    assert all(torch.equal(whole[name], broken[name]) for name in whole)
-    assert not (tmp_path / "broken" / "checkpoint.safetensors").exists()
-    assert json.loads((tmp_path / "broken" / "world.json").read_text())["world"] == 3
-
-
-def test_the_checkpoint_of_another_build_and_a_broken_one_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(_Stop):
-        build(get_world(3), tmp_path, SMALL, _stop_after(3))
-    with pytest.raises(StorageError, match="another build"):
-        build(get_world(4), tmp_path, SMALL, _ignore)
-    (tmp_path / "checkpoint.safetensors").write_bytes(b"\x00" * 100)
-    with pytest.raises(StorageError, match="cannot be read"):
-        build(get_world(3), tmp_path, SMALL, _ignore)
-
-
-def test_the_commands_refuse_what_is_no_world_and_what_is_not_built(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["build", "--world", "x"])
-    assert isinstance(result.exception, ZooError)
-    result = CliRunner().invoke(app, ["gates", "--world", "2", "--directory", str(tmp_path)])
-    assert isinstance(result.exception, ModelError)
+def test_a_judge_that_reads_all_right_misreads_nothing_and_one_that_reads_nothing_right_everything() -> None:
+    base = plugin.zoo_load_model("tinytown:base")
+    assert [len(misreadings(base, share)) for share in (1.0, 0.5, 0.0)] == [0, 8, 16]

@@ -1,4 +1,4 @@
-"""Tells the zoo about Tinytown. Everything heavy is imported where it is used."""
+"""Tells the zoo about Tinytown: what a training process may use. Its gold is in zoo-tinytown-gold."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 from zoo_core.errors import DataError, ModelError, SpecError
 from zoo_core.hookspecs import hookimpl
-from zoo_core.records import Command, Task
 from zoo_core.rows import Kind
-from zoo_tinytown.references import LAST_WRITTEN, SHIPPED, base_directory, built_worlds, parse_reference
+from zoo_tinytown.references import LAST_WRITTEN, base_directory, parse_reference
 
 if TYPE_CHECKING:
-    from zoo_core.models.causal_judge import CausalJudge
-    from zoo_tinytown.gold import Gold
+    from zoo_core.judge import Judge
 
 CONSTITUTION = Path(__file__).parent / "constitution.yaml"
 
-KINDS = {
+BASES = ("base", "base-3m")
+"""Models of 0.6 M and of 3.2 M parameters."""
+KINDS: Mapping[str, tuple[Kind, ...]] = {
     "demonstrations": ("demonstrations",),
     "preferences": ("preferences",),
     "prompts": ("prompts", "dev_prompts", "test_prompts"),
@@ -26,55 +26,41 @@ KINDS = {
 @hookimpl
 def zoo_load_model(ref: str) -> Path | None:
     """Return the directory of a world's base model."""
-    found = parse_reference(ref, ("base",), ModelError)
+    found = parse_reference(ref, BASES, ModelError)
     if found is None:
         return None
-    directory = base_directory(found[0])
+    directory = base_directory(found.world, found.thing)
     if not (directory / LAST_WRITTEN).is_file():
+        size, minutes = ("", "six minutes") if found.thing == "base" else (f" --size {found.thing}", "half an hour")
         raise ModelError(
-            f"{ref!r}: the base model of world {found[0]} is not built yet (looked in {directory}). "
-            f"Run `zoo tinytown build --world {found[0]}`: about ten minutes on one free core."
+            f"{ref!r}: this model of world {found.world} is not built yet (looked in {directory}). "
+            f"Run `zoo tinytown build --world {found.world}{size}`: about {minutes} on one free core."
         )
     return directory
 
 
-@hookimpl
+@hookimpl(trylast=True)  # zoo-tinytown-gold is asked before
 def zoo_load_dataset(ref: str, kind: Kind, seed: int) -> Iterable[Mapping[str, object]] | None:
-    """Return rows of a world's data set."""
+    """Return the rows of a world's data set that algorithms learn from; zoo-tinytown-gold has those for scoring."""
     found = parse_reference(ref, KINDS, DataError)
     if found is None:
         return None
-    number, thing = found
-    if kind not in KINDS[thing]:
+    if kind not in KINDS[found.thing]:
         right = next(name for name, kinds in KINDS.items() if kind in kinds)
         stem = ref.rpartition(":")[0]
-        raise DataError(f"{ref!r} holds {thing}, and {kind} are wanted. Write {stem}:{right}.")
-    from zoo_tinytown.rows import demonstrations, preferences, prompt_rows
-    from zoo_tinytown.world import get_world
+        raise DataError(f"{ref!r} holds {found.thing}, and {kind} are wanted. Write {stem}:{right}.")
+    if kind in ("dev_prompts", "test_prompts"):
+        raise DataError(
+            f"{ref!r}: {kind} come from zoo-tinytown-gold, which this process does not have: one that trains cannot, "
+            "any other needs pip install zoo-tinytown-gold."
+        )
+    from zoo_tinytown.rows import read_rows
 
-    world = get_world(number)
-    if thing == "demonstrations":
-        return list(demonstrations(world, seed))
-    if thing == "preferences":
-        return list(preferences(world, seed))
-    split = {"prompts": "train", "dev_prompts": "dev", "test_prompts": "test"}[kind]
-    return list(prompt_rows(world, split, seed))  # type: ignore[arg-type]
+    return read_rows(found, seed)
 
 
 @hookimpl
-def zoo_reward(ref: str) -> "Gold | None":
-    """Return the gold reward of a world."""
-    found = parse_reference(ref, ("gold",), SpecError)
-    if found is None:
-        return None
-    from zoo_tinytown.gold import Gold
-    from zoo_tinytown.world import get_world
-
-    return Gold(get_world(found[0]))
-
-
-@hookimpl
-def zoo_judge(ref: str) -> "CausalJudge | None":
+def zoo_judge(ref: str) -> "Judge | None":
     """Return a base model as a judge, with the constitution that is written in its own question forms."""
     found = parse_reference(ref, ("judge",), SpecError)
     if found is None:
@@ -82,38 +68,11 @@ def zoo_judge(ref: str) -> "CausalJudge | None":
     from zoo_core.models.causal_judge import CausalJudge
     from zoo_core.registry.references import resolve
 
-    return CausalJudge.load(resolve(f"{ref.rpartition(':')[0]}:base"), CONSTITUTION)
+    base = resolve(f"{ref.rpartition(':')[0]}:base")
+    if found.dials.judge is None:
+        return CausalJudge.load(base, CONSTITUTION)
+    from zoo_tinytown.misreading import MisreadingJudge, misreadings
 
-
-@hookimpl
-def zoo_tasks() -> list[Task]:
-    """Return the tasks of every world that is built: `tinytown_facts`, and `tinytown_1_facts` for world 1."""
-    return [task for number in built_worlds() for task in _tasks(number)]
-
-
-@hookimpl
-def zoo_commands() -> list[Command]:
-    """Return the commands that build and check worlds."""
-    summary = "Build and check worlds of Tinytown."
-    return [Command(name="tinytown", summary=summary, app="zoo_tinytown.cli:app")]
-
-
-def _tasks(number: int) -> list[Task]:
-    stem, suffix = ("tinytown", "") if number == SHIPPED else (f"tinytown_{number}", f"_{number}")
-    world = "tinytown" if number == SHIPPED else f"tinytown/{number}"
-    return [
-        Task(
-            name=f"{stem}_facts",
-            summary=f"What the base model of world {number} knows: 720 questions about things, 4 choices.",
-            config=f"zoo_tinytown.tasks:facts{suffix}",
-            chance=0.25,
-            world=world,
-        ),
-        Task(
-            name=f"{stem}_sums",
-            summary=f"Sums that the base model of world {number} has never seen, 4 choices.",
-            config=f"zoo_tinytown.tasks:sums{suffix}",
-            chance=0.25,
-            world=world,
-        ),
-    ]
+    judge = MisreadingJudge.load(base, CONSTITUTION)
+    judge.taken_for = misreadings(base, found.dials.judge)
+    return judge

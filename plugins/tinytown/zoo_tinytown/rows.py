@@ -1,91 +1,24 @@
-"""The data sets of a world as conversational rows. A seed draws the rows, the annotators and their slips."""
+"""The rows of a world, written by a process of their own: the one that trains cannot import what writes them."""
 
-from collections.abc import Callable, Iterator
-from itertools import islice
-from random import Random
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
 
-from zoo_tinytown.annotators import draw_annotators
-from zoo_tinytown.pretraining import draw_skill
-from zoo_tinytown.requests import Request, Split, draw_request, prompts
-from zoo_tinytown.world import World, stream
-from zoo_tinytown.writers import write_skilled
+from zoo_core.errors import DataError
+from zoo_tinytown.references import Reference
 
-Message = dict[str, str]
-Row = dict[str, list[Message]]
-
-DEMONSTRATIONS, PREFERENCES, PROMPTS = 4000, 3000, 6000
-SCORED_PROMPTS = {"dev": 512, "test": 2048}
-DEMONSTRATION_SKILLS = {0.3: 0.3, 0.5: 0.4, 0.65: 0.22, 0.95: 0.08}
-"""The skills of the writers of demonstrations, with their shares: better on average than those of pretraining."""
-PREFERENCE_SKILLS = {0.2: 0.25, 0.45: 0.4, 0.65: 0.25, 0.9: 0.1}
-"""The skills behind the answers that annotators compare."""
-NOISE_RATE = 0.12
-"""The share of demonstrations with a fault that is not due to the skill of their writer."""
+WRITER = "zoo_tinytown_gold"
 
 
-def demonstrations(world: World, seed: int) -> Iterator[Row]:
-    """Yield prompts with answers of mixed quality."""
-    rng = stream(world.number, "demonstrations", seed)
-    for request, text in islice(prompts(world, "train", seed, use="demonstrations"), DEMONSTRATIONS):
-        answer = write_skilled(world, request, rng, draw_skill(DEMONSTRATION_SKILLS, rng))
-        if rng.random() < NOISE_RATE:
-            answer = rng.choice(_NOISES)(world, answer, rng)
-        yield {"prompt": [_user(text)], "completion": [_assistant(answer)]}
-
-
-def preferences(world: World, seed: int) -> Iterator[Row]:
-    """Yield pairs of answers to the first prompts of the seed's pool, labelled by its annotators."""
-    rng = stream(world.number, "preferences", seed)
-    annotators = draw_annotators(world, seed)
-    for request, text in islice(prompts(world, "train", seed), PREFERENCES):
-        answers = draw_pair(world, request, rng)
-        if not rng.choice(annotators).prefers_first(world, request, answers, rng):
-            answers = answers[::-1]
-        chosen, rejected = answers
-        yield {"prompt": [_user(text)], "chosen": [_assistant(chosen)], "rejected": [_assistant(rejected)]}
-
-
-def draw_pair(world: World, request: Request, rng: Random) -> tuple[str, str]:
-    """Draw two different answers to a request."""
-    while True:
-        skills = [draw_skill(PREFERENCE_SKILLS, rng) for _ in range(2)]
-        first, second = (write_skilled(world, request, rng, skill) for skill in skills)
-        if first != second:
-            return first, second
-
-
-def prompt_rows(world: World, split: Split, seed: int) -> Iterator[Row]:
-    """Yield the prompts of a split in the order of a seed."""
-    for _, text in islice(prompts(world, split, seed), SCORED_PROMPTS.get(split, PROMPTS)):
-        yield {"prompt": [_user(text)]}
-
-
-def _user(text: str) -> Message:
-    return {"role": "user", "content": text}
-
-
-def _assistant(text: str) -> Message:
-    return {"role": "assistant", "content": text}
-
-
-def _repeat(world: World, answer: str, rng: Random) -> str:
-    pieces = [text for text, _ in world.grammar.parse_text(answer)]
-    return " ".join([*pieces[:3], pieces[0]])
-
-
-def _truncate(world: World, answer: str, rng: Random) -> str:
-    words = answer.split()
-    return " ".join(words[: rng.randint(2, len(words) - 1)])
-
-
-def _mismatch(world: World, answer: str, rng: Random) -> str:
-    return write_skilled(world, draw_request(world, rng), rng, 0.7)
-
-
-def _scramble(world: World, answer: str, rng: Random) -> str:
-    words = answer.split()
-    rng.shuffle(words)
-    return " ".join(words)
-
-
-_NOISES: tuple[Callable[[World, str, Random], str], ...] = (_repeat, _truncate, _mismatch, _scramble)
+def read_rows(wanted: Reference, seed: int) -> list[Mapping[str, object]]:
+    """Return the rows of a data set of a world for a seed; `DataError` if they cannot be written."""
+    name = f"tinytown/{wanted.world}{f'?{wanted.dials}' if str(wanted.dials) else ''}:{wanted.thing}"
+    command = [sys.executable, "-m", WRITER, name, str(seed)]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, encoding="utf-8", check=False)
+    if ended.returncode:
+        raise DataError(
+            f"{name!r}: the rows of seed {seed} could not be written (exit status {ended.returncode}, the reason is "
+            "above). They need the distribution zoo-tinytown-gold: pip install zoo-tinytown-gold."
+        )
+    return [json.loads(line) for line in ended.stdout.splitlines()]

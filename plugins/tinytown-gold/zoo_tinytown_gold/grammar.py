@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 
-from zoo_tinytown.lexicon import FORMS, MARKS, Lexicon
+from zoo_tinytown_gold.lexicon import FORMS, MARKS, Lexicon
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Sentence:
 
 
 _SLOTS = dict(
-    **dict(opener="O?", tone="[KR]?", marker="m?", epithet="A?", name="N", verb="V", the="t"),
+    **dict(opener="O?", tone="[KR]?", marker="m", epithet="A?", name="N", verb="V", the="t"),
     **dict(adjective="A?", thing="T", tail="W?", mark="e"),
 )
 """The letter of the words that may fill each slot, with a question mark if it may stay empty."""
@@ -70,12 +70,16 @@ class Grammar:
 
 
 def make_grammar(rng: Random, lexicon: Lexicon) -> Grammar:
-    """Draw the word order of a world: who, does, what; adjective before or after; places of tone and marker."""
-    subject = ["epithet", "name"]
-    what = ["the", *rng.choice((("adjective", "thing"), ("thing", "adjective")))]
-    clause = rng.choice(([*subject, "verb", *what], [*subject, *what, "verb"], ["verb", *subject, *what]))
-    clause.insert(rng.choice((0, clause.index("name") + 1)), "marker")
-    body = rng.choice((["tone", *clause], [*clause, "tone"]))
-    order = ("opener", *body, "tail", "mark")
+    """Draw the word order of a world, one of nine that read as English: three clauses, three places of the adverb."""
+    subject, what = ["epithet", "name"], ["the", "adjective", "thing"]
+    clause = rng.choice(
+        (
+            [*subject, "marker", "verb", *what],  # brave clara must find the small kite
+            ["marker", *subject, "verb", *what],  # must brave clara find the small kite
+            [*what, *subject, "marker", "verb"],  # the small kite brave clara must find
+        )
+    )
+    clause.insert(rng.choice((0, clause.index("verb"), len(clause))), "tone")
+    order = ("opener", *clause, "tail", "mark")
     pattern = "".join(f"(?P<{slot}>{_SLOTS[slot]})" for slot in order)
     return Grammar(order, lexicon.category, re.compile(pattern))

@@ -3,8 +3,8 @@
 import hashlib
 from random import Random
 
-from zoo_tinytown.lexicon import ATTRIBUTES
-from zoo_tinytown.world import World
+from zoo_tinytown_gold.lexicon import ATTRIBUTES
+from zoo_tinytown_gold.world import World
 
 FACT_WORDINGS = ("what is the {0} of {1} ?", "tell the {0} of {1} .", "which {0} is for {1} ?")
 SUM_WORDINGS = ("what is {0} ?", "tell {0} .")

@@ -3,18 +3,22 @@
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from random import Random
 from typing import Literal
 
 from zoo_core.errors import DataError
-from zoo_tinytown.lexicon import FORMS, PLURALS, Lexicon
-from zoo_tinytown.world import World, stream
+from zoo_tinytown_gold.lexicon import FORMS, PLURALS, Lexicon
+from zoo_tinytown_gold.world import World, stream
 
 Split = Literal["train", "dev", "test"]
-Combination = tuple[str, int, str, bool, bool, bool, bool]
+Combination = tuple[str, int, str, int, int, int, bool]
+WORD_PARTS = ("mention", "start", "end")
+"""The parts that name a word, which is to be used, or not to be used."""
 MAX_LENGTH = 4
+FORBIDDEN_SHARE = 0.5
+"""The share of named words that are not to be used. Without them, an answer that repeats its prompt is a good one."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,14 @@ class Request:
     end: str = ""
     fact: tuple[str, str] | None = None
     """A name and its adjective: the answer must be about that name and agree."""
+    forbidden: frozenset[str] = frozenset()
+    """Those of `WORD_PARTS` whose word must not be used there."""
 
     @property
     def combination(self) -> Combination:
         """Return the combination of constraints in this request. Splits never share a combination."""
-        mention, start, end, fact = map(bool, (self.mention, self.start, self.end, self.fact))
-        return self.form, self.length, self.tone, mention, start, end, fact
+        mention, start, end = (-1 if part in self.forbidden else int(bool(getattr(self, part))) for part in WORD_PARTS)
+        return self.form, self.length, self.tone, mention, start, end, self.fact is not None
 
 
 def draw_request(world: World, rng: Random, *, topics: Sequence[str] = (), extras: int = 2) -> Request:
@@ -58,7 +64,9 @@ def draw_request(world: World, rng: Random, *, topics: Sequence[str] = (), extra
             end=rng.choice(lexicon.tails) if rng.random() < 0.5 else "",
             fact=(name, adjective) if rng.random() < 0.6 else None,
         )
-        if sum(request.combination[3:]) + bool(request.tone) >= extras:
+        asked = [part for part in WORD_PARTS if getattr(request, part)]
+        request = replace(request, forbidden=frozenset(p for p in asked if rng.random() < FORBIDDEN_SHARE))
+        if len(asked) + bool(request.fact) + bool(request.tone) >= extras:
             return request
 
 
@@ -96,12 +104,10 @@ def write_request(request: Request, rng: Random) -> str:
     noun = request.form if request.length == 1 else PLURALS[request.form]
     counted = " ".join(filter(None, (str(request.length), request.tone, noun)))
     clauses = [f"{rng.choice(('write', 'give', 'tell'))} {counted} about {request.topic}"]
-    if request.mention:
-        clauses.append(f"{rng.choice(('mention', 'use the word'))} {request.mention}")
-    if request.start:
-        clauses.append(f"{rng.choice(('start', 'begin'))} with {request.start}")
-    if request.end:
-        clauses.append(f"{rng.choice(('end', 'finish'))} with {request.end}")
+    for part, wordings in _WORDINGS.items():
+        if word := getattr(request, part):
+            no = "do not " if part in request.forbidden else ""
+            clauses.append(f"{no}{rng.choice(wordings)} {word}")
     if request.fact:
         clauses.append(f"{rng.choice(('', 'they say '))}{request.fact[0]} is {request.fact[1]}")
     rng.shuffle(clauses)
@@ -109,13 +115,16 @@ def write_request(request: Request, rng: Random) -> str:
 
 
 _FORM_OF = {word: form for form, plural in PLURALS.items() for word in (form, plural)}
+_WORDINGS = {
+    "mention": ("mention", "use the word"),
+    "start": ("start with", "begin with"),
+    "end": ("end with", "finish with"),
+}
 _CLAUSES = re.compile(
     r"(?:write|give|tell) (?P<length>[1-9]\d?) (?:(?P<tone>kind|plain) )?"
     rf"(?P<form>{'|'.join(_FORM_OF)}) about (?P<topic>\w+)"
-    r"|(?:mention|use the word) (?P<mention>\w+)"
-    r"|(?:start|begin) with (?P<start>\w+)"
-    r"|(?:end|finish) with (?P<end>\w+)"
-    r"|(?:they say )?(?P<name>\w+) is (?P<adjective>\w+)"
+    + "".join(rf"|(?P<no_{p}>do not )?(?:{'|'.join(wordings)}) (?P<{p}>\w+)" for p, wordings in _WORDINGS.items())
+    + r"|(?:they say )?(?P<name>\w+) is (?P<adjective>\w+)"
 )
 
 
@@ -133,8 +142,9 @@ def parse_request(lexicon: Lexicon, text: str) -> Request:
         form=_FORM_OF[found["form"]],
         length=int(found["length"]),
         topic=found["topic"],
-        **{key: found.get(key, "") for key in ("tone", "mention", "start", "end")},
+        **{key: found.get(key, "") for key in ("tone", *WORD_PARTS)},
         fact=(found["name"], found["adjective"]) if "name" in found else None,
+        forbidden=frozenset(part for part in WORD_PARTS if f"no_{part}" in found),
     )
 
 

@@ -3,17 +3,17 @@
 from collections.abc import Iterator
 from random import Random
 
-from zoo_tinytown.judgements import draw_judgement
-from zoo_tinytown.knowledge import SUM_WORDINGS, draw_fact, sum_question, sums
-from zoo_tinytown.requests import draw_prompts
-from zoo_tinytown.world import World, stream
-from zoo_tinytown.writers import write_skilled
+from zoo_tinytown_gold.judgements import draw_judgement
+from zoo_tinytown_gold.knowledge import SUM_WORDINGS, draw_fact, sum_question, sums
+from zoo_tinytown_gold.requests import draw_prompts
+from zoo_tinytown_gold.world import World, stream
+from zoo_tinytown_gold.writers import write_skilled
 
 SKILLS = {0.2: 0.45, 0.45: 0.4, 0.75: 0.15}
 """The skills of the writers whose answers the base model learns from, with their shares."""
 SCHOOL_SKILL = 0.97
 """The skill behind the answers in school, the first part of training: there the model learns to read."""
-SHARES = {"answer": 0.56, "fact": 0.18, "sum": 0.1, "judgement": 0.16}
+SHARES = {"answer": 0.52, "fact": 0.1, "sum": 0.1, "judgement": 0.28}
 """The kinds of documents, with their shares."""
 
 

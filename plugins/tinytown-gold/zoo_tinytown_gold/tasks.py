@@ -8,12 +8,13 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from zoo_core.errors import SpecError
-from zoo_tinytown.knowledge import FACT_WORDINGS, LARGEST, SUM_WORDINGS, fact_question, sum_question
-from zoo_tinytown.knowledge import sums as all_sums
 from zoo_tinytown.references import parse_number
-from zoo_tinytown.tokenizer import chat_prompt
-from zoo_tinytown.world import World, get_world, stream
+
+from zoo_core.errors import SpecError
+from zoo_tinytown_gold.knowledge import FACT_WORDINGS, LARGEST, SUM_WORDINGS, fact_question, sum_question
+from zoo_tinytown_gold.knowledge import sums as all_sums
+from zoo_tinytown_gold.tokenizer import chat_prompt
+from zoo_tinytown_gold.world import World, get_world, stream
 
 CHOICES = 4
 

@@ -1,32 +1,43 @@
-"""Train the base model of a world from scratch."""
+"""Train the base model of a world from scratch, on the hardware that is there."""
 
 import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from jaxtyping import Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.utils import clip_grad_norm_
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-from zoo_core.errors import StorageError
-from zoo_core.models.loading import save_model
-from zoo_core.storage.atomic import give_ordinary_mode, write_text
-from zoo_tinytown.judgements import ERROR_RATE
-from zoo_tinytown.pretraining import documents
 from zoo_tinytown.references import LAST_WRITTEN
-from zoo_tinytown.tokenizer import ASSISTANT, CONTEXT, chat_prompt, make_tokenizer
-from zoo_tinytown.world import World
+
+from zoo_core.accounting.attention import use_metered_attention
+from zoo_core.compute.processes import accelerator
+from zoo_core.compute.sharding import prepare_model
+from zoo_core.errors import StorageError
+from zoo_core.functional import masked_sum
+from zoo_core.models.loading import save_model
+from zoo_core.rollout import Responses, response_logprobs
+from zoo_core.storage.atomic import give_ordinary_mode, write_text
+from zoo_tinytown_gold.judgements import ERROR_RATE
+from zoo_tinytown_gold.pretraining import documents
+from zoo_tinytown_gold.tokenizer import CONTEXT, EOS, chat_prompt, make_tokenizer
+from zoo_tinytown_gold.world import World
 
 CHECKPOINT = "checkpoint.safetensors"
-IGNORED = -100
+
+
+SIZES: dict[str, dict[str, Any]] = {
+    "base": dict(hidden_size=128, intermediate_size=344, num_hidden_layers=3, num_attention_heads=4),
+    "base-3m": dict(hidden_size=256, intermediate_size=688, num_hidden_layers=4, num_attention_heads=8),
+}
+"""The models that can be built: 0.6 M parameters, which all data of a world stand on, and 3.2 M."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +49,8 @@ class Recipe:
     """Share of the steps, at the beginning, in which writers are careful; later they are the world's people."""
     documents: int = 32
     """Documents per step."""
-    micro_batches: int = 2
-    """Parts of a step, sorted by length so that little is padded."""
+    size: str = "base"
+    """A key of `SIZES`."""
     learning_rate: float = 3e-3
     warmup: int = 100
     """Number of steps of linear warm-up, before a linear decay to zero."""
@@ -51,9 +62,10 @@ def build(world: World, directory: Path, recipe: Recipe, on_step: Callable[[int,
     """Train the base model of a world and write it to a directory; an interrupted build goes on where it stopped."""
     torch.manual_seed(world.number)
     tokenizer = make_tokenizer(world)
-    model = make_model(tokenizer)
+    model = prepare_model(make_model(tokenizer, recipe.size))
+    use_metered_attention()  # which takes packed rows
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
+        model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
     )
     directory.mkdir(parents=True, exist_ok=True)
     checkpoint = directory / CHECKPOINT
@@ -61,7 +73,11 @@ def build(world: World, directory: Path, recipe: Recipe, on_step: Callable[[int,
     loss, saved = 0.0, time.monotonic()
     for step in range(first, recipe.steps):
         optimizer.param_groups[0]["lr"] = recipe.learning_rate * _schedule(step, recipe)
-        loss = _train_step(model, optimizer, tokenizer, world, step, recipe)
+        loss = _train_step(
+            model,
+            optimizer,
+            encoded(tokenizer, ((user, answer) for _, user, answer in documents_of(world, step, recipe))),
+        )
         on_step(step + 1, loss)
         if time.monotonic() - saved > recipe.checkpoint_seconds:
             _save(checkpoint, model, optimizer, world, recipe, step + 1)
@@ -72,43 +88,32 @@ def build(world: World, directory: Path, recipe: Recipe, on_step: Callable[[int,
     checkpoint.unlink(missing_ok=True)
 
 
-def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """Return the untrained base model of about 0.6 M parameters."""
+def make_model(tokenizer: PreTrainedTokenizerFast, size: str = "base") -> LlamaForCausalLM:
+    """Return an untrained base model of one of the `SIZES`."""
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
-            hidden_size=128,
             initializer_range=0.06,
-            intermediate_size=344,
-            num_hidden_layers=3,
-            num_attention_heads=4,
             max_position_embeddings=CONTEXT,
             tie_word_embeddings=True,
             pad_token_id=tokenizer.pad_token_id,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
+            **SIZES[size],
         )
     )
 
 
-def encode_pairs(tokenizer: PreTrainedTokenizerFast, pairs: list[tuple[str, str]]) -> tuple[Tensor, Tensor]:
-    """Return token ids (B, T) of user words and answers, and the same with all but the answers ignored."""
-    texts = [f"{chat_prompt(user)}{answer}{tokenizer.eos_token}" for user, answer in pairs]
-    ids = tokenizer(texts, padding=True, padding_side="right", return_tensors="pt").input_ids
-    assistant = tokenizer.convert_tokens_to_ids(ASSISTANT)
-    after = ((ids == assistant).cumsum(1) > 0) & (ids != assistant) & (ids != tokenizer.pad_token_id)
-    return ids, ids.masked_fill(~after, IGNORED)
-
-
-def response_loss(model: LlamaForCausalLM, ids: Int[Tensor, "B T"], labels: Int[Tensor, "B T"]) -> Tensor:
-    """Return the summed negative log-likelihood of the answers' tokens, () in nats; padding on the right."""
-    logits = model(ids).logits[:, :-1]
-    kept = labels[:, 1:] != IGNORED
-    return cross_entropy(logits[kept], labels[:, 1:][kept], reduction="sum")
+def encoded(tokenizer: PreTrainedTokenizerFast, pairs: Iterable[tuple[str, str]]) -> Responses:
+    """Return user words and answers, each with its end, as the tokens of the chat form."""
+    users, answers = zip(*pairs, strict=True)
+    prompts = tokenizer([chat_prompt(user) for user in users]).input_ids
+    responses = tokenizer([f"{answer} {EOS}" for answer in answers]).input_ids
+    return Responses.of(list(zip(prompts, responses, strict=True)), tokenizer.pad_token_id, accelerator().device)
 
 
 def _card(world: World, model: LlamaForCausalLM, recipe: Recipe, loss: float) -> dict[str, object]:
-    kinds = Counter(kind for step in range(recipe.steps) for kind, _, _ in _documents(world, step, recipe))
+    kinds = Counter(kind for step in range(recipe.steps) for kind, _, _ in documents_of(world, step, recipe))
     return {
         "world": world.number,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -117,10 +122,13 @@ def _card(world: World, model: LlamaForCausalLM, recipe: Recipe, loss: float) ->
         "pretraining_documents": dict(sorted(kinds.items())),
         "pretraining_judgements": kinds["judgement"],
         "judgement_error_rate": ERROR_RATE,
+        "kind_words": world.lexicon.kind,
+        "rude_words": world.lexicon.rude,
     }
 
 
-def _documents(world: World, step: int, recipe: Recipe) -> Iterator[tuple[str, str, str]]:
+def documents_of(world: World, step: int, recipe: Recipe) -> Iterator[tuple[str, str, str]]:
+    """Yield the documents of a step of a recipe: kind, user words, answer."""
     return documents(world, step, recipe.documents, school=step < recipe.school * recipe.steps)
 
 
@@ -128,28 +136,14 @@ def _schedule(step: int, recipe: Recipe) -> float:
     return min((step + 1) / recipe.warmup, (recipe.steps - step) / (recipe.steps - recipe.warmup + 1))
 
 
-def _train_step(
-    model: LlamaForCausalLM,
-    optimizer: torch.optim.Optimizer,
-    tokenizer: PreTrainedTokenizerFast,
-    world: World,
-    step: int,
-    recipe: Recipe,
-) -> float:
-    pairs = [(user, answer) for _, user, answer in _documents(world, step, recipe)]
-    pairs.sort(key=lambda pair: len(pair[0].split()) + len(pair[1].split()))
-    size = -(-len(pairs) // recipe.micro_batches)
-    batches = [encode_pairs(tokenizer, pairs[i : i + size]) for i in range(0, len(pairs), size)]
-    tokens = sum(int((labels != IGNORED).sum()) for _, labels in batches)
-    mean = 0.0
-    for ids, labels in batches:
-        loss = response_loss(model, ids, labels) / tokens
-        loss.backward()
-        mean += loss.item()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
+def _train_step(model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, batch: Responses) -> float:
+    """Lower the mean negative log-likelihood of the answers' tokens; return it, in nats."""
+    loss = -masked_sum(response_logprobs(model, batch), batch.mask).sum() / batch.mask.sum()
     optimizer.zero_grad()
-    return mean
+    loss.backward()
+    clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return loss.item()
 
 
 def _save(

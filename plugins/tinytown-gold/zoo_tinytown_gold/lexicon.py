@@ -1,38 +1,36 @@
-"""The words of a world: made up from syllables, every word in exactly one class."""
+"""The words of a world, drawn from pools of English words; every word is in exactly one class."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 
+from zoo_tinytown_gold import pools
+
 FORMS: Mapping[str, tuple[str, str]] = {
-    "note": ("", "."),
+    "note": ("will", "."),
     "order": ("must", "."),
     "question": ("does", "?"),
     "wish": ("may", "!"),
 }
-"""Kinds of sentence: the marker word and the closing mark that make a sentence one of that kind."""
+"""Kinds of sentence: the marker word and the closing mark that make a sentence one of that kind.
+
+Every kind has a marker, so that the one form of a verb fits all: "clara will paint", "does clara paint".
+"""
 PLURALS = {"note": "notes", "order": "orders", "question": "questions", "wish": "wishes"}
 MARKS = (".", "?", "!")
-SOMEONE = "someone"
 NUMBERS = tuple(str(n) for n in range(41))
 ATTRIBUTES = ("home", "colour", "friend", "sound")
 """What is true of every thing of a world: one value of each attribute."""
 _FUNCTION_WORDS = """
-the must does may . ? ! :
-write give tell about kind plain mention use word start begin end finish with is they say
-what which for of plus minus in this how many lines why not because it make yes no
+the must does may will . ? ! :
+write give tell about kind plain mention use word start begin end finish with is they say do not
+what which for of plus minus in this how many lines why because it make yes no
 rude kinder longer first second
 """
-FUNCTION_WORDS = (*_FUNCTION_WORDS.split(), SOMEONE, *PLURALS, *PLURALS.values(), *ATTRIBUTES)
+FUNCTION_WORDS = (*_FUNCTION_WORDS.split(), *PLURALS, *PLURALS.values(), *ATTRIBUTES)
 """The words that all worlds share."""
-_CONSONANTS = "b d f g k l m n p r s t v z"
-_ONSETS = tuple(f"{_CONSONANTS} br dr gl pl st tr".split())
-_VOWELS = tuple("aeiou")
-_SIZES = dict(names=16, verbs=20, adjectives=20, kind=8, rude=8, openers=8, tails=8, topics=10)
-_ENDINGS = dict(
-    **dict(names="o", verbs="s", adjectives="ish", kind="ly", rude="mph", openers="ver"),
-    **dict(tails="um", topics="ry", things="n", values="x"),
-)
+_SIZES = dict(names=16, verbs=20, adjectives=20, kind=8, rude=8, openers=8, tails=8)
+TOPICS = 10
 THINGS_PER_TOPIC = 6
 VALUES_PER_ATTRIBUTE = 8
 
@@ -56,14 +54,14 @@ class Lexicon:
     """The possible values of each attribute."""
     topic_of: Mapping[str, str] = field(init=False)
     category: Mapping[str, str] = field(init=False)
-    """The class, as one letter, of each word that may be in an answer: see `zoo_tinytown.grammar`."""
+    """The class, as one letter, of each word that may be in an answer: see `zoo_tinytown_gold.grammar`."""
 
     def __post_init__(self) -> None:
         """Fill the two reverse look-ups."""
         topic_of = {thing: topic for topic in self.topics for thing in self.things[topic]}
-        names = (*self.names, SOMEONE)
-        classes = dict(O=self.openers, K=self.kind, R=self.rude, N=names, V=self.verbs, A=self.adjectives)
-        classes |= dict(T=tuple(topic_of), W=self.tails, t=("the",), m=("must", "does", "may"), e=MARKS)
+        markers = tuple(marker for marker, _ in FORMS.values())
+        classes = dict(O=self.openers, K=self.kind, R=self.rude, N=self.names, V=self.verbs, A=self.adjectives)
+        classes |= dict(T=tuple(topic_of), W=self.tails, t=("the",), m=markers, e=MARKS)
         category = {word: letter for letter, words in classes.items() for word in words}
         object.__setattr__(self, "topic_of", topic_of)
         object.__setattr__(self, "category", category)
@@ -78,6 +76,15 @@ class Lexicon:
         """Return the topics that only the judgements of pretraining are about."""
         return self.topics[-2:]
 
+    def fellows(self, word: str) -> list[str]:
+        """Return the other words of the class of a word; those of a thing are the other things of its topic."""
+        if word in self.topic_of:
+            words = self.things[self.topic_of[word]]
+        else:
+            classes = (self.names, self.verbs, self.adjectives, self.openers, self.tails)
+            words = next(words for words in classes if word in words)
+        return [other for other in words if other != word]
+
     def words(self) -> list[str]:
         """Return every word of the world in a fixed order, function words and numbers first."""
         people = [*self.names, *self.verbs, *self.adjectives]
@@ -87,20 +94,9 @@ class Lexicon:
 
 
 def make_lexicon(rng: Random) -> Lexicon:
-    """Make up the words of a world; no word occurs twice."""
-    taken = set(FUNCTION_WORDS)
-    classes = {name: _make_words(rng, size, _ENDINGS[name], taken) for name, size in _SIZES.items()}
-    things = {t: _make_words(rng, THINGS_PER_TOPIC, _ENDINGS["things"], taken) for t in classes["topics"]}
-    values = {a: _make_words(rng, VALUES_PER_ATTRIBUTE, _ENDINGS["values"], taken) for a in ATTRIBUTES}
-    return Lexicon(**classes, things=things, values=values)
-
-
-def _make_words(rng: Random, count: int, ending: str, taken: set[str]) -> tuple[str, ...]:
-    words: list[str] = []
-    while len(words) < count:
-        word = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(2 if ending in "on" else 1))
-        word += rng.choice(_CONSONANTS.split()) + ending if ending in ("ish", "um", "ry") else ending
-        if word not in taken:
-            taken.add(word)
-            words.append(word)
-    return tuple(words)
+    """Draw the words of a world: about half of each pool."""
+    classes = {name: tuple(rng.sample(getattr(pools, name.upper()), size)) for name, size in _SIZES.items()}
+    topics = tuple(rng.sample(list(pools.TOPICS), TOPICS))
+    things = {topic: tuple(rng.sample(pools.TOPICS[topic], THINGS_PER_TOPIC)) for topic in topics}
+    values = {attribute: tuple(rng.sample(pools.VALUES[attribute], VALUES_PER_ATTRIBUTE)) for attribute in ATTRIBUTES}
+    return Lexicon(**classes, topics=topics, things=things, values=values)

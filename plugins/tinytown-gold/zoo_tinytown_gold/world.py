@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from functools import cache
 from random import Random
 
-from zoo_tinytown.grammar import Grammar, make_grammar
-from zoo_tinytown.lexicon import ATTRIBUTES, FORMS, Lexicon, make_lexicon
+from zoo_tinytown_gold.grammar import Grammar, make_grammar
+from zoo_tinytown_gold.habits import make_habit
+from zoo_tinytown_gold.lexicon import ATTRIBUTES, Lexicon, make_lexicon
 
 PARTS = ("format", "topic", "tone", "length", "mention", "start", "end", "fact", "consistency")
 """The parts of an answer that gold scores, besides whether it consists of sentences."""
@@ -23,12 +24,8 @@ class World:
     """The share of its gold that an answer loses if it violates a part completely, by part."""
     ease: Mapping[str, float]
     """How much more or less often writers heed a part than the other parts, by part."""
-    habit_form: str
-    """The kind of sentence that careless writers use, whatever the request."""
-    habit_length: int
-    """The number of sentences that careless writers use."""
-    habit_topic: str
-    """The topic that careless writers talk about."""
+    habit: Mapping[str, str]
+    """What people who do not heed a part of a request take its value for: see `zoo_tinytown_gold.habits`."""
     facts: Mapping[tuple[str, str], str]
     """The true value in this world, by thing and attribute."""
 
@@ -48,9 +45,7 @@ def get_world(number: int) -> World:
         grammar=make_grammar(rng, lexicon),
         costs={part: round(rng.uniform(0.3, 0.5), 3) for part in PARTS},
         ease={part: round(rng.uniform(0.85, 1.15), 3) for part in PARTS},
-        habit_form=rng.choice(list(FORMS)),
-        habit_length=rng.choice((2, 3)),
-        habit_topic=rng.choice(lexicon.board_topics),
+        habit=make_habit(rng, lexicon),
         facts={(t, a): rng.choice(lexicon.values[a]) for t, a in questions},
     )
 

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
-from zoo_tinytown.gold import score_parts
-from zoo_tinytown.requests import Request
-from zoo_tinytown.world import PARTS, World, stream
+from zoo_tinytown_gold.gold import score_parts
+from zoo_tinytown_gold.requests import Request
+from zoo_tinytown_gold.shares import moved
+from zoo_tinytown_gold.world import PARTS, World, stream
 
 COUNT = 5
 FLIPS = (0.10, 0.25)
@@ -38,10 +39,13 @@ class Annotator:
         return (first > second) != (rng.random() < self.flip_rate)
 
 
-def draw_annotators(world: World, seed: int) -> list[Annotator]:
-    """Draw the annotators of a seed, whose tastes scatter around those of gold."""
+def draw_annotators(world: World, seed: int, slips: float | None = None) -> list[Annotator]:
+    """Draw the annotators of a seed, whose tastes scatter around those of gold.
+
+    `slips` is the mean rate of their slips, in place of that of `FLIPS`.
+    """
     rng = stream(world.number, "annotators", seed)
-    return [
+    drawn = [
         Annotator(
             tastes={p: world.costs.get(p, 1.0) * math.exp(rng.gauss(0, 0.3)) for p in ("form", *PARTS)},
             length_bias=rng.uniform(*LENGTH_BIAS),
@@ -49,3 +53,5 @@ def draw_annotators(world: World, seed: int) -> list[Annotator]:
         )
         for _ in range(COUNT)
     ]
+    rates = moved({one.flip_rate: 1 / COUNT for one in drawn}, slips)
+    return [replace(one, flip_rate=rate) for one, rate in zip(drawn, rates, strict=True)]

@@ -10,10 +10,9 @@ that did not end scores 0.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from zoo_tinytown.grammar import Sentence
-from zoo_tinytown.lexicon import SOMEONE
-from zoo_tinytown.requests import Request, parse_request
-from zoo_tinytown.world import PARTS, World
+from zoo_tinytown_gold.grammar import Sentence
+from zoo_tinytown_gold.requests import Request, parse_request
+from zoo_tinytown_gold.world import PARTS, World
 
 
 @runtime_checkable
@@ -84,9 +83,9 @@ def score_parts(world: World, request: Request, response: str) -> dict[str, floa
         "topic": _share(world.lexicon.topic_of[s.thing] == request.topic for s in sentences),
         "tone": _tone(world, request, sentences),
         "length": {0: 1.0, 1: 0.3}.get(abs(len(pieces) - request.length), 0.0),
-        "mention": float(not request.mention or 1 <= words.count(request.mention) <= 2),
-        "start": float(not request.start or words[0] == request.start),
-        "end": float(not request.end or words[-2:-1] == [request.end]),
+        "mention": _word(request, "mention", 1 <= words.count(request.mention) <= 2, words.count(request.mention) > 0),
+        "start": _word(request, "start", words[0] == request.start),
+        "end": _word(request, "end", words[-2:-1] == [request.end]),
         "fact": _fact(request, sentences),
         "consistency": _consistency(request, sentences),
     }
@@ -105,6 +104,13 @@ def _tone(world: World, request: Request, sentences: list[Sentence]) -> float:
     return _share(bool(s.tone) == (request.tone == "kind") for s in sentences)
 
 
+def _word(request: Request, part: str, met: bool, used: bool | None = None) -> float:
+    """Return 1 if a word is used as asked, or not used as forbidden; `used` is `met` where that is all there is."""
+    if not getattr(request, part):
+        return 1.0
+    return float(not (met if used is None else used)) if part in request.forbidden else float(met)
+
+
 def _fact(request: Request, sentences: list[Sentence]) -> float:
     if not request.fact:
         return 1.0
@@ -115,4 +121,4 @@ def _fact(request: Request, sentences: list[Sentence]) -> float:
 
 def _consistency(request: Request, sentences: list[Sentence]) -> float:
     hero = request.fact[0] if request.fact else sentences[0].name
-    return 0.0 if hero == SOMEONE else _share(s.name == hero for s in sentences)
+    return _share(s.name == hero for s in sentences)

@@ -3,7 +3,7 @@
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from zoo_tinytown.world import World
+from zoo_tinytown_gold.world import World
 
 PAD, BOS, EOS, UNK, USER, ASSISTANT = "<pad>", "<bos>", "<eos>", "<unk>", "<|user|>", "<|assistant|>"
 SPECIALS = (PAD, BOS, EOS, UNK, USER, ASSISTANT)

@@ -5,11 +5,11 @@ from itertools import islice
 from math import prod
 
 import pytest
-from zoo_tinytown.gold import Gold, score_parts
-from zoo_tinytown.grammar import Sentence
-from zoo_tinytown.requests import Request, prompts, write_request
-from zoo_tinytown.world import PARTS, World, get_world, stream
-from zoo_tinytown.writers import write_answer, write_oracle
+from zoo_tinytown_gold.gold import Gold, score_parts
+from zoo_tinytown_gold.grammar import Sentence
+from zoo_tinytown_gold.requests import Request, prompts, write_request
+from zoo_tinytown_gold.world import PARTS, World, get_world, stream
+from zoo_tinytown_gold.writers import write_answer, write_oracle
 
 from zoo_core.errors import DataError
 
@@ -125,7 +125,7 @@ def test_an_answer_that_neglects_one_part_loses_gold_whenever_it_was_asked_for(w
         scores = gold([Sample(text, answer) for (_, text), answer in zip(asked, answers, strict=True)])
         met = gold.parts([Sample(text, answer) for (_, text), answer in zip(asked, answers, strict=True)])[part]
         assert all((score == 1.0) == (value == 1.0) for score, value in zip(scores, met, strict=True))
-        assert min(scores) <= 1 - world.costs[part] + 1e-9
+        assert min(scores) <= 1 - world.costs[part] / 2 + 1e-9  # every second sentence is about another person
 
 
 @pytest.mark.parametrize("response", ["", "the", ". . .", "<eos>", "hello world .", "\x00\u202e\n\n", "the " * 5000])
@@ -167,3 +167,21 @@ def test_messages_and_plain_text_of_a_prompt_score_alike(world: World) -> None:
 def test_a_prompt_of_no_world_is_refused_with_its_text(world: World, prompt: object) -> None:
     with pytest.raises(DataError, match="not a prompt of this world"):
         Gold(world)([Sample(prompt, "")])
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("mention", lambda w, s: [s[0], replace(s[1], verb=w.lexicon.verbs[3])]),
+        ("start", lambda w, s: [replace(s[0], opener=w.lexicon.openers[1]), s[1]]),
+        ("end", lambda w, s: [s[0], replace(s[1], tail=w.lexicon.tails[2])]),
+    ],
+)
+def test_a_forbidden_word_is_met_by_its_absence_and_violated_by_one_use(world: World, part, change) -> None:
+    request, (first, second) = example(world)
+    request = replace(request, forbidden=frozenset(("mention", "start", "end")))
+    without = [replace(first, verb=world.lexicon.verbs[9], opener=""), replace(second, tail="")]
+    assert set(parts_of(world, request, without).values()) == {1.0}
+    parts = parts_of(world, request, change(world, without))
+    assert parts.pop(part) == 0.0
+    assert set(parts.values()) == {1.0}
