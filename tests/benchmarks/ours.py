@@ -23,7 +23,7 @@ STEADY = {"learning_rate": 1e-6}
 """As on the other side: responses stay as long as they are."""
 ALGORITHMS = {
     "sft": ("sft", {"batch_size": 16}),
-    "reward": ("reward-model", {"batch_size": 16}),
+    "reward": ("reward-model", {"batch_size": 16, "scorer": "last-token"}),
     "dpo": ("dpo", {"batch_size": 16}),
     "grpo": ("grpo", {"batch_size": 64, "group_size": 4, "minibatch_size": 64}),
     "rloo": ("rloo", {"batch_size": 64, "samples_per_prompt": 4}),

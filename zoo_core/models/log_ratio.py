@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from zoo_core.compute.packing import TokenRow
+from zoo_core.compute.processes import is_main_process
 from zoo_core.functional import masked_sum
 from zoo_core.models.lora import adapted_layers, adapter
 from zoo_core.rollout import Responses, response_logprobs
+from zoo_core.storage.atomic import write_text
 
 MARK = "log_ratio.json"
 """The file that tells a folder of such a scorer from one of a policy."""
@@ -65,11 +67,12 @@ class LogRatioScorer(nn.Module):
 
 
 def save_log_ratio(scorer: LogRatioScorer, directory: Path, save: Any) -> None:
-    """Write both models by `save(model, directory)`, and what makes them a scorer."""
+    """Write both models by `save(model, directory)`, and what makes them a scorer. Rank 0 writes. Collective."""
     save(scorer.policy, directory)
     if scorer.start is not None:
         save(scorer.start, directory / ORIGIN)
-    (directory / MARK).write_text(json.dumps({"scale": scorer.scale}) + "\n")
+    if is_main_process():
+        write_text(directory / MARK, json.dumps({"scale": scorer.scale}) + "\n")
 
 
 def is_log_ratio(directory: Path) -> bool:

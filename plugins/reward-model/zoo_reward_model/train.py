@@ -12,6 +12,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 from transformers import PreTrainedModel
 
+from zoo_core.compute.sharding import prepare_model
 from zoo_core.models.copies import copied, scorer_from
 from zoo_core.models.log_ratio import LogRatioScorer
 from zoo_core.models.lora import add_adapter, share_storage
@@ -24,14 +25,17 @@ from zoo_reward_model.loss import bradley_terry_loss, centering_penalty
 
 def untrained(config: RewardModelConfig, policy: PreTrainedModel, seed: int) -> PreTrainedModel | LogRatioScorer:
     """Return the scorer before training. With an adapter its body, and the policy's, are frozen and one in memory."""
-    trained = scorer_from(policy, seed) if config.scorer == "last-token" else copied(policy).requires_grad_(True)
+    if config.scorer == "last-token":
+        trained = scorer_from(policy, seed)
+    else:
+        trained = prepare_model(copied(policy)).requires_grad_(True)
     if config.lora_rank is not None:
         add_adapter(trained, "reward", config.lora_rank)
         share_storage(trained, policy.requires_grad_(False))
     if config.scorer == "last-token":
         trained.get_submodule("score").requires_grad_(True)
         return trained
-    start = None if config.lora_rank else copied(policy).eval().requires_grad_(False)
+    start = None if config.lora_rank else prepare_model(copied(policy)).eval().requires_grad_(False)
     return LogRatioScorer(trained, start, config.ratio_scale)
 
 

@@ -35,7 +35,7 @@ ENDLESS = 1e24
 """FLOPs that no training here spends."""
 PLUGINS: dict[str, tuple[str, dict[str, Any]]] = {
     "sft": ("sft", {}),
-    "reward": ("reward-model", {}),
+    "reward": ("reward-model", {"scorer": "last-token"}),  # as TRL's
     "dpo": ("dpo", {}),
     "grpo": ("grpo", {"group_size": 4, "kl_coefficient": 0.04}),
     "rloo": ("rloo", {"samples_per_prompt": 4, "kl_coefficient": 0.05}),
