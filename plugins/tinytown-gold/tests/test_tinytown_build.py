@@ -4,6 +4,7 @@ import json
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
+from statistics import mean
 
 import pytest
 import torch
@@ -174,3 +175,15 @@ def test_the_commands_refuse_what_is_no_world_and_what_is_not_built(tmp_path: Pa
     assert isinstance(result.exception, ZooError)
     result = CliRunner().invoke(app, ["gates", "--world", "2", "--directory", str(tmp_path)])
     assert isinstance(result.exception, ModelError)
+
+
+@pytest.mark.slow
+def test_a_tenth_of_the_recipe_rebuilds_the_base_of_world_0_to_the_quality_that_the_readme_says(tmp_path: Path) -> None:
+    losses: list[float] = []
+    build(get_world(0), tmp_path, Recipe(steps=300), lambda _, loss: losses.append(loss))
+    assert mean(losses[-20:]) == pytest.approx(1.52, abs=0.05)
+    texts = [text for _, text in islice(prompts(get_world(0), "test", 0), 128)]
+    said = answers(load_policy(tmp_path).eval(), tmp_path, texts, 0.5)
+    gold = Gold(get_world(0))
+    assert mean(gold.parts(said)["form"]) > 0.97
+    assert mean(gold(said)) == pytest.approx(0.19, abs=0.05)
