@@ -102,7 +102,7 @@ class Gates:
         """Yield what needs no model."""
         rng = stream(self.world.number, "gates")
         distinct = {text for _, text in islice(prompts(self.world, "train", 0), DISTINCT)}
-        yield Gate("distinct prompts", float(len(distinct)), float(DISTINCT), float(DISTINCT))
+        yield Gate("distinct prompts", float(len(distinct)), float(DISTINCT), float(DISTINCT), f"{DISTINCT:,}")
         oracle = self.score([write_oracle(self.world, request, rng) for request, _ in self.asked])
         yield Gate("gold of the oracle", oracle, 1.0, 1.0)
 
