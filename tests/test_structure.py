@@ -1,6 +1,7 @@
 """Imports point one way, the front door stays small, and no file grows beyond what a reader holds in mind."""
 
 import ast
+import gc
 from functools import cache
 from pathlib import Path
 
@@ -56,7 +57,12 @@ def modules() -> dict[str, Path]:
 def imports_of(source: str) -> set[str]:
     """Return every name that is imported anywhere in a module: inside functions and for types only as well."""
     names = set[str]()
-    for node in ast.walk(ast.parse(source)):
+    gc.disable()  # CPython 3.11 fails to parse where collected garbage parses, too (its issue 106905)
+    try:
+        tree = ast.parse(source)
+    finally:
+        gc.enable()
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
