@@ -32,6 +32,7 @@ TEMPERATURES = (0.0, 0.3, 0.5, 0.7, 1.0)
 TEST_PROMPTS = 512
 DISTINCT = 20_000
 CANDIDATES = 2_000
+DRAWS = 16
 HELD_OUT = 1_200
 """Pairs that reward models are tested on, before those on whose order gold is undecided are left out."""
 LABELS = {300: 6.0, 1000: 2.0, 3000: 2.0}
@@ -89,14 +90,29 @@ class Gates:
         return fine_tuned(self.base, islice(demonstrations(self.world, 0), SEEN), 0)
 
     @cached_property
+    def start_gold(self) -> dict[float, float]:
+        """The gold of `start` by temperature."""
+        return self.by_temperature(self.start)
+
+    @property
     def best(self) -> float:
         """The gold of `start` at its best temperature."""
-        return max(self.by_temperature(self.start).values())
+        return max(self.start_gold.values())
+
+    @cached_property
+    def draws(self) -> list[list[Sample]]:
+        """Samples of `start` to the first test prompts, draw by draw."""
+        return [answers(self.start, self.base, self.texts[:256], 1.0, seed=draw) for draw in range(DRAWS)]
 
     @cached_property
     def labelled(self) -> list[Row]:
         """The pairs of seed 0."""
         return list(preferences(self.world, 0, start_pairs(self.world, 0)))
+
+    @cached_property
+    def rewards(self) -> dict[int, Reward]:
+        """The reward models of the first labels of seed 0, by their number."""
+        return {count: self.reward_model(self.labelled[:count], epochs) for count, epochs in LABELS.items()}
 
     def of_prompts(self) -> Iterator[Gate]:
         """Yield what needs no model."""
@@ -109,9 +125,7 @@ class Gates:
     def of_samples(self) -> Iterator[Gate]:
         """Yield the gold of base and start, and of answers that would be too easy."""
         base = self.by_temperature(load_policy(self.base).eval())
-        start = self.by_temperature(self.start)
-        self.best = max(start.values())
-        for name, figures in (("base", base), ("start", start)):
+        for name, figures in (("base", base), ("start", self.start_gold)):
             for temperature, figure in figures.items():
                 yield Gate(f"gold of {name} at temperature {temperature:g}", figure, None, 0.6)
         yield Gate("start less base, each at its best temperature", self.best - max(base.values()), 0.0)
@@ -119,16 +133,16 @@ class Gates:
         echoes = [text.replace(" .", "") + " ." for text in self.texts]
         yield Gate("copy of the prompt, share of start", self.score(self.texts) / self.best, None, 0.5)
         yield Gate("prompt as one sentence, share of start", self.score(echoes) / self.best, None, 0.5)
-        longest = self.best_of(16, lambda samples: [len(sample.response.split()) for sample in samples])[0]
+        longest = self.best_of(lambda samples: [len(sample.response.split()) for sample in samples])[0]
         yield Gate("longest of 16 of start, share of start", longest / self.best, None, 1.0)
-        sixteen, solved = self.best_of(16, self.gold)
+        sixteen, solved = self.best_of(self.gold)
         yield Gate("best of 16 of start by gold", sixteen, self.best + 0.1, 0.85, "start's best + 0.10 to 0.85")
         yield Gate("prompts that a few of 16 samples solve", solved, 0.02, 0.8)
 
     def of_reward_models(self) -> Iterator[Gate]:
         """Yield how well the order of gold is learnt from labels, and what learns it without reading the prompt."""
         unseen = self.unseen_pairs()
-        accuracy = {count: self.accuracy(self.reward_of(count), unseen) for count in LABELS}
+        accuracy = {count: self.accuracy(reward, unseen) for count, reward in self.rewards.items()}
         for count, figure in accuracy.items():
             bounds = {1000: (0.7, 0.88)}.get(count, ())
             yield Gate(f"pair accuracy of a reward model, {count} labels", figure, *bounds)
@@ -171,15 +185,15 @@ class Gates:
             "a random reward": lambda samples: [rng.gauss(0, 1) for _ in samples],
             "the length": lambda samples: [float(len(sample.response.split())) for sample in samples],
         }
-        yield Gate("gained by a policy gradient on gold", self.climbed(self.gold)[-1] - self.at_half(self.start), 0.2)
+        yield Gate("gained by a policy gradient on gold", self.climbed(self.gold)[-1] - self.start_gold[0.5], 0.2)
         for name, reward in rewards.items():
-            gained = self.climbed(reward)[-1] - self.at_half(self.start)
+            gained = self.climbed(reward)[-1] - self.start_gold[0.5]
             yield Gate(f"gained by one on {name}", gained, None, 0.05)
 
     def of_optimisation(self) -> Iterator[Gate]:
         """Yield how gold moves while a policy climbs a reward model that nothing holds it back from."""
-        for count in LABELS:
-            for share, gold in zip((0.25, 0.5, 0.75, 1), self.climbed(self.reward_of(count), 4), strict=True):
+        for count, reward in self.rewards.items():
+            for share, gold in zip((0.25, 0.5, 0.75, 1), self.climbed(reward, 4), strict=True):
                 yield Gate(f"gold after {share * UPDATES:.0f} updates on the reward of {count} labels", gold)
 
     def score(self, said: Sequence[str]) -> float:
@@ -205,14 +219,13 @@ class Gates:
         finalists = sorted(said, key=lambda answer: score(answer, self.texts[:64]))[-40:]
         return max(score(answer, self.texts) for answer in finalists)
 
-    def best_of(self, count: int, chosen_by: Callable[[Sequence[Sample]], Sequence[float]]) -> tuple[float, float]:
+    def best_of(self, chosen_by: Callable[[Sequence[Sample]], Sequence[float]]) -> tuple[float, float]:
         """Return the mean gold of the best of some samples of start, and the share of prompts that up to half solve."""
-        draws = [answers(self.start, self.base, self.texts[:256], 1.0, seed=draw) for draw in range(count)]
-        gold = list(zip(*map(self.gold, draws), strict=True))
-        order = list(zip(*map(chosen_by, draws), strict=True))
+        gold = list(zip(*map(self.gold, self.draws), strict=True))
+        order = list(zip(*map(chosen_by, self.draws), strict=True))
         chosen = [values[by.index(max(by))] for values, by in zip(gold, order, strict=True)]
         solved = [sum(value > 0.999 for value in values) for values in gold]
-        return mean(chosen), mean(1 <= n <= count // 2 for n in solved)
+        return mean(chosen), mean(1 <= n <= DRAWS // 2 for n in solved)
 
     def unseen_pairs(self) -> list[Pair]:
         """Return pairs of answers to test prompts with the better one by gold first, half of them samples of start."""
@@ -229,10 +242,6 @@ class Gates:
             if one != other:
                 found.append(Pair(text, first, second) if one > other else Pair(text, second, first))
         return found
-
-    def reward_of(self, count: int) -> Reward:
-        """Return the reward model of the first labels of seed 0."""
-        return self.reward_model(self.labelled[:count], LABELS[count])
 
     def reward_model(self, rows: Sequence[Row], epochs: float) -> Reward:
         """Return a reward that the zoo's reward model learns from pairs."""
