@@ -3,15 +3,17 @@
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from zoo_tinytown import plugin
+from zoo_tinytown import plugin, rows
 from zoo_tinytown.misreading import MisreadingJudge, misreadings
-from zoo_tinytown.references import Dials, parse_reference
+from zoo_tinytown.references import Dials, Reference, parse_reference
 
 from zoo_core.errors import DataError, ModelError, SpecError
 from zoo_core.judge import Written
+from zoo_core.registry.plugins import plugins
 from zoo_core.registry.references import load_judge, load_rows
 
 HEAVY = ("torch", "numpy", "transformers", "datasets", "typer", "rich", "pydantic", "jaxtyping", "zoo_tinytown_gold")
@@ -34,6 +36,26 @@ def test_rows_are_read_without_importing_gold() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "4000 False"
+
+
+def test_rows_are_written_once_and_again_when_what_writes_them_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, written = Reference(0, Dials(), "preferences"), list[str]()
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+    monkeypatch.setattr(rows, "_written", lambda name, seed: written.append(f"{name} {seed}") or '{"prompt": "p"}\n')
+    assert rows.read_rows(wanted, 0) == rows.read_rows(wanted, 0) == [{"prompt": "p"}]
+    assert written == ["tinytown/0:preferences 0"]
+    rows.read_rows(wanted, 1)
+    rows.read_rows(Reference(0, Dials(slips=0.2), "preferences"), 0)
+    assert len(written) == 3
+    changed = plugins().algorithm("sft")
+    monkeypatch.setitem(plugins().algorithms, "sft", replace(changed, stage={"epochs": 7.0}))  # another start's samples
+    rows.read_rows(wanted, 0)
+    assert len(written) == 4
+    monkeypatch.setattr(rows, "__file__", str(tmp_path / "other" / "rows.py"))  # other code
+    rows.read_rows(wanted, 0)
+    assert len(written) == 5
 
 
 @pytest.mark.parametrize("ref", ["gpt2", "./tinytown", "tinytown/model", "Tinytown:base", "hub/tinytown:base", ""])
