@@ -4,6 +4,7 @@ A plugin's record holds plain strings: code is named as "module:attribute" and i
 listing every installed plugin imports neither torch nor transformers.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib import import_module
@@ -117,6 +118,79 @@ class Tracker:
     """The package that must be importable, "tensorboard"; a bench whose spec asks for the tracker needs it."""
     install: str
     """What pip installs to bring that package: "zoo-trackers[tensorboard]"."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers from `low` to `high`, both included."""
+
+    low: int | float
+    high: int | float
+    log: bool = False
+    """Whether each factor counts alike, not each difference."""
+    whole: bool = False
+    """Whether the setting is a whole number."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise ValueError(f"low={self.low} must be below high={self.high}, both finite.")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low={self.low} must be above 0 where log is true.")
+        if self.whole and not (float(self.low).is_integer() and float(self.high).is_integer()):
+            raise ValueError(f"low={self.low} and high={self.high} must be whole numbers where whole is true.")
+
+    def __contains__(self, value: object) -> bool:
+        """Whether a setting may be given this value."""
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        """Describe it in words."""
+        kind = " ".join(word for word, applies in (("whole", self.whole), ("log", self.log)) if applies)
+        return f"{self.low:g} to {self.high:g}{f' ({kind})' if kind else ''}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """These values and no others, in their order."""
+
+    values: tuple[bool | int | float | str | None, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.values) < 2:
+            raise ValueError(f"values={self.values} must be two or more: there is nothing to choose.")
+
+    def __contains__(self, value: object) -> bool:
+        """Whether a setting may be given this value."""
+        return value in self.values
+
+    def __str__(self) -> str:
+        """Describe it in words."""
+        return ", ".join(map(str, self.values))
+
+
+Space = Mapping[str, Range | Choice]
+"""By setting: the values to search among."""
+
+LEARNING_RATES = Range(1e-5, 1e-2, log=True)
+"""The same three decades for every algorithm, so that none is helped by a narrower range."""
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """Where the default settings of an algorithm come from."""
+
+    source: Literal["hand-set", "paper", "tuned"] = "hand-set"
+    points: int = 0
+    """Points of the search that chose them."""
+    beat_sft: int = 0
+    """Those of them that ended above `sft` in that search: how forgiving the algorithm is."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.beat_sft <= self.points or (self.source == "tuned") != bool(self.points):
+            raise ValueError(
+                f"points={self.points} and beat_sft={self.beat_sft} must be those of the search of tuned defaults, "
+                f"and 0 for {self.source!r} ones."
+            )
 
 
 class _ReadOnly:

@@ -84,7 +84,7 @@ def run(
 
     for one in plan.pipeline.left_out:
         result.failures[one.name] = Outcome(status="failed", error=one.reason)
-        for seed in range(plan.spec.seeds):
+        for seed in plan.spec.seed_numbers:
             write_json(record_file(plan.output, one.name, seed), record_left_out(bench, one, seed))
 
     def finished(job: Job, outcome: Outcome) -> None:

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from zoo_core.errors import SpecError, ZooError
 from zoo_harness.console import console, print_found, show_what_can_be_shown, shown
 from zoo_harness.options import FLAGS, ReadSpec, describes_a_bench, pair_of
+from zoo_harness.tuning.command import tune_defaults
 
 if TYPE_CHECKING:
     from typer._click.core import Command
@@ -178,7 +179,7 @@ def train(
 
     if model is not None:
         check_place(model)
-    spec = read(algorithms=[algorithm], seeds=seed + 1)
+    spec = read(algorithms=[algorithm], first_seed=seed, seeds=1)
     from zoo_harness.live import LiveScreen
     from zoo_harness.prepare import make_plan
     from zoo_harness.single import train_one
@@ -247,6 +248,9 @@ def leaderboard(
     _print_board(board, as_json)
 
 
+app.command("tune-defaults")(tune_defaults)
+
+
 @plugins_app.callback()
 def plugins_default(context: typer.Context, as_json: AsJson = False) -> None:
     """Show the installed plugins."""
@@ -266,6 +270,15 @@ def plugins_list(as_json: AsJson = False) -> None:
     from zoo_harness.show import plugins_table
 
     console().print(plugins_table(found))
+
+
+@plugins_app.command("show")
+def plugins_show(name: Annotated[str, typer.Argument(help="An algorithm.")], as_json: AsJson = False) -> None:
+    """Show the settings of an algorithm: defaults, where they come from, and what a search tries."""
+    from zoo_harness.describe import described, settings_table
+
+    found = described(name)
+    print_found(found, partial(settings_table, found), [], as_json)
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ WORDS = {
     "label_pairs": "labelling",
     "calibrate": "calibrating",
     "score": "scoring",
+    "held_out": "measuring",
 }
 LEAST_TITLE = 16
 """A title is shortened to this width before a number goes."""

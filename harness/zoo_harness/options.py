@@ -54,14 +54,19 @@ class ReadSpec(Protocol):
         """Read it; `fixed` are keys that the command itself decides."""
 
 
-def describes_a_bench(*keys: str, trains: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def describes_a_bench(
+    *keys: str, trains: bool = True, behind: str | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command SPEC.yaml, `--set` and the flags of these keys; it is called with `read` in their place.
 
-    Where the command trains nothing, data sets and rows are not looked at.
+    Where the command trains nothing, data sets and rows are not looked at. SPEC.yaml may be the last of the several
+    words that the argument `behind` takes.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        flags = {"spec": SPEC, **{key: FLAGS[key] for key in keys}, "settings": SETTINGS}
+        flags = {key: FLAGS[key] for key in keys} | {"settings": SETTINGS}
+        if behind is None:
+            flags = {"spec": SPEC, **flags}
         own = [one for name, one in inspect.signature(command).parameters.items() if name != "read"]
         arguments = [one for one in own if one.default is one.empty]  # click wants them first
         kind = inspect.Parameter.KEYWORD_ONLY
@@ -70,7 +75,9 @@ def describes_a_bench(*keys: str, trains: bool = True) -> Callable[[Callable[...
 
         @wraps(command)
         def run(**given: object) -> None:
-            values = {name: given.pop(name) for name in flags}
+            values = {"spec": None} | {name: given.pop(name) for name in flags}
+            if behind is not None:
+                given[behind], values["spec"] = _without_spec(given[behind])
             command(read=lambda **fixed: _read(values, fixed, trains), **given)
 
         signature = inspect.Signature([*(one.replace(kind=kind) for one in arguments), *added, *others])
@@ -79,6 +86,15 @@ def describes_a_bench(*keys: str, trains: bool = True) -> Callable[[Callable[...
         return run
 
     return decorate
+
+
+def _without_spec(words: object) -> tuple[list[str], str | None]:
+    """Tell the names in a list of words from the spec that may stand behind them."""
+    assert isinstance(words, list)
+    specs = [word for word in words if word.endswith((".yaml", ".yml"))]
+    if len(specs) > 1:
+        raise SpecError(f"one spec at a time, and {' and '.join(specs)} were given.")
+    return [word for word in words if word not in specs], specs[0] if specs else None
 
 
 def pair_of(flag: str, text: str) -> tuple[str, str]:

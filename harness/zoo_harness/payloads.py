@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from zoo_core.rows import Kind as DataKind
 from zoo_harness.spec.schema import LabelPairs, Spec
 
-Kind = Literal["probe", "measure", "rehearse", "train", "label_pairs", "calibrate", "score"]
+Kind = Literal["probe", "measure", "rehearse", "train", "label_pairs", "calibrate", "score", "held_out"]
 """A kind of job; the module of that name in `zoo_harness.jobs` does it."""
 P = TypeVar("P", bound="Payload")
 
@@ -108,6 +108,12 @@ class Calibrating(Reading):
     """A reward whose mean and deviation on samples of `start` are measured."""
 
     kind = "calibrate"
+
+
+class HoldingOut(Reading):
+    """A stage whose loss on unseen rows is measured: a reward model if it has one, else a start."""
+
+    kind = "held_out"
 
 
 class ToScore(Reading):

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -52,12 +52,18 @@ def default_workers(device: str) -> int:
 
 
 def make_plan(
-    spec: Spec, output: Path | None, waiting: Waiting = SILENT, runner: Runner = HERE, workers: int | None = None
+    spec: Spec,
+    output: Path | None,
+    waiting: Waiting = SILENT,
+    runner: Runner = HERE,
+    workers: int | None = None,
+    less: Callable[[Plan], float] | None = None,
 ) -> Plan:
     """Look everything up, measure one update of each algorithm, and return the plan; nothing is trained.
 
     A folder whose bench differs in its rows only goes on with this plan's rows. Without `output` the first folder of
-    `zoo-runs/NAME`, `NAME-2`, `NAME-3` ... is taken that is free or holds such a bench.
+    `zoo-runs/NAME`, `NAME-2`, `NAME-3` ... is taken that is free or holds such a bench. `less` gives another
+    budget than the spec's, from a plan at the spec's.
     """
     cache = cache_folder()
     first = output or Path("zoo-runs") / spec.name
@@ -65,6 +71,8 @@ def make_plan(
         Pipeline.of(spec), first, runner, lambda device: _at_once(runner, workers, device), waiting
     )
     measured, taken, folder, number = budget_of(spec, probe), "", first, 1
+    if less is not None:
+        measured = less(Plan(pipeline, probe, measured, first.resolve(), cache))
     while True:
         known = cast(Bench | None, read_json(folder / "bench.json"))
         budget = measured

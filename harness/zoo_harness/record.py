@@ -3,13 +3,14 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import TypedDict, cast
 
-from zoo_leaderboard.schema import SCHEMA_VERSION, Bench, Kind, Planned, Record
+from zoo_leaderboard.schema import SCHEMA_VERSION, Bench, Kind, Planned, Record, Searched
 
 from zoo_core.accounting.ledger import LedgerReport
-from zoo_core.records import Algorithm
+from zoo_core.records import Algorithm, Defaults
 from zoo_core.registry.plugins import plugins
+from zoo_core.registry.spaces import defaults_of
 from zoo_harness.job import Job, Outcome, read_json
 from zoo_harness.planning.pipeline import LeftOut, Row
 from zoo_harness.planning.plan import Plan
@@ -53,7 +54,7 @@ def record_of(
         "plugin_version": owner.version if owner else None,
         "paper": algorithm.paper if algorithm else None,
         "settings": entry.settings if entry else {},
-        "tuning": "hand-set" if entry and entry.settings else "default",
+        **_tuning(row),
         "learns_from": list(algorithm.learns_from) if algorithm else [],
         "starts_from": algorithm.starts_from if algorithm else "base",
         "seed": score.seed,
@@ -135,6 +136,20 @@ def _planned(entry: Entry, algorithm: str, reference: bool) -> Planned:
 def record_file(output: Path, row: str, seed: int) -> Path:
     """Return the file of a record."""
     return output / "records" / f"{row}-seed{seed}.json"
+
+
+def _tuning(row: Row | None) -> "_Tuning":
+    """Where the settings of a row come from: whoever gives one sets them by hand, whatever the defaults are."""
+    if row is None:
+        return {"tuning": None, "searched": None}
+    defaults = defaults_of(row.algorithm.load_config()) if not row.entry.settings else Defaults()
+    searched: Searched = {"points": defaults.points, "beat_sft": defaults.beat_sft}
+    return {"tuning": defaults.source, "searched": searched if defaults.points else None}
+
+
+class _Tuning(TypedDict):
+    tuning: str | None
+    searched: Searched | None
 
 
 def _audit_ratio(ledgers: Sequence[LedgerReport]) -> float | None:

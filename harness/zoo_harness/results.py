@@ -195,6 +195,15 @@ class Scored(TypedDict):
     environment: Environment
 
 
+class HeldOut(TypedDict):
+    """What measuring a stage on unseen rows leaves."""
+
+    identity: str
+    loss: float
+    """Nats: of a pair of answers, or of a token of a demonstration."""
+    rows: int
+
+
 def checked(job: Job) -> Checked | None:
     """Return what the probe found, if it is done."""
     return cast(Checked | None, job.result())
@@ -218,6 +227,11 @@ def staged(job: Job | None) -> Staged | None:
 def trained(job: Job | None) -> Trained | None:
     """Return what a training left, if it is done."""
     return cast(Trained | None, job.result() if job else None)
+
+
+def held_out(job: Job) -> HeldOut | None:
+    """Return the loss of a stage on unseen rows, if it was measured."""
+    return cast(HeldOut | None, job.result())
 
 
 def scored(job: Job) -> Scored | None:

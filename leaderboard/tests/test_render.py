@@ -70,7 +70,7 @@ def test_long_names_and_flags_are_folded_and_cost_no_column(make_bench: Make, ma
     records = [make_record("start"), make_record(name, flags=["budget under-used", "update discarded"])]
     text = shown(build(make_bench(seeds=1), records))
     assert max(map(len, text.splitlines())) <= 120
-    assert "No room" not in text
+    assert "No room for Settings: see" in text
     assert all(part in text for part in ("algorithm", "beta=0.1234", "789", "epochs=4", "update", "discarded"))
 
 
@@ -80,7 +80,7 @@ def test_a_narrow_terminal_gets_fewer_columns_and_no_cut_number(board: dict[str,
     (ppo,) = [line for line in text.splitlines() if " ppo " in line]
     assert re.search(r"\b1 +ppo +0\.63 \[0\.60, 0\.65\] ", ppo)
     assert max(map(len, text.splitlines())) <= width
-    assert "No room for Len" in text
+    assert "No room for Settings, Len" in text
     assert text.splitlines()[0].startswith("test bench")
 
 
@@ -90,7 +90,7 @@ def test_80_characters_show_what_the_readme_explains_first(make_bench: Make, mak
     text = shown(build(make_bench(seeds=10), records), 80)
     titles = next(line for line in text.splitlines() if line.startswith("Rank"))
     assert titles.split() == ["Rank", "Row", "Headroom", "gained", "Proxy", "KL", "Seconds", "Seeds", "Notes"]
-    assert "No room for Len, Wins, Used, Δ tasks, Δ start, Gold: see leaderboard.md." in text
+    assert "No room for Settings, Len, Wins, Used, Δ tasks, Δ start, Gold: see" in text
 
 
 def cells() -> st.SearchStrategy[list[list[str]]]:
@@ -130,7 +130,7 @@ def test_markdown_has_a_line_for_every_row_and_the_failures(board: dict[str, Any
     assert "| ppo | dpo |" in text.split("## Separated pairs")[1]
     assert "| nan | 4 | loss is NaN |" in text.split("## Failures")[1]
     widths = {line.count(" | ") for line in text.split("##")[0].splitlines() if line.startswith("|")}
-    assert widths == {12}
+    assert widths == {13}
 
 
 def test_csv_holds_each_number_in_full(board: dict[str, Any]) -> None:

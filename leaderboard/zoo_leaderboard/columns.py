@@ -14,7 +14,7 @@ NONE = "–"
 HEADLINES = {"headroom": "Headroom gained", "win_start": "Wins against start", None: "Headline"}
 """What the headline is called, by `board["headline"]`."""
 
-DISPENSABLE = ("Len", "Wins", "Used", "Δ tasks", "Δ start", "Gold", "Seconds", "Proxy", "KL")
+DISPENSABLE = ("Settings", "Len", "Wins", "Used", "Δ tasks", "Δ start", "Gold", "Seconds", "Proxy", "KL")
 """Titles of columns that a narrow terminal goes without, the first to go first."""
 
 IN_COSTS = ("Seconds",)
@@ -50,6 +50,7 @@ def columns(board: Mapping[str, Any]) -> list[Column]:
         Column("Used", used),
         Column("Seconds", lambda row: number(row["wall_seconds"], digits=0)),
         Column("Seeds", lambda row: f"{row['seeds_ok']}/{row['seeds_total']}"),
+        Column("Settings", settings, left=True),
         Column("Notes", remarks, left=True),
     ]
 
@@ -91,6 +92,12 @@ def used(row: Row) -> str:
     if row["flops_used"] is None or not row["flops_budget"] or row["kind"] == "reference":
         return NONE
     return f"{row['flops_used'] / row['flops_budget']:.0%}"
+
+
+def settings(row: Row) -> str:
+    """Return where a row's settings come from; of tuned ones, how many points of the search ended above sft."""
+    found = row.get("searched")
+    return plain(row["tuning"] or NONE) + (f" {found['beat_sft']}/{found['points']}" if found else "")
 
 
 def remarks(row: Row) -> str:

@@ -35,7 +35,7 @@ def build_row(bench: Bench, cells: Sequence[Cell], starts: Mapping[int, Cell]) -
     measured = [cell.record for cell in finished or cells]
     tax = summarize(cell.capability_delta_start for cell in finished)
     first: Mapping[str, Any] = records[0]
-    row = {name: first[name] for name in _ABOUT}
+    row = {name: first[name] for name in _ABOUT} | {"searched": first.get("searched")}
     row |= _scores(finished, starts) | _costs(measured)
     row |= {
         "row": records[0]["row"],
@@ -62,7 +62,7 @@ def build_row(bench: Bench, cells: Sequence[Cell], starts: Mapping[int, Cell]) -
 
 def planned_row(bench: Bench, plan: Planned) -> dict[str, Any]:
     """Return the row of an algorithm of the plan of which no cell has ended."""
-    nothing: dict[str, Any] = dict.fromkeys(_ABOUT)
+    nothing: dict[str, Any] = dict.fromkeys((*_ABOUT, "searched"))
     empty = _scores([], {}) | _costs([])
     empty |= {name: summarize([]) for name in ("capability", "capability_delta_start")}
     lists = ("seeds", "temperature", "weights_sha256", "by_seed", "flags", "errors", "samples")

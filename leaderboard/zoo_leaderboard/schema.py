@@ -186,6 +186,14 @@ class Stage(TypedDict):
     seconds: float | None
 
 
+class Searched(TypedDict):
+    """The search that chose the default settings of an algorithm."""
+
+    points: Annotated[int, Field(ge=1)]
+    beat_sft: Annotated[int, Field(ge=0)]
+    """Points that ended above `sft` of the same budget: how forgiving the algorithm is."""
+
+
 class Item(TypedDict):
     """One test prompt with the row's answer."""
 
@@ -224,6 +232,9 @@ class Record(TypedDict):
     paper: str | None
     settings: dict[str, Any]
     tuning: str | None
+    """Where the settings come from: "tuned" (by a search), "paper" or "hand-set"; null where nothing is trained."""
+    searched: NotRequired[Searched | None]
+    """The search, where they are its winner."""
     learns_from: list[str]
     starts_from: str | None
     reward: str | None

@@ -28,8 +28,9 @@ from transformers import PreTrainedModel
 
 from zoo_core.datasets.encoding import Encoder
 from zoo_core.errors import PluginError
-from zoo_core.records import Algorithm
+from zoo_core.records import LEARNING_RATES, Algorithm
 from zoo_core.registry.plugins import plugins
+from zoo_core.registry.spaces import space_of
 from zoo_core.rollout import Prompts
 from zoo_core.rows import DataRow, Text
 from zoo_core.run import Run
@@ -203,16 +204,23 @@ class AlgorithmSuite:
 
     def test_every_setting_is_documented(self) -> None:
         config = self.record.load_config()
-        (owner,) = ast.parse(textwrap.dedent(inspect.getsource(config))).body
-        assert isinstance(owner, ast.ClassDef)
+        owners = [kind for kind in config.__mro__ if dataclasses.is_dataclass(kind)]
+        parsed = [ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0] for kind in owners]
         documented = {
             field.target.id
+            for owner in parsed
+            if isinstance(owner, ast.ClassDef)
             for field, text in pairwise(owner.body)
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
             if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and text.value.value
         }
         assert {field.name for field in dataclasses.fields(config)} == documented
         assert config.__dataclass_params__.frozen  # type: ignore[attr-defined]
+
+    def test_its_search_space_has_learning_rates_alike_and_holds_its_defaults(self) -> None:
+        space = space_of(self.record.load_config(), self.name)
+        rates = [values for setting, values in space.items() if setting.endswith("learning_rate")]
+        assert all(values == LEARNING_RATES for values in rates)
 
     def test_it_is_listed_without_importing_anything_heavy(self) -> None:
         code = (

@@ -169,6 +169,16 @@ class Materials:
         fitting = (row for row in rows if isinstance(row, Preference) and self.encoder.fits(row.prompt, row.where))
         return list(islice(fitting, count))
 
+    def unseen_demonstrations(self, seed: int, count: int) -> list[Demonstration]:
+        """Return demonstrations behind the limit, which no algorithm of this seed learns from, short enough."""
+        limit = self.spec.limits.demonstrations
+        if self.spec.imitates_chosen:
+            pairs = self.unseen_pairs(seed, count)
+            return [Demonstration(pair.prompt, pair.chosen, pair.where, pair.columns) for pair in pairs]
+        rows = load_rows(self._ref("demonstrations"), "demonstrations", seed)[limit:] if limit is not None else []
+        fitting = (row for row in rows if isinstance(row, Demonstration) and self.encoder.fits(row.prompt, row.where))
+        return list(islice(fitting, count))
+
     def signals(self, learns_from: Iterable[str], seed: int) -> dict[str, list[DataRow]]:
         """Return the data sets that an algorithm's record lists, and no others."""
         wanted = set(learns_from)

@@ -179,14 +179,14 @@ def traced(materials: Materials, session: Session, reward_ref: str | None) -> Tr
 
 def _rows(materials: Materials, policy: PreTrainedModel, algorithm: Algorithm) -> dict[str, list[DataRow]]:
     """The data sets that an algorithm learns from; a few pairs of the base's own where the bench is to make them."""
-    wanted = materials.spec.preferences
+    wanted, seed = materials.spec.preferences, materials.spec.first_seed
     if not isinstance(wanted, LabelPairs) or "preferences" not in algorithm.learns_from:
-        return materials.signals(algorithm.learns_from, 0)
+        return materials.signals(algorithm.learns_from, seed)
     some = wanted.model_copy(update={"pairs": 64})
-    session = Session(policy, materials.encoder, 0, UNBOUNDED, materials.signals(("prompts",), 0))
+    session = Session(policy, materials.encoder, seed, UNBOUNDED, materials.signals(("prompts",), seed))
     pairs = islice(labelled(Run(session), some, load_reward(wanted.annotator)), some.pairs)
     rest = [signal for signal in algorithm.learns_from if signal != "preferences"]
-    return {**materials.signals(rest, 0), "preferences": materials.parsed(pairs, "pair", 0)}
+    return {**materials.signals(rest, seed), "preferences": materials.parsed(pairs, "pair", seed)}
 
 
 def _state_bytes(session: Session) -> int:

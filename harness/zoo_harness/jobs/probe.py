@@ -38,7 +38,7 @@ def run(job: Job) -> Checked:
     selected, data = dict[Kind, list[Selected]](), dict[str, DataSet]()
     for kind in payload.kinds:
         with faults.noted():
-            selected[kind] = [materials.selected(kind, seed) for seed in range(spec.seeds)]
+            selected[kind] = [materials.selected(kind, seed) for seed in spec.seed_numbers]
     with faults.noted():
         data = _check_data(materials, selected)
     hashes, cut_by_scorers = _check_rewards(materials, payload.rewards, selected, faults)
@@ -90,10 +90,10 @@ def _check_special_tokens(base: str, encoder: Encoder, policy: PreTrainedModel) 
 
 def _check_data(materials: Materials, selected: Mapping[Kind, Sequence[Selected]]) -> dict[str, DataSet]:
     """Count the rows of every data set and seed, what is left out and what is cut, and hash them."""
-    seeds = range(materials.spec.seeds)
+    seeds = materials.spec.seed_numbers
     described: dict[str, DataSet] = {kind: _described(materials, per_seed) for kind, per_seed in selected.items()}
     for kind, ref in _given(materials.spec, selected).items():
-        described[kind]["notes"] = notes_on(ref, kind, 0)
+        described[kind]["notes"] = notes_on(ref, kind, materials.spec.first_seed)
     if materials.half:
         for_gold = Materials(materials.spec, half=FOR_GOLD)
         described[GOLD_PAIRS] = _described(materials, [for_gold.selected("preferences", seed) for seed in seeds])

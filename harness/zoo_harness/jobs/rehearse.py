@@ -143,7 +143,7 @@ class _Sampling:
 
     def __init__(self, materials: Materials, reward_ref: str | None) -> None:
         self.session = unbounded(materials, load_policy(materials.base), reward_ref)
-        self.session.rows = materials.signals(("prompts",), 0)
+        self.session.rows = materials.signals(("prompts",), materials.spec.first_seed)
         self.tracer = traced(materials, self.session, reward_ref)
         self.engine = self.session.engine = WatchedEngine(self.session.engine)
         self.run = Run(self.session)

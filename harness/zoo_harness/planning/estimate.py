@@ -146,6 +146,8 @@ def price_of(plan: Plan, job: Job) -> Price:
         stages, _, seconds, _ = filling(plan, row)
         return {"seconds": costs[row.name]["opening_seconds"] + seconds, "flops": plan.budget - stages}
     stage: SamplingCost
+    if job.kind == "held_out":  # its rows are read once, by one model
+        return {"seconds": 2 * scoring["opening_seconds"], "flops": 0.0}
     if job.kind == "train":
         stage = cost = costs[f"stage {job.payload['algorithm']}"]
         opening = cost["opening_seconds"]
@@ -158,10 +160,11 @@ def price_of(plan: Plan, job: Job) -> Price:
 def _price_of_scoring(plan: Plan, payload: ToScore, seed: int) -> Price:
     """Answers at every temperature and on the way there, their divergence from `start`, and the tasks."""
     wanted, cost, there = plan.spec.evaluation, plan.probe["scoring"], plan.probe["data"]
+    place = seed - plan.spec.first_seed
     # Small data sets have fewer prompts than the spec asks for.
-    dev = min(wanted.dev_prompts, there["dev_prompts"]["rows"][seed])
+    dev = min(wanted.dev_prompts, there["dev_prompts"]["rows"][place])
     test, curve = (
-        min(most, there["test_prompts"]["rows"][seed]) for most in (wanted.test_prompts, wanted.curve_prompts)
+        min(most, there["test_prompts"]["rows"][place]) for most in (wanted.test_prompts, wanted.curve_prompts)
     )
     samples = payload.best_of or 1
     colder = [temperature for temperature in wanted.temperatures if temperature > 0 or samples == 1]

@@ -214,12 +214,12 @@ def _stage_makers() -> list[str]:
 
 
 def _references(spec: Spec, entries: Sequence[Entry]) -> list[Entry]:
-    """The reference rows of installed plugins that this spec has the data for."""
+    """The reference rows of installed plugins that this spec wants and has the data for."""
     named = {entry.name for entry in entries}
     return [
         Entry(name=algorithm.name, row=algorithm.name)
         for algorithm in plugins().algorithms.values()
-        if algorithm.reference and algorithm.name not in named
+        if spec.references and algorithm.reference and algorithm.name not in named
         if all(getattr(spec, signal) is not None for signal in algorithm.learns_from)
     ]
 

@@ -18,7 +18,8 @@ from zoo_harness.results import Probe
 from zoo_harness.spec.schema import FOR_ALGORITHMS, FOR_GOLD, FROM_PAIRS, GOLD_PAIRS, LabelPairs, Spec
 
 UNIMPORTANT = {
-    "name", "preset", "folder", "checkpoint_seconds", "update_seconds", "tracker", "budget", "algorithms", "seeds",
+    "name", "preset", "folder", "checkpoint_seconds", "update_seconds", "tracker", "budget", "algorithms", "references",
+    "seeds", "first_seed",
 }  # fmt: skip
 """Keys of a spec that change no result, or are part of a bench's identity in another form."""
 GOLD_SEED = 10_000
@@ -76,7 +77,7 @@ class Plan:
     def jobs(self, scored: bool = True) -> list[Job]:
         """Every job of the bench, each behind those it needs."""
         found: list[Job] = []
-        for seed in range(self.spec.seeds):
+        for seed in self.spec.seed_numbers:
             found += self._seed_jobs(seed, scored)
         # Stages of all seeds first, so that no worker waits while cells could run; a score right behind its row.
         place = {"train": 0, "label_pairs": 0, "calibrate": 1, "score": 2}
@@ -88,7 +89,7 @@ class Plan:
         return 1 + rows.index(job.row) + job.seed * len(rows) if job.row in rows else 0
 
     def _seed_jobs(self, seed: int, scored: bool) -> list[Job]:
-        stages = self._stages(seed)
+        stages = self.stages(seed)
         jobs = list(stages.values())
         start = stages.get("start")
         start_score = self._score(seed, "start", start, stages) if scored and start else None
@@ -108,7 +109,8 @@ class Plan:
                 jobs.append(self._score(seed, row.name, cell, stages, start_score))
         return jobs
 
-    def _stages(self, seed: int) -> Stages:
+    def stages(self, seed: int) -> Stages:
+        """The shared jobs of a seed, each behind those it needs."""
         pipeline, stages = self.pipeline, dict[str, Job]()
         if pipeline.start:
             stages["start"] = self._stage(pipeline.start, seed, stages)
@@ -135,7 +137,7 @@ class Plan:
             output=self.output,
         )
         title = "gold" if half else f"stage {algorithm.name}"
-        pairs = self.probe["data"][GOLD_PAIRS]["sha256"][seed] if half else None
+        pairs = self.rows_sha256(GOLD_PAIRS, seed) if half else None
         depends = [self._for("train", algorithm, seed), payload.settings, payload.half, pairs]
         return self._shared(algorithm.name, title, seed, needs, payload, depends)
 
@@ -227,7 +229,7 @@ class Plan:
         identity = identify(
             "score", self._for("score", None, seed), self._world["spec"], self.probe["hashes"], row, needs
         )
-        data = {kind: found["sha256"][seed] for kind, found in self.probe["data"].items()}
+        data = {kind: self.rows_sha256(kind, seed) for kind in self.probe["data"]}
         start, gold, reading = stages.get("start"), stages.get("gold"), self._reading(stages)
         payload = ToScore(
             spec=self.spec,
@@ -259,15 +261,18 @@ class Plan:
     def _for(self, kind: Kind, algorithm: Algorithm | None, seed: int) -> list[object]:
         """What a job's result depends on beside its own settings."""
         signals = algorithm.learns_from if algorithm else ("prompts",)
-        data = {kind: self.probe["data"][kind]["sha256"][seed] for kind in signals if kind in self.probe["data"]}
+        data = {kind: self.rows_sha256(kind, seed) for kind in signals if kind in self.probe["data"]}
         names = ["prompt_tokens", "response_tokens", "precision", "rollout_engine"]
         judge = self._hash_of(self.spec.judge) if "judge" in signals else None
         spec = {name: getattr(self.spec, name) for name in names}
         if self.spec.imitates_chosen and "demonstrations" in signals:
             spec["imitated"] = self.spec.preferences  # the rows are counted as labels, by their place
-        name = algorithm.name if algorithm else None
-        code = self._code(kind, algorithm)
-        return [self.probe["base"]["files"], self.probe["environment"], code, name, data, spec, judge, seed]
+        known = [self.probe["base"]["files"], self.probe["environment"], self._code(kind, algorithm)]
+        return [*known, algorithm.name if algorithm else None, data, spec, judge, seed]
+
+    def rows_sha256(self, kind: str, seed: int) -> str:
+        """Hash of the rows of a data set that a seed uses."""
+        return self.probe["data"][kind]["sha256"][seed - self.spec.first_seed]
 
     def _hash_of(self, ref: str | None) -> str | None:
         """The probe's hash of a ready-made reward, judge or annotator."""

@@ -142,11 +142,15 @@ class Spec(_Strict):
     trained on a half of the pairs which no algorithm sees."""
     algorithms: list[Entry] = Field(default_factory=list)
     """Rows; empty means every installed algorithm that is a row by default."""
+    references: bool = True
+    """Whether the reference rows of the installed plugins are rows as well."""
     stages: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
     """By algorithm: settings that change the recipe of the stage it makes for others."""
     budget: float | str = 3e12
     """FLOPs, or a time such as "90s" that is converted once by a measured rate."""
     seeds: int = Field(default=3, ge=1, le=1000)
+    first_seed: int = Field(default=0, ge=0)
+    """The number of the first seed; the others follow it."""
     limits: Limits = Limits()
     tasks: list[str] | None = None
     """lm-eval names, YAML files, or tasks of plugins; left out, those of the world that `base` names."""
@@ -206,6 +210,11 @@ class Spec(_Strict):
             if rows.count(row) > 1:
                 raise ValueError(f"two rows are called {row!r}; give one of them `row: another-name`")
         return self
+
+    @property
+    def seed_numbers(self) -> range:
+        """The seeds."""
+        return range(self.first_seed, self.first_seed + self.seeds)
 
     @property
     def imitates_chosen(self) -> bool:

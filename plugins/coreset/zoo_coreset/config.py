@@ -5,6 +5,9 @@ is hand-set until `zoo tune-defaults` chooses it.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
+
+from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space
 
 SELECTIONS = ("coreset", "random")
 
@@ -12,6 +15,13 @@ SELECTIONS = ("coreset", "random")
 @dataclass(frozen=True, kw_only=True)
 class CoresetConfig:
     """Settings of fine-tuning on a core set."""
+
+    SEARCH: ClassVar[Space] = {
+        "learning_rate": LEARNING_RATES,
+        "at_least": Choice((64, 128, 256, 512)),
+        "epochs": Range(2.0, 30.0, log=True),
+    }
+    DEFAULTS: ClassVar[Defaults] = Defaults("hand-set")
 
     selection: str = "coreset"
     """"coreset", or "random": as many rows drawn at random, the control."""

@@ -5,11 +5,21 @@ parameters; it is hand-set until `zoo tune-defaults` chooses it.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
+
+from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space
 
 
 @dataclass(frozen=True, kw_only=True)
 class DPOConfig:
     """Settings of DPO."""
+
+    SEARCH: ClassVar[Space] = {
+        "learning_rate": LEARNING_RATES,
+        "beta": Range(0.01, 1.0, log=True),
+        "batch_size": Choice((8, 16, 32, 64)),
+    }
+    DEFAULTS: ClassVar[Defaults] = Defaults("hand-set")
 
     batch_size: int = 32
     """Preference pairs per update."""

@@ -5,9 +5,10 @@ models of a few million parameters and are hand-set until `zoo tune-defaults` ch
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from zoo_core.endings import check_endings
+from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space
 
 Aggregation = Literal["grpo", "dapo", "dr_grpo"]
 Divergence = Literal["k3", "unbiased"]
@@ -16,6 +17,14 @@ Divergence = Literal["k3", "unbiased"]
 @dataclass(frozen=True, kw_only=True)
 class GRPOConfig:
     """Settings of GRPO."""
+
+    SEARCH: ClassVar[Space] = {
+        "learning_rate": LEARNING_RATES,
+        "kl_coefficient": Range(0.004, 0.4, log=True),
+        "group_size": Choice((4, 8, 16)),
+        "batch_size": Choice((32, 64, 128)),
+    }
+    DEFAULTS: ClassVar[Defaults] = Defaults("hand-set")
 
     batch_size: int = 64
     """Responses sampled per update."""

@@ -6,6 +6,9 @@ chooses it.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
+
+from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space
 
 SELECTIONS = ("curated", "random")
 
@@ -13,6 +16,14 @@ SELECTIONS = ("curated", "random")
 @dataclass(frozen=True, kw_only=True)
 class LIMAConfig:
     """Settings of LIMA."""
+
+    SEARCH: ClassVar[Space] = {
+        "learning_rate": LEARNING_RATES,
+        "rows": Choice((64, 128, 256, 512)),
+        "epochs": Range(2.0, 30.0, log=True),
+        "dropout": Range(0.0, 0.3),
+    }
+    DEFAULTS: ClassVar[Defaults] = Defaults("hand-set")
 
     selection: str = "curated"
     """"curated", or "random": as many rows drawn at random, the control."""

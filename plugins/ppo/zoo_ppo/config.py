@@ -6,14 +6,23 @@ Defaults that do not depend on scale are those of Huang et al. 2024, "The N+ Imp
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from zoo_core.endings import check_endings
+from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space
 
 
 @dataclass(frozen=True, kw_only=True)
 class PPOConfig:
     """Settings of PPO."""
+
+    SEARCH: ClassVar[Space] = {
+        "learning_rate": LEARNING_RATES,
+        "kl_coefficient": Range(0.005, 0.5, log=True),
+        "batch_size": Choice((12, 24, 48)),
+        "epochs": Choice((1, 2, 4)),
+    }
+    DEFAULTS: ClassVar[Defaults] = Defaults("hand-set")
 
     batch_size: int = 12
     """Responses sampled per update."""

@@ -6,7 +6,9 @@ hand-set here until `zoo tune-defaults` chooses them.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
+
+from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space
 
 Variant = Literal["raft", "raft-global", "raft++"]
 
@@ -14,6 +16,14 @@ Variant = Literal["raft", "raft-global", "raft++"]
 @dataclass(frozen=True, kw_only=True)
 class RAFTConfig:
     """Settings of RAFT."""
+
+    SEARCH: ClassVar[Space] = {
+        "learning_rate": LEARNING_RATES,
+        "samples_per_prompt": Choice((4, 8, 16)),
+        "kl_coefficient": Range(0.0, 0.2),
+        "epochs": Choice((1, 2)),
+    }
+    DEFAULTS: ClassVar[Defaults] = Defaults("hand-set")
 
     variant: Variant = "raft"
     """What is learnt: "raft" (each prompt's best), "raft-global" (the batch's best), "raft++" (all good, clipped)."""

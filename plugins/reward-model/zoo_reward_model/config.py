@@ -4,12 +4,21 @@ The learning rate suits models of a few million parameters; it is hand-set until
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
+
+from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space
 
 
 @dataclass(frozen=True, kw_only=True)
 class RewardModelConfig:
     """Settings of the reward model."""
+
+    SEARCH: ClassVar[Space] = {
+        "learning_rate": LEARNING_RATES,
+        "ratio_scale": Range(0.02, 0.5, log=True),
+        "batch_size": Choice((8, 16, 32, 64)),
+    }
+    DEFAULTS: ClassVar[Defaults] = Defaults("hand-set")
 
     scorer: Literal["log-ratio", "last-token"] = "log-ratio"
     """What a score is made of: how much likelier the model finds the answer than the start does, or a scalar head on

@@ -1,13 +1,23 @@
 """Settings of Constitutional AI; like those of RLAIF they suit models of a few million parameters."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+from zoo_core.records import LEARNING_RATES, Defaults, Range, Space
 from zoo_rlaif.config import check
 
 
 @dataclass(frozen=True, kw_only=True)
 class CAIConfig:
     """Settings of Constitutional AI; those of its reward model mean the same as RLAIF's."""
+
+    SEARCH: ClassVar[Space] = {
+        "learning_rate": LEARNING_RATES,
+        "tuning_learning_rate": LEARNING_RATES,
+        "reward_learning_rate": LEARNING_RATES,
+        "kl_coefficient": Range(0.005, 0.5, log=True),
+    }
+    DEFAULTS: ClassVar[Defaults] = Defaults("hand-set")
 
     constitution: str | None = None
     """Path of the constitution; None takes the judge's own, else the shipped one."""

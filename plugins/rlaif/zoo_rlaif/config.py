@@ -5,14 +5,23 @@ hand-set until `zoo tune-defaults` chooses them.
 """
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from zoo_core.endings import check_endings
+from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space
 
 
 @dataclass(frozen=True, kw_only=True)
 class RLAIFConfig:
     """Settings of RLAIF."""
+
+    SEARCH: ClassVar[Space] = {
+        "learning_rate": LEARNING_RATES,
+        "reward_learning_rate": LEARNING_RATES,
+        "kl_coefficient": Range(0.005, 0.5, log=True),
+        "pairs": Choice((256, 512, 1024)),
+    }
+    DEFAULTS: ClassVar[Defaults] = Defaults("hand-set")
 
     constitution: str | None = None
     """Path of the constitution; None takes the judge's own, else the shipped one."""
@@ -53,6 +62,13 @@ class RLAIFConfig:
 @dataclass(frozen=True, kw_only=True)
 class DirectRLAIFConfig:
     """Settings of d-RLAIF; what RLAIF has, too, means the same."""
+
+    SEARCH: ClassVar[Space] = {
+        "learning_rate": LEARNING_RATES,
+        "kl_coefficient": Range(0.005, 0.5, log=True),
+        "batch_size": Choice((16, 32, 64)),
+    }
+    DEFAULTS: ClassVar[Defaults] = Defaults("hand-set")
 
     constitution: str | None = None
     """Path of the constitution; None takes the judge's own, else the shipped one."""

@@ -5,13 +5,23 @@ batch suit models of a few million parameters and are hand-set until `zoo tune-d
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from zoo_core.endings import check_endings
+from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space
 
 
 @dataclass(frozen=True, kw_only=True)
 class RLOOConfig:
     """Settings of RLOO."""
+
+    SEARCH: ClassVar[Space] = {
+        "learning_rate": LEARNING_RATES,
+        "kl_coefficient": Range(0.005, 0.5, log=True),
+        "samples_per_prompt": Choice((2, 4, 8)),
+        "batch_size": Choice((16, 32, 64)),
+    }
+    DEFAULTS: ClassVar[Defaults] = Defaults("hand-set")
 
     batch_size: int = 32
     """Responses sampled per update, which is one optimizer step."""

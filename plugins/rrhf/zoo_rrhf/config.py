@@ -5,13 +5,23 @@ share of sampling suit models of a few million parameters; they are hand-set unt
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from zoo_core.endings import check_endings
+from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space
 
 
 @dataclass(frozen=True, kw_only=True)
 class RRHFConfig:
     """Settings of RRHF."""
+
+    SEARCH: ClassVar[Space] = {
+        "learning_rate": LEARNING_RATES,
+        "rank_weight": Range(0.1, 10.0, log=True),
+        "samples": Choice((2, 4, 8)),
+        "iterations": Choice((1, 2, 4)),
+    }
+    DEFAULTS: ClassVar[Defaults] = Defaults("hand-set")
 
     samples: int = 4
     """Responses sampled to each prompt, beside the two of its pair."""

@@ -4,11 +4,17 @@ The learning rate suits models of a few million parameters; it is hand-set until
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
+
+from zoo_core.records import LEARNING_RATES, Choice, Defaults, Space
 
 
 @dataclass(frozen=True, kw_only=True)
 class SFTConfig:
     """Settings of supervised fine-tuning."""
+
+    SEARCH: ClassVar[Space] = {"learning_rate": LEARNING_RATES, "batch_size": Choice((8, 16, 32, 64))}
+    DEFAULTS: ClassVar[Defaults] = Defaults("hand-set")
 
     batch_size: int = 32
     """Demonstrations per update."""
@@ -24,3 +30,15 @@ class SFTConfig:
             raise ValueError(f"batch_size={self.batch_size} must be 1 or more.")
         if self.epochs is not None and self.epochs <= 0:
             raise ValueError(f"epochs={self.epochs} must be above 0, or left out to spend the whole budget.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SFTChosenConfig(SFTConfig):
+    """Settings of fine-tuning on demonstrations and chosen answers: those of SFT, with defaults of their own."""
+
+    DEFAULTS: ClassVar[Defaults] = Defaults("hand-set")
+
+    batch_size: int = 32
+    """Answers per update."""
+    learning_rate: float = 1.5e-4
+    """Peak step size of AdamW."""

@@ -1,0 +1,1 @@
+"""`zoo tune-defaults`: the search for settings that nobody picked by hand."""

@@ -1,0 +1,142 @@
+"""`zoo tune-defaults`: what a user types, and what is said meanwhile. Heavy modules are imported inside."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zoo_core.errors import SpecError
+from zoo_harness.console import console, shown
+from zoo_harness.options import ReadSpec, describes_a_bench, pair_of
+
+if TYPE_CHECKING:
+    from zoo_harness.tuning.rounds import Rounds
+
+TINYTOWN = ("tinytown", "tinytown/1", "tinytown/2")
+"""Where the best points are compared if the spec is of Tinytown; any other spec is its own world."""
+
+
+@describes_a_bench(
+    "preset", "base", "demonstrations", "preferences", "prompts", "reward", "gold", "budget", behind="algorithms"
+)
+def tune_defaults(
+    read: ReadSpec,
+    algorithms: Annotated[
+        list[str], typer.Argument(metavar="ALGORITHM... [SPEC.yaml]", help="Whose settings are searched.")
+    ],
+    output: Annotated[Path, typer.Option(help="Folder for the rounds and the log.")] = Path("zoo-runs/tuning"),
+    points: Annotated[int, typer.Option(min=2, help="Points of the first round, beside the present defaults.")] = 16,
+    finalists: Annotated[int, typer.Option(min=1, help="Points of the second, beside the present defaults.")] = 4,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds on each world in the second round.")] = 3,
+    worlds: Annotated[
+        str | None,
+        typer.Option(help="Worlds of the second round, with commas (default: tinytown and its worlds 1 and 2)."),
+    ] = None,
+    stage: Annotated[
+        bool, typer.Option("--stage", help="Search the recipe by which they make a stage, by loss on unseen rows.")
+    ] = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write the winner into the plugin's source, and the log beside it.")
+    ] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Jobs at once (default: one per core).")] = None,
+    executor: Annotated[str, typer.Option(help="Where jobs run: local, or the executor of a plugin.")] = "local",
+    options: Annotated[
+        list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="Of the executor. May be repeated.")
+    ] = None,
+) -> None:
+    """Search the settings that an algorithm's plugin declares, under equal budgets, and say which are best.
+
+    Sixteen points at a quarter of the budget, then the best four and the present defaults at all of it, on several
+    worlds. Run again, the same command goes on where it was stopped; beside itself, on machines that share the folder
+    of results and of stages, it shares the work.
+    """
+    if not algorithms:
+        raise SpecError("name the algorithms whose settings are searched, as in: zoo tune-defaults dpo ppo")
+    spec = read()
+    from zoo_core.registry.plugins import plugins
+    from zoo_core.registry.references import resolve
+    from zoo_harness.executors.runner import Runner
+    from zoo_harness.tuning.rounds import Rounds, in_world, world_of
+    from zoo_harness.tuning.stages import StageRounds
+
+    here = world_of(spec)
+    named = [name.strip() for name in worlds.split(",")] if worlds else list(TINYTOWN if here in TINYTOWN else [here])
+    known = [plugins().algorithm(name) for name in dict.fromkeys(algorithms)]
+    runner = Runner(executor, dict(pair_of("--option", option) for option in options or ()))
+    command = shlex.join(["zoo", *sys.argv[1:]])
+    kind, before = (StageRounds, "stage-") if stage else (Rounds, "")
+    searches = [kind(one, spec, output.resolve() / f"{before}{one.name}", workers, runner) for one in known]
+    for world in named:
+        resolve(in_world(spec, world).base)  # what is not built is told before hours have gone by
+    for rounds in searches:
+        _search(rounds, named, points, finalists, seeds, command, write)
+
+
+def _search(
+    rounds: "Rounds", worlds: list[str], points: int, finalists: int, seeds: int, command: str, write: bool
+) -> None:
+    """Search one space, and say what came out."""
+    from zoo_core.registry.spaces import space_of
+    from zoo_core.storage.atomic import write_json
+    from zoo_harness.live import LiveScreen
+    from zoo_harness.prepare import default_workers
+    from zoo_harness.spec.settings import configure
+    from zoo_harness.tuning.log import Search, search_table
+    from zoo_harness.tuning.points import Study
+    from zoo_harness.tuning.rounds import PART, best_first, worth
+    from zoo_harness.waiting import WaitingScreen
+
+    screen, name = console(), rounds.name
+    present = configure(rounds.algorithm, rounds.fixed)
+    space = space_of(type(present), name)
+    study = Study(rounds.folder, name, space, vars(present))
+    candidates = study.points(points)
+
+    with WaitingScreen(screen) as waiting:
+        plan = rounds.first(candidates, waiting)
+    most = rounds.workers or default_workers(plan.probe["environment"]["device"])
+    one = rounds.seconds(plan, len(candidates))
+    total = one * (PART * len(candidates) + (finalists + 2) * seeds * len(worlds)) / most
+    screen.print(
+        f"{name}: {points} points and the defaults, then the best {finalists} on {len(worlds)} worlds with {seeds} "
+        f"seeds: about {max(1, round(total / 60))} min"
+    )
+    with LiveScreen(screen) as display:
+        first = rounds.run(plan, candidates, display, command)
+    values = worth(first, rounds.by)
+    study.tell({point.row: values.get(point.row) for point in candidates})
+    best = [candidates[0], *best_first(candidates[1:], values)[:finalists]]
+
+    second = []
+    for number, world in enumerate(worlds, start=1):
+        with WaitingScreen(screen) as waiting:
+            final = rounds.second(best, world, seeds, waiting)
+        screen.print(f"{name}: second round, world {number} of {len(worlds)}: {world}")
+        with LiveScreen(screen) as display:
+            second += rounds.run(final, best, display, command)
+    ended = Search(
+        name=name,
+        algorithm=rounds.algorithm,
+        spec=rounds.spec,
+        space=space,
+        present=vars(present),
+        points=candidates,
+        first=first,
+        second=second,
+        budgets=(plan.budget, final.budget),
+        environment=plan.probe["environment"],
+        by=rounds.by,
+    )
+    file = rounds.folder / "tuning.json"
+    write_json(file, ended.to_json())
+    screen.print(search_table(ended, screen.width))
+    for line in ended.in_words():
+        screen.print(line)
+    screen.print(f"log: {shown(file)}", soft_wrap=True)
+    if write:
+        from zoo_harness.tuning.write import write_into_plugin
+
+        for changed in write_into_plugin(ended):
+            screen.print(f"written: {shown(changed)}", soft_wrap=True)

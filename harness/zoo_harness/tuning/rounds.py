@@ -1,0 +1,231 @@
+"""The rounds of a search: many points at a quarter of the budget on one world, then the best at all of it on several.
+
+A round is a bench whose rows are the points: so it is audited, resumed and shared by several machines as any bench is.
+Its seeds are none that a board reports, and of its scores only those on dev prompts are looked at.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypedDict
+
+from zoo_leaderboard.load import load
+from zoo_leaderboard.schema import Record, Summary
+
+from zoo_core.errors import SpecError
+from zoo_core.records import Algorithm
+from zoo_harness import bench
+from zoo_harness.bench import Display
+from zoo_harness.executors.runner import Runner
+from zoo_harness.planning.estimate import figures, filling
+from zoo_harness.planning.plan import Plan
+from zoo_harness.prepare import make_plan
+from zoo_harness.probing import Waiting
+from zoo_harness.spec.read import REFERENCES
+from zoo_harness.spec.schema import Entry, Spec
+from zoo_harness.tuning.points import Point, Settings
+
+FIRST_SEED = 1000
+"""Boards count their seeds from 0: none of theirs is used in a search."""
+PART = 0.25
+"""What of the budget, stages left out, a point of the first round is given."""
+DEV_PROMPTS = 128
+"""Prompts at least that a point is judged by."""
+SFT = "sft"
+"""The row that says how forgiving an algorithm is: the share of points that end above it."""
+SFT_ROW = "sft-as-it-is"
+"""What that row is called: the algorithm itself may be sft."""
+
+
+By = Literal["gold", "proxy", "loss"]
+"""What points are chosen by."""
+
+
+class Tried(TypedDict):
+    """What one point was worth in one world with one seed; None for what was not measured, or failed."""
+
+    row: str
+    world: str
+    seed: int
+    gold: float | None
+    """Of answers to dev prompts, at the temperature at which it is highest, above the `start` of the seed."""
+    proxy: float | None
+    """The same, for the reward that algorithms see."""
+    temperature: float | None
+    kl: float | None
+    """Nats a response, from `start`."""
+    loss: float | None
+    """Of a stage, on rows that it was not given, in nats."""
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """The two rounds of the search for an algorithm's settings."""
+
+    algorithm: Algorithm
+    spec: Spec
+    """The user's, whose row of the algorithm, if there is one, holds settings that are not searched."""
+    folder: Path
+    workers: int | None
+    runner: Runner
+
+    @property
+    def name(self) -> str:
+        """What the search is called."""
+        return self.algorithm.name
+
+    @property
+    def by(self) -> By:
+        """What points are chosen by: the reward that algorithms see, where there is no gold."""
+        return "proxy" if self.spec.gold is None else "gold"
+
+    @property
+    def fixed(self) -> Settings:
+        """Settings of every point."""
+        return self._own.settings
+
+    @property
+    def _own(self) -> Entry:
+        """The algorithm's row in the user's spec, or one with nothing but defaults."""
+        name = self.algorithm.name
+        return next((entry for entry in self.spec.algorithms if entry.name == name), Entry(name=name, row=name))
+
+    def first(self, points: Sequence[Point], waiting: Waiting) -> Plan:
+        """Plan the first round: all points on the spec's own world, at a quarter of what the stages leave."""
+        spec = self._of_round(self.spec, points, FIRST_SEED, 1)
+        return make_plan(spec, self.folder / "quarter", waiting, self.runner, self.workers, _quarter)
+
+    def second(self, points: Sequence[Point], world: str, seeds: int, waiting: Waiting) -> Plan:
+        """Plan a bench of the second round: few points on a world, with seeds of their own, at the whole budget."""
+        spec = self._of_round(in_world(self.spec, world), points, FIRST_SEED + 1, seeds)
+        folder = self.folder / f"whole-{world.replace('/', '-')}"
+        return make_plan(spec, folder, waiting, self.runner, self.workers)
+
+    def seconds(self, plan: Plan, points: int) -> float:
+        """Estimate what one point and seed takes at the whole budget, on one worker, from the plan of the first round.
+
+        `points` are those of that round.
+        """
+        found = figures(plan)
+        return (found["training"]["seconds"] + found["scoring"]["seconds"]) / points / PART
+
+    def run(self, plan: Plan, points: Sequence[Point], display: Display, command: str) -> list[Tried]:
+        """Do what is not done of a round of these points; return what they were worth."""
+        bench.run(plan, display, self.workers, self.runner, command=command)
+        return tried(load(plan.output)[1], world_of(plan.spec))
+
+    def _of_round(self, spec: Spec, points: Sequence[Point], first_seed: int, seeds: int) -> Spec:
+        own = self._own
+        rows = [
+            own.model_copy(update={"row": point.row, "settings": {**own.settings, **point.settings}})
+            for point in points
+        ]
+        if spec.demonstrations is not None or spec.imitates_chosen:
+            rows.append(Entry(name=SFT, row=SFT_ROW))
+        evaluation = spec.evaluation.model_copy(
+            update={
+                "dev_prompts": max(DEV_PROMPTS, spec.evaluation.dev_prompts),
+                "test_prompts": 8,  # nothing is chosen by them, and 8 is the least
+                "curve_prompts": 8,
+                "best_of": [],
+            }
+        )
+        return spec.model_copy(
+            update={
+                "name": f"tune-{own.name}",
+                "algorithms": rows,
+                "references": False,
+                "seeds": seeds,
+                "first_seed": first_seed,
+                "tasks": [],
+                "evaluation": evaluation,
+                "tracker": None,
+            }
+        )
+
+
+def _quarter(plan: Plan) -> float:
+    """FLOPs of a row that has its stages and a quarter of what is left."""
+    stages, *_ = filling(plan, plan.pipeline.rows[0])
+    return stages + PART * (plan.budget - stages)
+
+
+def world_of(spec: Spec) -> str:
+    """The world of a spec: what stands before the colon of its base; the base itself if it is of no world."""
+    return spec.base.rpartition(":")[0] or spec.base
+
+
+def in_world(spec: Spec, world: str) -> Spec:
+    """Return a spec with everything that is of its world taken from another: `tinytown:base`, `tinytown/1:base`."""
+    here = world_of(spec)
+    if world == here:
+        return spec
+    if not spec.base.endswith(":base"):
+        raise SpecError(f"--worlds {world}: {spec.base!r} is of no world; write a base such as 'tinytown:base'.")
+    moved = {}
+    for key in REFERENCES:
+        ref = getattr(spec, key)
+        if isinstance(ref, str) and ref.rpartition(":")[0] == here:
+            moved[key] = f"{world}:{ref.rpartition(':')[2]}"
+    return spec.model_copy(update=moved)
+
+
+def tried(records: Iterable[Record], world: str) -> list[Tried]:
+    """Return what each point was worth, from the records of a round; rows that are none are left out."""
+    records = list(records)
+    starts = {record["seed"]: _best(record) for record in records if record["row"] == "start"}
+    found: list[Tried] = []
+    for record in records:
+        if record["flops_budget"] is None:  # base and start
+            continue
+        mine, start = _best(record), starts.get(record["seed"], {})
+        above = {name: _above(mine.get(name), start.get(name)) for name in ("gold", "proxy")}
+        scores = record["scores"]
+        found.append(
+            {
+                "row": record["row"],
+                "world": world,
+                "seed": record["seed"],
+                "gold": above["gold"],
+                "proxy": above["proxy"],
+                "temperature": scores["temperature"] if scores else None,
+                "kl": scores["kl_start"] if scores else None,
+                "loss": None,
+                "error": record["error"],
+            }
+        )
+    return found
+
+
+def worth(found: Iterable[Tried], by: By) -> dict[str, float | None]:
+    """By row: the mean over worlds and seeds, the more the better (a loss is negative); None if one of them failed."""
+    values: dict[str, list[float | None]] = {}
+    for one in found:
+        values.setdefault(one["row"], []).append(one[by])
+    means = {row: _mean(mine) for row, mine in values.items()}
+    return {row: -mean if by == "loss" and mean is not None else mean for row, mean in means.items()}
+
+
+def best_first(points: Sequence[Point], values: Mapping[str, float | None]) -> list[Point]:
+    """Return the points in order of what they are worth; those that failed last, equal ones as they were."""
+    return sorted(points, key=lambda point: (values.get(point.row) is None, -(values.get(point.row) or 0.0)))
+
+
+def _best(record: Record) -> dict[str, float]:
+    """Gold and proxy of dev answers, each at the temperature at which it is highest."""
+    if record["status"] != "ok" or record["scores"] is None:
+        return {}
+    summaries: list[Summary] = list(record["scores"]["by_temperature"].values())
+    golds, proxies = [one["gold"] for one in summaries], [one["proxy"] for one in summaries]
+    found = {"gold": [one for one in golds if one is not None], "proxy": [one for one in proxies if one is not None]}
+    return {name: max(values) for name, values in found.items() if values}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(values) if len(known) == len(values) else None
+
+
+def _above(mine: float | None, start: float | None) -> float | None:
+    return None if mine is None or start is None else mine - start
