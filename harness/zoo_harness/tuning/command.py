@@ -98,7 +98,7 @@ def _search(
         plan = rounds.first(candidates, waiting)
     most = rounds.workers or default_workers(plan.probe["environment"]["device"])
     one = rounds.seconds(plan, len(candidates))
-    total = one * (PART * len(candidates) + (finalists + 2) * seeds * len(worlds)) / most
+    total = one * (PART * len(candidates) + (finalists + 1) * seeds * len(worlds)) / most
     screen.print(
         f"{name}: {points} points and the defaults, then the best {finalists} on {len(worlds)} worlds with {seeds} "
         f"seeds: about {max(1, round(total / 60))} min"

@@ -94,6 +94,8 @@ class Rounds:
     def first(self, points: Sequence[Point], waiting: Waiting) -> Plan:
         """Plan the first round: all points on the spec's own world, at a quarter of what the stages leave."""
         spec = self._of_round(self.spec, points, FIRST_SEED, 1)
+        if spec.demonstrations is not None or spec.imitates_chosen:
+            spec = spec.model_copy(update={"algorithms": [*spec.algorithms, Entry(name=SFT, row=SFT_ROW)]})
         return make_plan(spec, self.folder / "quarter", waiting, self.runner, self.workers, _quarter)
 
     def second(self, points: Sequence[Point], world: str, seeds: int, waiting: Waiting) -> Plan:
@@ -121,8 +123,6 @@ class Rounds:
             own.model_copy(update={"row": point.row, "settings": {**own.settings, **point.settings}})
             for point in points
         ]
-        if spec.demonstrations is not None or spec.imitates_chosen:
-            rows.append(Entry(name=SFT, row=SFT_ROW))
         evaluation = spec.evaluation.model_copy(
             update={
                 "dev_prompts": max(DEV_PROMPTS, spec.evaluation.dev_prompts),
