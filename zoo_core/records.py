@@ -182,14 +182,14 @@ class Defaults:
     source: Literal["hand-set", "paper", "tuned"] = "hand-set"
     points: int = 0
     """Points of the search that chose them."""
-    beat_sft: int = 0
-    """Those of them that ended above `sft` in that search: how forgiving the algorithm is."""
+    beat_sft: int | None = None
+    """Those of them that ended above `sft` in that search: how forgiving the algorithm is; None for a stage."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.beat_sft <= self.points or (self.source == "tuned") != bool(self.points):
+        if not 0 <= (self.beat_sft or 0) <= self.points or (self.source == "tuned") != bool(self.points):
             raise ValueError(
                 f"points={self.points} and beat_sft={self.beat_sft} must be those of the search of tuned defaults, "
-                f"and 0 for {self.source!r} ones."
+                f"and 0 points for {self.source!r} ones."
             )
 
 

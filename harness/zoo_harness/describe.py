@@ -62,9 +62,10 @@ def described(name: str) -> Described:
 def settings_table(found: Described, room: int) -> Table:
     """Return the settings, at most `room` wide."""
     source, points = found["defaults"]["source"], found["defaults"]["points"]
-    beat = f", {found['defaults']['beat_sft']} of {points} points of the search above sft" if points else ""
+    beat = found["defaults"]["beat_sft"]
+    forgiving = "" if beat is None else f", {beat} of {points} points of the search above sft"
     about = f"{found['algorithm']} ({found['plugin']}): {found['summary']}. arXiv:{found['paper']}"
-    title = f"{about}. Defaults: {source}{beat}"
+    title = f"{about}. Defaults: {source}{forgiving}"
     columns = [
         Column("setting", lambda one: one["name"], left=True),
         Column("default", lambda one: str(one["default"]), left=True),

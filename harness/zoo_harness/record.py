@@ -143,8 +143,9 @@ def _tuning(row: Row | None) -> "_Tuning":
     if row is None:
         return {"tuning": None, "searched": None}
     defaults = defaults_of(row.algorithm.load_config()) if not row.entry.settings else Defaults()
-    searched: Searched = {"points": defaults.points, "beat_sft": defaults.beat_sft}
-    return {"tuning": defaults.source, "searched": searched if defaults.points else None}
+    if defaults.beat_sft is None:
+        return {"tuning": defaults.source, "searched": None}
+    return {"tuning": defaults.source, "searched": {"points": defaults.points, "beat_sft": defaults.beat_sft}}
 
 
 class _Tuning(TypedDict):

@@ -33,7 +33,7 @@ def write_into_plugin(search: Search) -> list[Path]:
             f"{source}: {search.algorithm.name} is not installed from its source (pip install --editable); copy the "
             "settings by hand."
         )
-    beat, points = search.beat_sft() or 0, len(search.points) - 1
+    beat, points = search.beat_sft(), len(search.points) - 1
     values = {**search.settings(search.winner()), DEFAULTS: f'Defaults("tuned", points={points}, beat_sft={beat})'}
     write_text(source, with_defaults(source, kind.__name__, values))
     write_json(folder / LOG, {**(read_json(folder / LOG) or {}), search.algorithm.name: search.to_json()})

@@ -18,16 +18,16 @@ class RewardModelConfig:
         "ratio_scale": Range(0.02, 0.5, log=True),
         "batch_size": Choice((8, 16, 32, 64)),
     }
-    DEFAULTS: ClassVar[Defaults] = Defaults("hand-set")
+    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16)
 
     scorer: Literal["log-ratio", "last-token"] = "log-ratio"
     """What a score is made of: how much likelier the model finds the answer than the start does, or a scalar head on
     the state of the last token, an ordinary sequence classifier."""
-    ratio_scale: float = 0.1
+    ratio_scale: float = 0.095
     """β of "log-ratio": score units of one nat."""
-    batch_size: int = 32
+    batch_size: int = 16
     """Preference pairs per update."""
-    learning_rate: float = 5e-4
+    learning_rate: float = 0.001
     """Peak step size of AdamW."""
     epochs: float | None = None
     """Passes over the pairs; None goes on until the budget is spent."""
