@@ -2,12 +2,14 @@
 
 import dataclasses
 import re
+import runpy
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from zoo_core.registry.plugins import plugins
+from zoo_core.registry.spaces import defaults_of
 from zoo_core.run import Run
 from zoo_core.testing.tiny import tiny_session
 
@@ -68,3 +70,35 @@ def test_every_function_named_in_the_equations_exists(record):
 @each_algorithm
 def test_the_paper_of_the_record_is_linked(record):
     assert f"https://arxiv.org/abs/{record.paper}" in (folder(record) / "README.md").read_text()
+
+
+SETTINGS = runpy.run_path(str(ROOT / "tests" / "settings.py"))
+SEARCHED = [(record, log) for record in ALGORITHMS if (log := SETTINGS["logs"](folder(record)).get(record.name))]
+
+
+@pytest.mark.parametrize("plugin", sorted({folder(record) for record in ALGORITHMS}), ids=lambda path: path.name)
+def test_what_a_readme_says_of_a_search_is_what_its_log_says(plugin):
+    """Where it does not: python tests/settings.py"""
+    written = (plugin / "README.md").read_text()
+    assert SETTINGS["updated"](plugin, written) == written
+
+
+@pytest.mark.parametrize(("record", "log"), SEARCHED, ids=lambda one: getattr(one, "name", "log"))
+def test_tuned_defaults_are_those_that_the_search_chose(record, log):
+    config, defaults = record.load_config(), defaults_of(record.load_config())
+    chosen = log["winner"]["settings"]
+    assert {name: getattr(config(), name) for name in chosen} == chosen
+    assert (defaults.source, defaults.points, defaults.beat_sft) == ("tuned", len(log["points"]) - 1, log["beat_sft"])
+
+
+def test_defaults_are_called_tuned_only_where_there_is_a_log():
+    tuned = {record.name for record in ALGORITHMS if defaults_of(record.load_config()).source == "tuned"}
+    assert tuned == {record.name for record, _ in SEARCHED} | {"reward-model"}  # whose log is of its stage
+
+
+@pytest.mark.parametrize("name", ["sft", "reward-model"])
+def test_the_recipe_of_a_stage_is_the_one_that_its_search_chose(name):
+    record = plugins().algorithm(name)
+    log = SETTINGS["logs"](folder(record))[f"stage {name}"]
+    recipe = {**vars(record.load_config()()), **record.stage}
+    assert {setting: recipe[setting] for setting in log["winner"]["settings"]} == log["winner"]["settings"]

@@ -93,7 +93,7 @@ SPEC: dict[str, Any] = {
     "prompts": "prompts.jsonl",
     "reward": "preferences",
     "gold": "judge:share_of_a",
-    "algorithms": ["sft", {"name": "dpo", "batch_size": 8}, {"name": "ppo", "batch_size": 12}],
+    "algorithms": ["sft", {"name": "dpo", "batch_size": 8}, {"name": "ppo", "batch_size": 12, "epochs": 1}],
     "budget": 3e9,
     "seeds": 2,
     "prompt_tokens": 16,

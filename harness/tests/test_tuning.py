@@ -15,7 +15,7 @@ import yaml
 from zoo_harness.spec.read import read
 from zoo_harness.tuning.log import commit_of
 from zoo_harness.tuning.points import Point, Study
-from zoo_harness.tuning.rounds import Tried, best_first, in_world, world_of, worth
+from zoo_harness.tuning.rounds import Tried, best_first, in_world, missing_their_objective, world_of, worth
 from zoo_harness.tuning.write import with_defaults
 
 from zoo_core.errors import PluginError, SpecError, StorageError
@@ -32,7 +32,7 @@ FAST = {"budget": 2e9, "tasks": [], "algorithms": ["sft", {"name": "dpo", "beta"
 def tried(row: str, gold: float | None, world: str = "w", seed: int = 0, loss: float | None = None) -> Tried:
     return {
         "row": row, "world": world, "seed": seed, "gold": gold, "proxy": None, "temperature": None, "kl": None,
-        "loss": loss, "error": None,
+        "improves": None, "loss": loss, "error": None,
     }  # fmt: skip
 
 
@@ -82,6 +82,15 @@ def test_the_best_comes_first_failed_points_last_and_equal_ones_as_they_were() -
     points = [Point(name, {}) for name in ("failed", "low", "tied", "high", "also")]
     values = {"failed": None, "low": -0.1, "tied": 0.2, "high": 0.5, "also": 0.2}
     assert [point.row for point in best_first(points, values)] == ["high", "tied", "also", "low", "failed"]
+
+
+def test_a_point_that_misses_its_own_objective_is_behind_all_that_improve_it() -> None:
+    points = [Point(name, {}) for name in ("failed", "worse", "best", "good")]
+    values = {"failed": None, "worse": 0.1, "best": 0.9, "good": 0.3}
+    assert [point.row for point in best_first(points, values, {"best"})] == ["good", "worse", "best", "failed"]
+    found = [tried("good", 0.3), tried("best", 0.9), tried("best", 0.9, "v")]
+    found[0]["improves"], found[1]["improves"], found[2]["improves"] = True, True, False
+    assert missing_their_objective(found) == {"best"}  # in one world is enough
 
 
 def test_a_world_takes_everything_of_its_own_and_leaves_what_is_the_users(tmp_path: Path) -> None:
@@ -251,6 +260,22 @@ def test_a_search_that_was_killed_goes_on_to_the_same_log(
     done = subprocess.run(command, cwd=tmp_path, env=own, capture_output=True, text=True, timeout=580, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "dpo" / "tuning.json").read_bytes() == (searched[0] / "dpo" / "tuning.json").read_bytes()
+
+
+def test_a_point_that_does_not_fit_in_the_budget_has_failed_and_the_others_go_on(
+    small: Path, zoo: Any, tmp_path: Path
+) -> None:
+    """RAFT's stage is one update: 16 samples to each of 32 prompts cost more than there is, 4 do not."""
+    values = {**yaml.safe_load(small.read_text()), "algorithms": ["sft", {"name": "raft", "batch_size": 12}]}
+    (tmp_path / "judge.py").write_text((small.parent / "judge.py").read_text())
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump({**values, "budget": 1.16e9}))
+    done = zoo("tune-defaults", "raft", tmp_path / "spec.yaml", *SHORT, "--output", tmp_path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr + done.stdout
+    first = log_of(tmp_path, "raft")["rounds"][0]["found"]
+    errors = {one["row"]: one["error"] for one in first}
+    assert any("too small for one update" in error for error in errors.values() if error)
+    assert all(one["gold"] is None for one in first if one["error"])
+    assert sum(one["gold"] is not None for one in first) >= 2
 
 
 @pytest.mark.parametrize("name", ["reward-model", "sft"])

@@ -132,5 +132,9 @@ class ToScore(Reading):
     calibration: Path | None = None
     stands_on: list[str] = []
     """Identities of the stages that are charged to a row that is only scored."""
+    learns_from: list[str] = []
+    """What the row learns from, which says what its own objective is; empty for what is not trained."""
+    selects: bool = False
+    """Whether it learns from demonstrations that it selects, and ends when it has."""
     algorithm_plugins: list[str] = []
     """Entry points that the scoring process must not load."""

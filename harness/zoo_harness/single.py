@@ -12,7 +12,8 @@ from zoo_harness.executors.launched import Launched
 from zoo_harness.job import Job, Outcome
 from zoo_harness.model_folder import put
 from zoo_harness.payloads import ToScore
-from zoo_harness.planning.plan import Plan, algorithm_plugins
+from zoo_harness.planning.pipeline import algorithm_plugins
+from zoo_harness.planning.plan import Plan
 from zoo_harness.prepare import default_workers, forget_failures
 from zoo_harness.results import scored
 from zoo_harness.reuse import adopt

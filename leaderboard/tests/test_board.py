@@ -199,6 +199,18 @@ def test_flags_say_what_the_ledger_shows(
     assert row_of(build(make_bench(seeds=2), records), "a")["flags"] == flags
 
 
+def test_a_row_that_misses_its_own_objective_is_flagged_with_its_seeds(make_bench: Make, make_record: Make) -> None:
+    records = [make_record("ppo", seed) for seed in range(3)]
+    for record, after in zip(records, (0.5, 0.1, 0.0), strict=True):
+        better = after > 0.2
+        record["scores"]["objective"] = {"what": "reward", "before": 0.2, "after": after, "better": better}
+    (row,) = build(make_bench(seeds=3), records)["rows"]
+    assert "own objective not improved (seed 1, 2)" in row["flags"]
+    records[1]["scores"]["objective"] = records[2]["scores"]["objective"] = None  # it was not measured
+    (row,) = build(make_bench(seeds=3), records)["rows"]
+    assert row["flags"] == []
+
+
 def test_seeds_of_two_plugin_versions_are_flagged(make_bench: Make, make_record: Make) -> None:
     records = [make_record("start"), make_record("a", 0), make_record("a", 1, plugin_version="0.2.0")]
     assert row_of(build(make_bench(seeds=2), records), "a")["flags"] == ["seeds of different plugin versions"]

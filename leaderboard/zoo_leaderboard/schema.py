@@ -153,6 +153,16 @@ AVERAGED: tuple[ScoreName, ...] = tuple(
 """The scores that a row shows as means over its seeds."""
 
 
+class Objective(TypedDict):
+    """What a row was trained for, measured on what it was not given."""
+
+    what: Literal["reward", "loss on demonstrations", "loss on pairs"]
+    before: float
+    """That of `start`; of a row that selects demonstrations, that of the base."""
+    after: float
+    better: bool
+
+
 class Scores(TypedDict):
     """What the scorer found for the final weights, at the row's own best temperature."""
 
@@ -170,6 +180,8 @@ class Scores(TypedDict):
     """What one answer costs; of a best-of-n row all n samples and their scores."""
     pair_accuracy: NotRequired[dict[str, PairAccuracy]]
     """On the row `start` alone: of "gold" and of "proxy"."""
+    objective: NotRequired[Objective | None]
+    """None where it is not measured: of what is not trained, and of what learns from a judge."""
     best_of_curve: NotRequired[list[BestOf]]
     """Of a best-of-n row: what 1, 2, 4 ... n samples are worth."""
     by_temperature: dict[str, Summary]

@@ -38,9 +38,16 @@ def status(row: Mapping[str, Any], ended: int) -> str:
 def flags(records: Sequence[Record]) -> list[str]:
     """Return the flags of all seeds: the harness's own, and what the ledger shows."""
     found = {flag for record in records for flag in (*record["flags"], *_ledger_flags(record))}
+    if worse := [record["seed"] for record in records if _misses_its_objective(record)]:
+        found.add(f"own objective not improved (seed {', '.join(map(str, sorted(worse)))})")
     if len({(record["plugin"], record["plugin_version"]) for record in records}) > 1:
         found.add("seeds of different plugin versions")
     return sorted(found)
+
+
+def _misses_its_objective(record: Record) -> bool:
+    objective = record["scores"].get("objective") if record["scores"] else None
+    return objective is not None and not objective["better"]
 
 
 def _ledger_flags(record: Record) -> Iterable[str]:

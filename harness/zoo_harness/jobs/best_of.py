@@ -8,6 +8,8 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+from zoo_leaderboard.schema import BestOf
+
 
 def distribution(probabilities: Sequence[float], n: int) -> list[float]:
     """Return how likely each outcome is to be the best of n draws; outcomes in strictly ascending order of score.
@@ -38,3 +40,18 @@ def expected_value(values: Sequence[float], n: int) -> float:
     if not 1 <= n <= count:
         raise ValueError(f"the best of n={n} cannot be estimated from {count} samples.")
     return sum(math.comb(place, n - 1) / math.comb(count, n) * value for place, value in enumerate(values))
+
+
+def worth_by_size(proxy: Sequence[float], gold: Sequence[float] | None, most: int) -> list[BestOf]:
+    """Return what the best of 1, 2, 4 ... `most` samples by proxy is worth; `most` samples to each prompt in a row."""
+    sizes = [n for n in (2**power for power in range(20)) if n < most] + [most]
+    orders = [
+        sorted(range(first, first + most), key=lambda place: proxy[place]) for first in range(0, len(proxy), most)
+    ]
+
+    def mean(scores: Sequence[float] | None, n: int) -> float | None:
+        if not scores:
+            return None
+        return sum(expected_value([scores[place] for place in order], n) for order in orders) / len(orders)
+
+    return [{"n": float(n), "kl_bound": kl_bound(n), "proxy": mean(proxy, n), "gold": mean(gold, n)} for n in sizes]

@@ -4,18 +4,16 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from zoo_core.errors import SpecError
-from zoo_core.functional import masked_sum
 from zoo_core.models.loading import load_policy
 from zoo_core.reward import as_sample, checked
-from zoo_core.rollout import response_logprobs
-from zoo_core.rows import Demonstration, Preference
+from zoo_core.rows import Preference
 from zoo_harness.job import Job
 from zoo_harness.jobs.materials import PAIRS_MEASURED, Materials, open_reward
+from zoo_harness.jobs.objective import loss_on
 from zoo_harness.payloads import HoldingOut
 from zoo_harness.results import HeldOut
 
 DEMONSTRATIONS_MEASURED = 512
-BATCH = 64
 
 
 def run(job: Job) -> HeldOut:
@@ -27,7 +25,10 @@ def run(job: Job) -> HeldOut:
         loss, measured = _of_pairs(payload, pairs), len(pairs)
     else:
         rows = materials.unseen_demonstrations(job.seed, DEMONSTRATIONS_MEASURED)
-        loss, measured = _of_demonstrations(payload, materials, rows), len(rows)
+        if not rows:
+            raise SpecError("no demonstrations are left over to measure a start on; lower limits.demonstrations.")
+        policy = load_policy(payload.start or materials.base).eval()
+        loss, measured = loss_on(policy, materials.encoder, rows), len(rows)
     return {"identity": job.identity, "loss": loss, "rows": measured}
 
 
@@ -39,17 +40,3 @@ def _of_pairs(payload: HoldingOut, pairs: list[Preference]) -> float:
     samples = [as_sample(pair.prompt, text, pair.columns) for pair, text in texts]
     scores = torch.tensor(checked(open_reward(payload.reward, payload.reward_model), samples), dtype=torch.float64)
     return float(-logsigmoid(scores[::2] - scores[1::2]).mean())
-
-
-@torch.no_grad()
-def _of_demonstrations(payload: HoldingOut, materials: Materials, rows: list[Demonstration]) -> float:
-    """Negative log-likelihood of the answers, averaged over all their tokens."""
-    if not rows:
-        raise SpecError("no demonstrations are left over to measure a start on; lower limits.demonstrations.")
-    policy = load_policy(payload.start or materials.base).eval()
-    total = tokens = 0.0
-    for first in range(0, len(rows), BATCH):
-        batch = materials.encoder.responses([(row.prompt, row.completion) for row in rows[first : first + BATCH]])
-        total -= float(masked_sum(response_logprobs(policy, batch), batch.mask).double().sum())
-        tokens += float(batch.mask.sum())
-    return total / tokens

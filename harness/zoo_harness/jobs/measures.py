@@ -1,16 +1,35 @@
-"""Measures of sampled responses, as functions."""
+"""Measures of sampled responses."""
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from zoo_core.reward import Sample
-from zoo_core.rollout import Responses, response_logits
+from zoo_core.reward import Calibration, Reward, Sample, checked
+from zoo_core.rollout import Responses, Rollout, response_logits
 from zoo_core.rows import Text
+
+
+@dataclass
+class GoldAndProxy:
+    """The two scorers of a response: the hidden gold, and the reward that algorithms saw."""
+
+    gold: Reward | None
+    proxy: Reward | None
+    calibration: Calibration | None
+
+    def score(self, rollout: Rollout) -> dict[str, list[float] | None]:
+        """Return gold and proxy scores, None where there is no such scorer."""
+        gold = None if self.gold is None else checked(self.gold, rollout.samples)
+        proxy = None
+        if self.proxy is not None and self.calibration is not None:
+            mean, deviation = self.calibration.mean, self.calibration.deviation
+            proxy = [(score - mean) / deviation for score in checked(self.proxy, rollout.samples)]
+        return {"gold": gold, "proxy": proxy}
 
 
 def kl(

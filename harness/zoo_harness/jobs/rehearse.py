@@ -19,7 +19,8 @@ from zoo_harness.jobs import score
 from zoo_harness.jobs.label_pairs import labelled
 from zoo_harness.jobs.materials import Materials
 from zoo_harness.jobs.measure import reward_to_measure, traced, unbounded
-from zoo_harness.jobs.score import GoldAndProxy, Scoring
+from zoo_harness.jobs.measures import GoldAndProxy
+from zoo_harness.jobs.score import Scoring
 from zoo_harness.jobs.trace import WatchedEngine, mean_of
 from zoo_harness.payloads import Rehearsing, ToScore
 from zoo_harness.results import LoopCost, Price, Rehearsed, SamplingCost, ScoringCost

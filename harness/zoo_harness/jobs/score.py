@@ -8,50 +8,32 @@ colder sampling alone would give is nobody's gain.
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import torch
 from transformers import PreTrainedModel
-from zoo_leaderboard.schema import BestOf, Item, PairAccuracy, Point, Scores, Summary, TaskScore
+from zoo_leaderboard.schema import BestOf, Item, Objective, PairAccuracy, Point, Scores, Summary, TaskScore
 
 from zoo_core.accounting.meter import Meter, module_of
 from zoo_core.compute.sampler import roll_out
 from zoo_core.errors import ColumnError
 from zoo_core.models.directories import weights_sha256
 from zoo_core.models.loading import load_policy_with
-from zoo_core.reward import Calibration, Reward, asked, checked, pair_accuracy
+from zoo_core.reward import Calibration, asked, checked, pair_accuracy
 from zoo_core.rollout import Rollout
 from zoo_core.rows import Preference, Prompt
 from zoo_core.session.seeds import derive
 from zoo_core.storage.atomic import write_json
 from zoo_harness.job import Job, read_json
-from zoo_harness.jobs.best_of import expected_value, kl_bound
+from zoo_harness.jobs.best_of import worth_by_size
 from zoo_harness.jobs.materials import PAIRS_MEASURED, Materials, environment, open_reward
-from zoo_harness.jobs.measures import distinct, kl, mean, mean_of_groups, means, shorter, show
+from zoo_harness.jobs.measures import GoldAndProxy, distinct, kl, mean, mean_of_groups, means, shorter, show
+from zoo_harness.jobs.objective import ROWS, of_demonstrations, of_preferences, of_reward
 from zoo_harness.payloads import ToScore
 from zoo_harness.results import Scored, Trained, WeightsAt
 
 BATCH = 64
-
-
-@dataclass
-class GoldAndProxy:
-    """The two scorers of a response: the hidden gold, and the reward that algorithms saw."""
-
-    gold: Reward | None
-    proxy: Reward | None
-    calibration: Calibration | None
-
-    def score(self, rollout: Rollout) -> dict[str, list[float] | None]:
-        """Return gold and proxy scores, None where there is no such scorer."""
-        gold = None if self.gold is None else checked(self.gold, rollout.samples)
-        proxy = None
-        if self.proxy is not None and self.calibration is not None:
-            mean, deviation = self.calibration.mean, self.calibration.deviation
-            proxy = [(score - mean) / deviation for score in checked(self.proxy, rollout.samples)]
-        return {"gold": gold, "proxy": proxy}
 
 
 def run(job: Job) -> Scored:
@@ -98,7 +80,8 @@ class Scoring:
         self.start = self.load(payload.start) if payload.start else None
         start_result = cast(Scored | None, read_json(payload.start_result) if payload.start_result else None)
         self.start_items = start_result["items"] if start_result else None
-        self.start_tasks = start_result["scores"]["tasks"] if start_result else {}
+        self.start_scores = start_result["scores"] if start_result else None
+        self.learns_from, self.selects = payload.learns_from, payload.selects
 
     def load(self, weights: Path) -> PreTrainedModel:
         """Put the weights of a file or directory into the base's architecture; they must fit exactly."""
@@ -147,7 +130,8 @@ class Scoring:
             "kl_start_per_token": divergence[1],
             "parts": {**means(asked(lambda: parts(samples), "parts of the gold", parts))} if parts else {},
             # Tasks ask for likelihoods: the best of several samples of `start` knows what `start` knows.
-            "tasks": self.start_tasks if self.best_of > 1 else self._tasks(model),
+            "tasks": self._tasks(model),
+            "objective": self._objective(model, by_temperature),
         }
         if self.best_of > 1:
             scores["best_of_curve"] = self._best_of_curve(model, best)
@@ -175,11 +159,9 @@ class Scoring:
         self, model: PreTrainedModel, prompts: Sequence[Prompt], temperature: float, purpose: str
     ) -> list[Rollout]:
         """One response per prompt, in batches; the same random numbers for every row of a seed."""
-        rollouts = []
-        for start in range(0, len(prompts), BATCH):
-            rollout = self._roll_out(model, prompts[start : start + BATCH], temperature, purpose, start)
-            rollouts.append(self._best_answers(rollout) if self.best_of > 1 else rollout)
-        return rollouts
+        starts = range(0, len(prompts), BATCH)
+        every = (self._roll_out(model, prompts[at : at + BATCH], temperature, purpose, at) for at in starts)
+        return [self._best_answers(rollout) if self.best_of > 1 else rollout for rollout in every]
 
     def _roll_out(
         self, model: PreTrainedModel, prompts: Sequence[Prompt], temperature: float, purpose: str, start: int
@@ -201,19 +183,19 @@ class Scoring:
         prompts = self.materials.texts("test_prompts", self.job.seed, self.spec.evaluation.curve_prompts)
         rollout = self._roll_out(model, prompts, temperature, "best of", 0)
         scores = self.scorers.score(rollout)
-        sizes = [n for n in (2**power for power in range(20)) if n < self.best_of] + [self.best_of]
-        proxy, gold = scores["proxy"] or [], scores["gold"]
-        curve: list[BestOf] = []
-        for n in sizes:
-            values: dict[str, list[float]] = {"proxy": [], "gold": []}
-            for first in range(0, len(proxy), self.best_of):
-                order = sorted(range(first, first + self.best_of), key=lambda place: proxy[place])
-                values["proxy"].append(expected_value([proxy[place] for place in order], n))
-                if gold is not None:
-                    values["gold"].append(expected_value([gold[place] for place in order], n))
-            worth = {name: mean_of_groups([some or None]) for name, some in values.items()}
-            curve.append({"n": float(n), "kl_bound": kl_bound(n), "proxy": worth["proxy"], "gold": worth["gold"]})
-        return curve
+        return worth_by_size(scores["proxy"] or [], scores["gold"], self.best_of)
+
+    def _objective(self, model: PreTrainedModel, by_temperature: Mapping[str, Summary]) -> Objective | None:
+        """What the row was trained for, measured on what it was not given."""
+        seed, materials, signals = self.job.seed, self.materials, self.learns_from
+        if "reward" in signals and self.start_scores:
+            return of_reward(by_temperature, self.start_scores["by_temperature"])
+        if "demonstrations" in signals:
+            other = self.load(materials.base) if self.selects or self.start is None else self.start
+            return of_demonstrations(model, other, materials.encoder, materials.unseen_demonstrations(seed, ROWS))
+        if "preferences" in signals and self.start is not None:
+            return of_preferences(model, self.start, materials.encoder, materials.unseen_pairs(seed, ROWS))
+        return None
 
     def _pair_accuracies(self) -> dict[str, PairAccuracy]:
         """How often gold and proxy rank pairs, that they were not trained on, as people did; and "the shorter wins"."""
@@ -290,6 +272,8 @@ class Scoring:
     def _tasks(self, model: PreTrainedModel) -> dict[str, TaskScore]:
         if not self.spec.tasks:
             return {}
+        if self.best_of > 1 and self.start_scores:
+            return self.start_scores["tasks"]
         self._say("lm-eval tasks")
         from zoo_harness.jobs.lmeval import load_tasks, score_tasks
 

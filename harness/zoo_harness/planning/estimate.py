@@ -268,16 +268,26 @@ def stage_flops(plan: Plan) -> dict[str, float]:
     return found | {name: whole(cost, "flops") for name, cost in plan.probe["samples"].items()}
 
 
+def lack_of(row: Row, share: float, budget: float, needed: float) -> str:
+    """Say that a budget is too small for one update of a row, if it is.
+
+    `share` is what its stages take of it, `needed` the FLOPs beside them that lead to the last loop's first update.
+    """
+    if needed <= (1 - share) * budget:
+        return ""
+    return (
+        f"the budget of {budget:.3g} FLOPs is too small for one update of {row.name}: beside its stages ({share:.0%}) "
+        f"there is less left than the {needed:.3g} FLOPs that lead to one."
+    )
+
+
 def warnings_of(row: Row, found: Filled, budget: float, needed: float) -> list[str]:
     """What is unusual about a row; `BudgetError` if not one update fits."""
     share, warnings = found["stage_share"], []
     if share > MOST_FOR_STAGES:
         return [f"{row.name} does not fit in this budget: its stages take {share:.0%} of it."]
-    if needed > (1 - share) * budget:
-        raise BudgetError(
-            f"the budget of {budget:.3g} FLOPs is too small for one update of {row.name}: beside its stages "
-            f"({share:.0%}) there is less left than the {needed:.3g} FLOPs that lead to one. Give a larger --budget."
-        )
+    if lack := lack_of(row, share, budget, needed):
+        raise BudgetError(f"{lack} Give a larger --budget.")
     if share > LARGE_STAGE_SHARE:
         warnings.append(f"{row.name}: its stages take {share:.0%} of the budget.")
     if found["updates"] < FEW_UPDATES and not row.algorithm.stops_early:

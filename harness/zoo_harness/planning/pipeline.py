@@ -242,3 +242,8 @@ def _reward_maker() -> Algorithm:
         names = ", ".join(maker.name for maker in makers)
         raise SpecError(f"reward: several plugins train a reward model ({names}); uninstall all but one.")
     return makers[0]
+
+
+def algorithm_plugins() -> list[str]:
+    """Entry points that provide algorithms: the scorer does not load them."""
+    return sorted({plugins().owner("zoo_algorithms", name).name for name in plugins().algorithms})

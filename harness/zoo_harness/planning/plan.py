@@ -9,11 +9,10 @@ from typing import TypedDict
 from zoo_leaderboard.schema import BEST_OF
 
 from zoo_core.records import Algorithm
-from zoo_core.registry.plugins import plugins
 from zoo_harness.job import Job, identify
 from zoo_harness.payloads import Calibrating, Kind, Labelling, Payload, ToScore, Training
 from zoo_harness.planning.identity import code_of_job, files_named
-from zoo_harness.planning.pipeline import Pipeline, Row
+from zoo_harness.planning.pipeline import Pipeline, Row, algorithm_plugins
 from zoo_harness.results import Probe
 from zoo_harness.spec.schema import FOR_ALGORITHMS, FOR_GOLD, FROM_PAIRS, GOLD_PAIRS, LabelPairs, Spec
 
@@ -106,7 +105,7 @@ class Plan:
             cell = self._cell(row, seed, stages)
             jobs.append(cell)
             if scored:
-                jobs.append(self._score(seed, row.name, cell, stages, start_score))
+                jobs.append(self._score(seed, row.name, cell, stages, start_score, learner=row))
         return jobs
 
     def stages(self, seed: int) -> Stages:
@@ -222,6 +221,7 @@ class Plan:
         stages: Stages,
         start_score: Job | None = None,
         best_of: int | None = None,
+        learner: Row | None = None,
     ) -> Job:
         proxy = self.spec.reward
         needed = [trained, *stages.values(), start_score]
@@ -244,6 +244,8 @@ class Plan:
             reward_model=_reward_model(proxy, stages),
             gold_model=gold.directory / "final" if gold else None,
             calibration=stages[f"calibration {proxy}"].directory if proxy else None,
+            learns_from=[*learner.algorithm.learns_from] if learner and learner.reward in (None, proxy) else [],
+            selects=bool(learner and learner.algorithm.stops_early),
             stands_on=[stages[name].identity for name in ("pairs", "reward") if best_of and name in stages],
             algorithm_plugins=algorithm_plugins(),
         )
@@ -293,8 +295,3 @@ def _reward_model(reward: str | None, stages: Stages) -> Path | None:
 
 def _reads_pairs(algorithm: Algorithm) -> bool:
     return "preferences" in algorithm.learns_from
-
-
-def algorithm_plugins() -> list[str]:
-    """Entry points that provide algorithms: the scorer does not load them."""
-    return sorted({plugins().owner("zoo_algorithms", name).name for name in plugins().algorithms})

@@ -36,4 +36,4 @@ PRESETS: dict[str, dict[str, object]] = {
         "evaluation": {"temperatures": [0.0, 0.3, 0.5, 0.7, 1.0], "dev_prompts": 128, "test_prompts": 512},
     },
 }
-"""What a preset fixes; budgets are FLOPs, derived so that PPO's defaults make 100 updates or more in `quick`."""
+"""What a preset fixes; budgets are FLOPs, chosen so that PPO takes some hundred optimizer steps in `quick`."""

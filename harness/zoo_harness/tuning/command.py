@@ -85,13 +85,14 @@ def _search(
     from zoo_harness.spec.settings import configure
     from zoo_harness.tuning.log import Search, search_table
     from zoo_harness.tuning.points import Study
-    from zoo_harness.tuning.rounds import PART, best_first, worth
+    from zoo_harness.tuning.rounds import PART, best_first, missing_their_objective, worth
     from zoo_harness.waiting import WaitingScreen
 
     screen, name = console(), rounds.name
     present = configure(rounds.algorithm, rounds.fixed)
     space = space_of(type(present), name)
-    study = Study(rounds.folder, name, space, vars(present))
+    defaults = {setting: vars(present)[setting] for setting in space}
+    study = Study(rounds.folder, name, space, defaults)
     candidates = study.points(points)
 
     with WaitingScreen(screen) as waiting:
@@ -107,7 +108,7 @@ def _search(
         first = rounds.run(plan, candidates, display, command)
     values = worth(first, rounds.by)
     study.tell({point.row: values.get(point.row) for point in candidates})
-    best = [candidates[0], *best_first(candidates[1:], values)[:finalists]]
+    best = [candidates[0], *best_first(candidates[1:], values, missing_their_objective(first))[:finalists]]
 
     second = []
     for number, world in enumerate(worlds, start=1):
@@ -121,7 +122,8 @@ def _search(
         algorithm=rounds.algorithm,
         spec=rounds.spec,
         space=space,
-        present=vars(present),
+        fixed={setting: value for setting, value in rounds.fixed.items() if setting not in space},
+        present=defaults,
         points=candidates,
         first=first,
         second=second,

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -20,7 +20,7 @@ from zoo_harness.planning.identity import code_of_job
 from zoo_harness.planning.plan import UNIMPORTANT
 from zoo_harness.spec.schema import Spec
 from zoo_harness.tuning.points import DEFAULTS, Point, Settings
-from zoo_harness.tuning.rounds import SFT_ROW, By, Tried, best_first, worth
+from zoo_harness.tuning.rounds import SFT_ROW, By, Tried, best_first, missing_their_objective, worth
 
 SCHEMA_VERSION = 1
 EDGE = 1 / 16
@@ -34,7 +34,9 @@ class Search:
     algorithm: Algorithm
     spec: Spec
     space: Space
-    present: Mapping[str, object]
+    fixed: Settings
+    """Settings of every point, which were not searched."""
+    present: Settings
     """The present defaults of the searched settings."""
     points: Sequence[Point]
     """The present defaults first."""
@@ -51,12 +53,12 @@ class Search:
     def winner(self, by: By | None = None) -> Point:
         """The best point of the second round."""
         values = worth(self.second, by or self.by)
-        return best_first([point for point in self.points if point.row in values], values)[0]
+        finalists = [point for point in self.points if point.row in values]
+        return best_first(finalists, values, missing_their_objective(self.second))[0]
 
     def settings(self, point: Point) -> Settings:
         """The searched settings of a point."""
-        present = {name: value for name, value in self.present.items() if isinstance(value, int | float | str | None)}
-        return {**present, **point.settings} if point.row == DEFAULTS else dict(point.settings)
+        return dict(self.present if point.row == DEFAULTS else point.settings)
 
     def beat_sft(self) -> int | None:
         """How many points of the first round ended above `sft` of the same budget; None where it was no row."""
@@ -111,6 +113,7 @@ class Search:
                 for budget, found in zip(self.budgets, (self.first, self.second), strict=True)
             ],
             "by": self.by,
+            "fixed": self.fixed,
             "points": {point.row: self.settings(point) for point in self.points},
             "beat_sft": self.beat_sft(),
             "winner": {"row": winner.row, "settings": self.settings(winner), "at_edge": self.at_edge(winner)},

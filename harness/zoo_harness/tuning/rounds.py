@@ -4,20 +4,20 @@ A round is a bench whose rows are the points: so it is audited, resumed and shar
 Its seeds are none that a board reports, and of its scores only those on dev prompts are looked at.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, cast
 
 from zoo_leaderboard.load import load
 from zoo_leaderboard.schema import Record, Summary
 
-from zoo_core.errors import SpecError
+from zoo_core.errors import BudgetError, SpecError
 from zoo_core.records import Algorithm
 from zoo_harness import bench
 from zoo_harness.bench import Display
 from zoo_harness.executors.runner import Runner
-from zoo_harness.planning.estimate import figures, filling
+from zoo_harness.planning.estimate import filling, lack_of, price_of
 from zoo_harness.planning.plan import Plan
 from zoo_harness.prepare import make_plan
 from zoo_harness.probing import Waiting
@@ -54,6 +54,8 @@ class Tried(TypedDict):
     temperature: float | None
     kl: float | None
     """Nats a response, from `start`."""
+    improves: bool | None
+    """Whether it improved its own objective; None if that is not measured."""
     loss: float | None
     """Of a stage, on rows that it was not given, in nats."""
     error: str | None
@@ -109,13 +111,19 @@ class Rounds:
 
         `points` are those of that round.
         """
-        found = figures(plan)
-        return (found["training"]["seconds"] + found["scoring"]["seconds"]) / points / PART
+        prices = [price_of(plan, job)["seconds"] for job in plan.jobs()]
+        return sum(prices) / points / PART
 
     def run(self, plan: Plan, points: Sequence[Point], display: Display, command: str) -> list[Tried]:
         """Do what is not done of a round of these points; return what they were worth."""
+        world, lacking = world_of(plan.spec), _lacking(plan)
+        rows = tuple(row for row in plan.pipeline.rows if row.name not in lacking)
+        if not any(row.name in {point.row for point in points} for row in rows):
+            raise BudgetError(f"{next(iter(lacking.values()))} Give a larger --budget.")
+        plan = replace(plan, pipeline=replace(plan.pipeline, rows=rows))
         bench.run(plan, display, self.workers, self.runner, command=command)
-        return tried(load(plan.output)[1], world_of(plan.spec))
+        failed = [_failed(row, world, seed, why) for row, why in lacking.items() for seed in plan.spec.seed_numbers]
+        return [*tried(load(plan.output)[1], world), *failed]
 
     def _of_round(self, spec: Spec, points: Sequence[Point], first_seed: int, seeds: int) -> Spec:
         own = self._own
@@ -143,6 +151,20 @@ class Rounds:
                 "tracker": None,
             }
         )
+
+
+def _lacking(plan: Plan) -> dict[str, str]:
+    """Why rows cannot make one update in their budget: of settings that are searched, some are too large for it."""
+    found = {}
+    for row in plan.pipeline.rows:
+        stages, _, _, needed = filling(plan, row)
+        found[row.name] = lack_of(row, stages / plan.budget, plan.budget, needed)
+    return {name: why for name, why in found.items() if why}
+
+
+def _failed(row: str, world: str, seed: int, error: str) -> Tried:
+    nothing = dict.fromkeys(("gold", "proxy", "temperature", "kl", "improves", "loss"))
+    return cast(Tried, {"row": row, "world": world, "seed": seed, **nothing, "error": error})
 
 
 def _quarter(plan: Plan) -> float:
@@ -182,6 +204,7 @@ def tried(records: Iterable[Record], world: str) -> list[Tried]:
         mine, start = _best(record), starts.get(record["seed"], {})
         above = {name: _above(mine.get(name), start.get(name)) for name in ("gold", "proxy")}
         scores = record["scores"]
+        objective = scores.get("objective") if scores else None
         found.append(
             {
                 "row": record["row"],
@@ -191,6 +214,7 @@ def tried(records: Iterable[Record], world: str) -> list[Tried]:
                 "proxy": above["proxy"],
                 "temperature": scores["temperature"] if scores else None,
                 "kl": scores["kl_start"] if scores else None,
+                "improves": objective["better"] if objective else None,
                 "loss": None,
                 "error": record["error"],
             }
@@ -207,9 +231,26 @@ def worth(found: Iterable[Tried], by: By) -> dict[str, float | None]:
     return {row: -mean if by == "loss" and mean is not None else mean for row, mean in means.items()}
 
 
-def best_first(points: Sequence[Point], values: Mapping[str, float | None]) -> list[Point]:
-    """Return the points in order of what they are worth; those that failed last, equal ones as they were."""
-    return sorted(points, key=lambda point: (values.get(point.row) is None, -(values.get(point.row) or 0.0)))
+def missing_their_objective(found: Iterable[Tried]) -> set[str]:
+    """The rows that somewhere did not improve what they are trained for."""
+    return {one["row"] for one in found if one["improves"] is False}
+
+
+def best_first(
+    points: Sequence[Point], values: Mapping[str, float | None], missing: Collection[str] = ()
+) -> list[Point]:
+    """Return the points in order of what they are worth; behind them those in `missing`, then those that failed.
+
+    A point that is better by gold and worse at what its method is for is luck, or no longer that method.
+    """
+    return sorted(
+        points,
+        key=lambda point: (
+            values.get(point.row) is None,
+            point.row in missing,
+            -(values.get(point.row) or 0.0),
+        ),
+    )
 
 
 def _best(record: Record) -> dict[str, float]:

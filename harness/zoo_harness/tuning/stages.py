@@ -153,6 +153,7 @@ def _tried(point: Point, job: Job, plan: Plan, errors: dict[str, str]) -> Tried:
         "proxy": None,
         "temperature": None,
         "kl": None,
+        "improves": None,
         "loss": found["loss"] if found else None,
         "error": errors.get(job.identity),
     }

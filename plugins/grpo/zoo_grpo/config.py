@@ -1,7 +1,7 @@
 """Settings of GRPO.
 
-The KL coefficient is that of Shao et al. 2024 (arXiv:2402.03300), section 4.2. Learning rate, group and batch suit
-models of a few million parameters and are hand-set until `zoo tune-defaults` chooses them.
+Those that are not searched are from Shao et al. 2024 (arXiv:2402.03300), section 4.2. The others suit models of a few
+million parameters and were chosen by `zoo tune-defaults`; its log is `tuning.json`.
 """
 
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ class GRPOConfig:
         "group_size": Choice((4, 8, 16)),
         "batch_size": Choice((32, 64, 128)),
     }
-    DEFAULTS: ClassVar[Defaults] = Defaults("hand-set")
+    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=12)
 
-    batch_size: int = 64
+    batch_size: int = 128
     """Responses sampled per update."""
     group_size: int = 8
     """G: responses to each prompt, compared with each other; divides `batch_size`."""
@@ -36,11 +36,11 @@ class GRPOConfig:
     """μ: passes over each batch of responses."""
     temperature: float = 1.0
     """Sampling temperature; all log-probabilities are taken at it."""
-    learning_rate: float = 2e-4
+    learning_rate: float = 0.00021
     """Peak step size of AdamW."""
     clip_range: float = 0.2
     """ε of eq. 3: how far the probability ratio may move from 1."""
-    kl_coefficient: float = 0.04
+    kl_coefficient: float = 0.038
     """β of eq. 3: weight of the divergence from the reference, per token."""
     kl_estimate: Divergence = "k3"
     """How it is estimated: "k3" (Shao et al. 2024, eq. 4) or "unbiased" (k3 times the ratio, DeepSeek-V3.2)."""

@@ -41,14 +41,16 @@ def test_explained_variance_is_one_for_a_seer_zero_for_the_mean_and_zero_where_n
 
 
 def test_the_score_climbs():
-    _, history = trained(train, 25, PPOConfig(batch_size=32, minibatch_size=16, learning_rate=5e-3, kl_coefficient=0.0))
+    _, history = trained(
+        train, 25, PPOConfig(batch_size=32, minibatch_size=16, learning_rate=5e-3, kl_coefficient=0.0, epochs=1)
+    )
     assert history[0]["score"] < 0.0
     assert sum(metrics["score"] for metrics in history[-5:]) / 5 > 0.7
 
 
 def test_the_more_divergence_costs_the_less_there_is():
     def divergence(beta):
-        config = PPOConfig(batch_size=32, minibatch_size=16, learning_rate=1e-2, kl_coefficient=beta)
+        config = PPOConfig(batch_size=32, minibatch_size=16, learning_rate=1e-2, kl_coefficient=beta, epochs=1)
         _, history = trained(train, 12, config)
         return sum(metrics["kl"] for metrics in history[-4:]) / 4
 
@@ -73,7 +75,13 @@ def test_the_critic_learns_what_there_is_to_come():
     # Every answer is worth 2 at its end and nothing is paid before: so is every state on the way.
     encoder = tiny_encoder(response_tokens=2)
     config = PPOConfig(
-        batch_size=16, minibatch_size=16, learning_rate=1e-2, kl_coefficient=0.0, gae_lambda=1.0, value_clip_range=1e9
+        batch_size=16,
+        minibatch_size=16,
+        learning_rate=1e-2,
+        kl_coefficient=0.0,
+        gae_lambda=1.0,
+        value_clip_range=1e9,
+        epochs=1,
     )
     settings = {"encoder": encoder, "reward": lambda samples: [2.0 for _ in samples]}
     session, history = trained(train, 40, config, wide_bandit, **settings)

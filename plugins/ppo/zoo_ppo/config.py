@@ -1,8 +1,8 @@
 """Settings of PPO.
 
 Defaults that do not depend on scale are those of Huang et al. 2024, "The N+ Implementation Details of RLHF with PPO"
-(arXiv:2403.17031). Learning rate and batch suit models of a few million parameters and are hand-set until
-`zoo tune-defaults` chooses them.
+(arXiv:2403.17031). All that is searched was chosen by `zoo tune-defaults` for models of a few million parameters; the
+log is `tuning.json`, beside the pyproject.toml.
 """
 
 from dataclasses import dataclass
@@ -22,17 +22,17 @@ class PPOConfig:
         "batch_size": Choice((12, 24, 48)),
         "epochs": Choice((1, 2, 4)),
     }
-    DEFAULTS: ClassVar[Defaults] = Defaults("hand-set")
+    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=10)
 
-    batch_size: int = 12
+    batch_size: int = 24
     """Responses sampled per update."""
     minibatch_size: int = 6
     """Responses per optimizer step; divides `batch_size`."""
-    epochs: int = 1
+    epochs: int = 4
     """Passes over each batch of responses; 1 as in Ouyang et al. 2022 (arXiv:2203.02155)."""
     temperature: float = 1.0
     """Sampling temperature of rollouts; all log-probabilities are taken at it."""
-    learning_rate: float = 1e-4
+    learning_rate: float = 0.00021
     """Peak step size of AdamW, for policy and critic."""
     clip_range: float = 0.2
     """ε of eq. 7: how far the probability ratio may move from 1."""
@@ -40,7 +40,7 @@ class PPOConfig:
     """How far a value may move from its old estimate, in reward units."""
     value_coefficient: float = 0.1
     """Weight of the value loss (c₁ of eq. 9)."""
-    kl_coefficient: float = 0.05
+    kl_coefficient: float = 0.048
     """β: reward units lost per nat of divergence from the reference."""
     kl_target: float | None = None
     """Nats per response that β is steered to (Ziegler's controller); None leaves β as it is."""

@@ -25,14 +25,14 @@ class TestRAFTPlusPlus(AlgorithmSuite):
 
 @pytest.mark.parametrize("variant", ["raft", "raft-global", "raft++"])
 def test_the_score_climbs_whatever_the_variant(variant):
-    config = RAFTConfig(variant=variant, batch_size=8, minibatch_size=8, learning_rate=1e-2)
+    config = RAFTConfig(variant=variant, batch_size=8, minibatch_size=8, learning_rate=1e-2, kl_coefficient=0.0)
     _, history = trained(train, 24, config, reward=lambda samples: [s.response.count("a") / 2 - 0.4 for s in samples])
     assert sum(metrics["score"] for metrics in history[-3:]) / 3 > history[0]["score"] + 0.4
     assert all(metrics["selected_score"] > metrics["score"] for metrics in history[:5])
 
 
 def test_each_prompt_gives_one_response_unless_all_of_them_were_cut_off():
-    config = RAFTConfig(batch_size=16, samples_per_prompt=2, minibatch_size=8)
+    config = RAFTConfig(batch_size=16, samples_per_prompt=2, minibatch_size=8, kl_coefficient=0.0)
     _, (metrics, *_) = trained(train, 1.05, config)
     assert 0.0 < metrics["selected"] < 0.5
     _, (metrics, *_) = trained(train, 1.05, config, bandit, **BANDIT)
@@ -42,7 +42,7 @@ def test_each_prompt_gives_one_response_unless_all_of_them_were_cut_off():
 def test_a_stage_in_which_every_response_was_cut_off_changes_nothing():
     session = tiny_session(["prompts", "reward"], policy=bandit(), encoder=tiny_encoder(1), rows=BANDIT["rows"])
     start = weights(session.policy)
-    metrics = next(train(RAFTConfig(batch_size=4, samples_per_prompt=2), Run(session)))
+    metrics = next(train(RAFTConfig(batch_size=4, samples_per_prompt=2, kl_coefficient=0.0), Run(session)))
     assert (metrics["ended"], metrics["selected"], metrics["loss"]) == (0.0, 0.0, 0.0)
     assert same_weights(session.policy, start)
 
@@ -69,7 +69,13 @@ def test_in_a_bandit_a_long_stage_ends_at_best_of_k_of_its_start():
     # the distribution F(y)ᴷ − F(y⁻)ᴷ.
     start = arm_probabilities(bandit())
     config = RAFTConfig(
-        batch_size=1024, samples_per_prompt=4, minibatch_size=256, epochs=10, learning_rate=0.1, max_grad_norm=1e9
+        batch_size=1024,
+        samples_per_prompt=4,
+        minibatch_size=256,
+        epochs=10,
+        learning_rate=0.1,
+        max_grad_norm=1e9,
+        kl_coefficient=0.0,
     )
     session = tiny_session(["prompts", "reward"], policy=bandit(), **BANDIT)
     metrics = next(train(config, Run(session)))
@@ -82,14 +88,18 @@ def test_in_a_bandit_a_long_stage_ends_at_best_of_k_of_its_start():
 
 
 def test_stage_after_stage_a_bandit_comes_to_say_nothing_but_the_best():
-    session, history = trained(train, 20, RAFTConfig(batch_size=8, learning_rate=1e-2), bandit, **BANDIT)
+    session, history = trained(
+        train, 20, RAFTConfig(batch_size=8, learning_rate=1e-2, kl_coefficient=0.0), bandit, **BANDIT
+    )
     assert history[0]["score"] < 0.7
     assert arm_probabilities(session.policy)[list(ARMS).index("c")] > 0.95
 
 
 def test_imitation_is_at_temperature_1_whatever_the_responses_were_sampled_at():
     # The loss is minus log-probability per token: of the policy itself, not of the one that it samples from.
-    config = RAFTConfig(batch_size=16, minibatch_size=128, samples_per_prompt=8, epochs=1, temperature=0.5)
+    config = RAFTConfig(
+        batch_size=16, minibatch_size=128, samples_per_prompt=8, epochs=1, temperature=0.5, kl_coefficient=0.0
+    )
     session, seen = tiny_session(["prompts", "reward"], policy=bandit(), **BANDIT), []
     start = dict(zip(ARMS, arm_probabilities(session.policy).tolist(), strict=True))
     run = Run(session)
@@ -103,7 +113,13 @@ def test_imitation_is_at_temperature_1_whatever_the_responses_were_sampled_at():
 
 def test_the_first_ratio_of_raft_plus_plus_is_1_at_any_temperature():
     config = RAFTConfig(
-        variant="raft++", batch_size=16, minibatch_size=128, samples_per_prompt=8, epochs=1, temperature=0.5
+        variant="raft++",
+        batch_size=16,
+        minibatch_size=128,
+        samples_per_prompt=8,
+        epochs=1,
+        temperature=0.5,
+        kl_coefficient=0.0,
     )
     _, (metrics, *_) = trained(
         train, 1.05, config, bandit, **{**BANDIT, "reward": lambda samples: [1.0] * len(samples)}
@@ -112,7 +128,9 @@ def test_the_first_ratio_of_raft_plus_plus_is_1_at_any_temperature():
 
 
 def test_one_sample_per_prompt_is_fine_tuning_on_own_samples():
-    config = RAFTConfig(batch_size=16, samples_per_prompt=1, minibatch_size=16, epochs=1, learning_rate=1e-12)
+    config = RAFTConfig(
+        batch_size=16, samples_per_prompt=1, minibatch_size=16, epochs=1, learning_rate=1e-12, kl_coefficient=0.0
+    )
     _, (metrics, *_) = trained(train, 1.05, config, bandit, **BANDIT)
     assert metrics["selected"] == 1.0
     assert metrics["selected_score"] == metrics["score"]

@@ -1,8 +1,8 @@
 """Settings of RAFT.
 
 K and the passes over a stage's selection are those of Dong et al. 2023 (arXiv:2304.06767), the clip of RAFT++ is PPO's.
-Stages are 2048 prompts there; that, like their learning rate, suits a model a thousand times as large. Both are
-hand-set here until `zoo tune-defaults` chooses them.
+Stages are 2048 prompts there; that, like their learning rate, suits a model a thousand times as large. Stages are
+hand-set here; what is searched was chosen by `zoo tune-defaults`, and its log is `tuning.json`.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class RAFTConfig:
         "kl_coefficient": Range(0.0, 0.2),
         "epochs": Choice((1, 2)),
     }
-    DEFAULTS: ClassVar[Defaults] = Defaults("hand-set")
+    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=14)
 
     variant: Variant = "raft"
     """What is learnt: "raft" (each prompt's best), "raft-global" (the batch's best), "raft++" (all good, clipped)."""
@@ -37,9 +37,9 @@ class RAFTConfig:
     """Passes over what a stage has selected."""
     temperature: float = 1.0
     """λ: sampling temperature; fine-tuning is at 1, the ratio of RAFT++ at λ."""
-    learning_rate: float = 3e-4
+    learning_rate: float = 0.00021
     """Peak step size of AdamW."""
-    kl_coefficient: float = 0.0
+    kl_coefficient: float = 0.13
     """β: reward units that a response loses in the ranking per nat above the reference; 0 needs no reference."""
     clip_range: float = 0.2
     """ε of RAFT++: how far the probability ratio may rise above 1."""

@@ -42,8 +42,8 @@ class TestAdapterWithHead(AlgorithmSuite):
 
 
 MADE = {
-    "ratio": dict(learning_rate=5e-3),
-    "ratio with adapter": dict(learning_rate=2e-2, lora_rank=8),
+    "ratio": dict(ratio_scale=0.1, learning_rate=5e-3),
+    "ratio with adapter": dict(ratio_scale=0.1, learning_rate=2e-2, lora_rank=8),
     "head": dict(learning_rate=5e-3, scorer="last-token"),
     "head with adapter": dict(learning_rate=2e-2, scorer="last-token", lora_rank=8),
 }
@@ -153,7 +153,8 @@ def test_a_ratio_scores_every_answer_with_0_before_it_is_trained(rank):
 def test_the_score_of_a_ratio_is_what_the_logits_of_both_models_say_token_by_token(rank):
     session = tiny_session(["preferences"])
     before = copied(session.policy)
-    list(train(RewardModelConfig(batch_size=8, epochs=2.0, learning_rate=1e-2, lora_rank=rank), Run(session)))
+    config = RewardModelConfig(batch_size=8, epochs=2.0, learning_rate=1e-2, ratio_scale=0.1, lora_rank=rank)
+    list(train(config, Run(session)))
     scorer = session.kept["reward"]
     expected = []
     for asked, said in answers_of(session).rows:

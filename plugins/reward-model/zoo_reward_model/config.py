@@ -1,6 +1,7 @@
 """Settings of the reward model.
 
-The learning rate suits models of a few million parameters; it is hand-set until `zoo tune-defaults` chooses it.
+All that is searched was chosen by `zoo tune-defaults --stage`, by loss on unseen pairs, for models of a few million
+parameters; the log is `tuning.json`, beside the pyproject.toml.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Settings of RLOO.
 
 The number of samples per prompt is the larger of those of Ahmadian et al. 2024 (arXiv:2402.14740). Learning rate and
-batch suit models of a few million parameters and are hand-set until `zoo tune-defaults` chooses them.
+batch suit models of a few million parameters and were chosen by `zoo tune-defaults`; its log is `tuning.json`.
 """
 
 from dataclasses import dataclass
@@ -21,17 +21,17 @@ class RLOOConfig:
         "samples_per_prompt": Choice((2, 4, 8)),
         "batch_size": Choice((16, 32, 64)),
     }
-    DEFAULTS: ClassVar[Defaults] = Defaults("hand-set")
+    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=10)
 
-    batch_size: int = 32
+    batch_size: int = 64
     """Responses sampled per update, which is one optimizer step."""
     samples_per_prompt: int = 4
     """k: responses to each prompt, each the baseline of the others; divides `batch_size`."""
     temperature: float = 1.0
     """Sampling temperature; all log-probabilities are taken at it."""
-    learning_rate: float = 1e-4
+    learning_rate: float = 0.00062
     """Peak step size of AdamW."""
-    kl_coefficient: float = 0.05
+    kl_coefficient: float = 0.12
     """β: reward units lost per nat of divergence from the reference."""
     missing_eos_penalty: float = 1.0
     """What a response that did not end itself loses, in standard deviations of the reward on the start's samples."""
