@@ -68,7 +68,7 @@ def test_unknown_setting_and_wrong_value(world):
     with pytest.raises(SpecError, match=r"dpo has no setting 'betta'. Did you mean 'beta'\?"):
         check(world, algorithms=[{"name": "dpo", "betta": 1}])
     with pytest.raises(SpecError, match="ppo: minibatch_size=5 must divide batch_size=12"):
-        check(world, algorithms=[{"name": "ppo", "minibatch_size": 5}])
+        check(world, algorithms=[{"name": "ppo", "batch_size": 12, "minibatch_size": 5}])
     with pytest.raises(SpecError, match="dpo: beta: Input should be a valid number"):
         check(world, algorithms=[{"name": "dpo", "beta": "strong"}])
 
