@@ -118,7 +118,7 @@ class Rounds:
         """Do what is not done of a round of these points; return what they were worth."""
         world, lacking = world_of(plan.spec), _lacking(plan)
         rows = tuple(row for row in plan.pipeline.rows if row.name not in lacking)
-        if not any(row.name in {point.row for point in points} for row in rows):
+        if lacking and not any(row.name in {point.row for point in points} for row in rows):
             raise BudgetError(f"{next(iter(lacking.values()))} Give a larger --budget.")
         plan = replace(plan, pipeline=replace(plan.pipeline, rows=rows))
         bench.run(plan, display, self.workers, self.runner, command=command)
