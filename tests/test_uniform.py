@@ -23,7 +23,7 @@ from zoo_core.functional import masked_mean
 ROOT = Path(__file__).parents[1]
 PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
 DISTRIBUTIONS = [ROOT, *PLUGINS, ROOT / "harness", ROOT / "leaderboard"]
-LINES = {"plugin": 40, "config": 100, "loss": 180, "selection": 180, "train": 140}
+LINES = {"plugin": 40, "config": 110, "loss": 180, "selection": 180, "train": 140}
 """The most lines a module of an algorithm may have; raising one is a visible diff."""
 FORMULAS = ("loss", "selection")
 """Of these an algorithm has one: a loss of its own, or how it selects rows for that of another."""
@@ -88,13 +88,14 @@ def provides(hook: str, folder: Path) -> bool:
 
 
 def undocumented_fields(tree: ast.Module) -> list[str]:
-    """Return the fields of a module's classes that no docstring follows."""
+    """Return the fields of a module's classes that no docstring follows; a `ClassVar` is no field."""
     return [
         f"{owner.name}.{field.target.id}"
         for owner in ast.walk(tree)
         if isinstance(owner, ast.ClassDef)
         for field, text in pairwise([*owner.body, None])
         if isinstance(field, ast.AnnAssign)
+        and not ast.unparse(field.annotation).startswith("ClassVar")
         and not (isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and text.value.value)
     ]
 

@@ -18,6 +18,7 @@ from zoo_harness import bench
 from zoo_harness.bench import Display
 from zoo_harness.executors.runner import Runner
 from zoo_harness.planning.estimate import filling, lack_of, price_of
+from zoo_harness.planning.pipeline import Pipeline
 from zoo_harness.planning.plan import Plan
 from zoo_harness.prepare import make_plan
 from zoo_harness.probing import Waiting
@@ -31,11 +32,11 @@ PART = 0.25
 """What of the budget, stages left out, a point of the first round is given."""
 DEV_PROMPTS = 128
 """Prompts at least that a point is judged by."""
-SFT = "sft"
-"""The row that says how forgiving an algorithm is: the share of points that end above it."""
 SFT_ROW = "sft-as-it-is"
-"""What that row is called: the algorithm itself may be sft."""
+"""The row that says how forgiving an algorithm is, by the share of points that end above it.
 
+It goes on with what makes `start` (SFT), by that algorithm's defaults, for as long as a point lasts.
+"""
 
 By = Literal["gold", "proxy", "loss"]
 """What points are chosen by."""
@@ -96,8 +97,9 @@ class Rounds:
     def first(self, points: Sequence[Point], waiting: Waiting) -> Plan:
         """Plan the first round: all points on the spec's own world, at a quarter of what the stages leave."""
         spec = self._of_round(self.spec, points, FIRST_SEED, 1)
-        if spec.demonstrations is not None or spec.imitates_chosen:
-            spec = spec.model_copy(update={"algorithms": [*spec.algorithms, Entry(name=SFT, row=SFT_ROW)]})
+        start = Pipeline.of(spec).start
+        if start is not None and start.competes:
+            spec = spec.model_copy(update={"algorithms": [*spec.algorithms, Entry(name=start.name, row=SFT_ROW)]})
         return make_plan(spec, self.folder / "quarter", waiting, self.runner, self.workers, _quarter)
 
     def second(self, points: Sequence[Point], world: str, seeds: int, waiting: Waiting) -> Plan:
