@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 
 import pytest
 import yaml
+from zoo_harness.planning.identity import commit_of
 from zoo_harness.spec.read import read
-from zoo_harness.tuning.log import commit_of
 from zoo_harness.tuning.points import Point, Study
 from zoo_harness.tuning.rounds import Tried, best_first, in_world, missing_their_objective, world_of, worth
 from zoo_harness.tuning.write import with_defaults

@@ -11,13 +11,14 @@ import typer
 from typer.core import TyperGroup
 
 from zoo_core.errors import SpecError, ZooError
+from zoo_harness.boards import app as boards
+from zoo_harness.boards import print_board
 from zoo_harness.console import console, print_found, show_what_can_be_shown, shown
 from zoo_harness.options import FLAGS, ReadSpec, describes_a_bench, pair_of
 from zoo_harness.tuning.command import tune_defaults
 
 if TYPE_CHECKING:
     from typer._click.core import Command
-    from zoo_leaderboard.board import Board
 
 USER_ERROR = 2
 
@@ -50,6 +51,7 @@ app = typer.Typer(
 )
 plugins_app = typer.Typer(rich_markup_mode=None, invoke_without_command=True, help="The installed plugins.")
 app.add_typer(plugins_app, name="plugins")
+app.add_typer(boards, name="leaderboard")
 
 Output = Annotated[Path | None, typer.Option(help="Folder for results (default zoo-runs/NAME).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -97,7 +99,7 @@ def bench(
     with LiveScreen(screen) as display:
         result = run(plan, display, workers, runner, retry, shlex.join(["zoo", *sys.argv[1:]]))
     if as_json or result.board:
-        _print_board(result.board, as_json)
+        print_board(result.board, as_json)
     screen.print(f"results: {shown(result.output)} (leaderboard.html, .md, .csv, .json)")
     for title, outcome in result.failures.items():
         screen.print(f"{title}: {outcome.status}: {outcome.error}", style="red")
@@ -151,12 +153,6 @@ def plan(
         return
     found, most = figures(ready), workers or default_workers(ready.probe["environment"]["device"])
     print_found({**found, "workers": most}, partial(plan_table, found, most), found["warnings"], as_json)
-
-
-def _print_board(board: "Board", as_json: bool) -> None:
-    from zoo_leaderboard.render import table
-
-    print_found(board, partial(table, board), board.get("conditional_notes", []), as_json)
 
 
 @app.command()
@@ -231,21 +227,6 @@ def job(
         if of_file(need).result() is None:
             raise ZooError(f"{file}: not started, because {need} is not done. See log.txt beside it.")
     end(do(of_file(file), wait=True))
-
-
-@app.command()
-def leaderboard(
-    folder: Annotated[Path, typer.Argument(help="A folder that `zoo bench` wrote.")],
-    as_json: AsJson = False,
-) -> None:
-    """Build the board of a folder again from its records, and print it."""
-    from zoo_leaderboard.board import build
-    from zoo_leaderboard.load import load
-    from zoo_leaderboard.write import write
-
-    board = build(*load(folder))
-    write(board, folder)
-    _print_board(board, as_json)
 
 
 app.command("tune-defaults")(tune_defaults)

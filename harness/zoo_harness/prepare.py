@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import cast
 
 import psutil
-from zoo_leaderboard.schema import Bench
+from zoo_leaderboard.schema import UNIMPORTANT, Bench
 
 from zoo_core.errors import SpecError, StorageError
 from zoo_harness.executors.runner import Runner
 from zoo_harness.job import Job, read_json
 from zoo_harness.planning.estimate import budget_of
 from zoo_harness.planning.pipeline import Pipeline
-from zoo_harness.planning.plan import UNIMPORTANT, Plan
+from zoo_harness.planning.plan import Plan
 from zoo_harness.probing import Waiting, probed
 from zoo_harness.record import bench_of
 from zoo_harness.spec.schema import Spec

@@ -2,16 +2,18 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TypedDict, cast
 
-from zoo_leaderboard.schema import SCHEMA_VERSION, Bench, Kind, Planned, Record, Searched
+from zoo_leaderboard.schema import SCHEMA_VERSION, Bench, Code, Kind, Planned, Record, Searched
 
 from zoo_core.accounting.ledger import LedgerReport
 from zoo_core.records import Algorithm, Defaults
 from zoo_core.registry.plugins import plugins
 from zoo_core.registry.spaces import defaults_of
 from zoo_harness.job import Job, Outcome, read_json
+from zoo_harness.planning.identity import OWN, commit_of, package_hash, root_of
 from zoo_harness.planning.pipeline import LeftOut, Row
 from zoo_harness.planning.plan import Plan
 from zoo_harness.results import Begun, scored, staged, trained
@@ -40,6 +42,7 @@ def record_of(
     for ledger in ledgers:
         by_cell.update(ledger["flops_by_role_phase"])
     observed = own["observer_failures"] if own else []
+    tuning = _tuning(row)
     main = ledgers[0] if ledgers else None  # memory is the row's own: its stages are alike for all rows
     return {
         "schema_version": SCHEMA_VERSION,
@@ -54,7 +57,8 @@ def record_of(
         "plugin_version": owner.version if owner else None,
         "paper": algorithm.paper if algorithm else None,
         "settings": entry.settings if entry else {},
-        **_tuning(row),
+        "tuning": tuning["tuning"],
+        "searched": tuning["searched"],
         "learns_from": list(algorithm.learns_from) if algorithm else [],
         "starts_from": algorithm.starts_from if algorithm else "base",
         "seed": score.seed,
@@ -123,9 +127,19 @@ def bench_of(plan: Plan, command: str) -> Bench:
             *(_planned(one.entry, one.entry.name, one.reference) for one in plan.pipeline.left_out),
         ],
         "data": plan.probe["data"],
+        "hashes": plan.probe["hashes"],
+        "code": _code(),
+        "commit": commit_of(__name__),
         "environment": plan.probe["environment"],
         "command": command,
     }
+
+
+def _code() -> dict[str, Code]:
+    """Version and hash of the code of our own distributions and of every plugin that is loaded."""
+    packages = {one.distribution: root_of(one.module) for one in plugins().plugins if one.status == "ok"}
+    packages |= {package.replace("_", "-"): package for package in OWN}
+    return {name: {"version": version(name), "sha256": package_hash(one)} for name, one in sorted(packages.items())}
 
 
 def _planned(entry: Entry, algorithm: str, reference: bool) -> Planned:

@@ -5,7 +5,8 @@ A result is read only by a job or a bench whose identity names the code that wro
 
 from typing import TypedDict, cast
 
-from zoo_leaderboard.schema import DataSet, Environment, Item, Point, ProbedBase, Scores
+from zoo_leaderboard.schema import DataSet, Environment, ProbedBase
+from zoo_leaderboard.scores import Item, Point, Scores
 
 from zoo_core.accounting.ledger import LedgerReport
 from zoo_harness.job import Job

@@ -6,7 +6,7 @@ from typing import Literal
 from rich.table import Table
 from rich.text import Text
 from zoo_leaderboard.columns import Column
-from zoo_leaderboard.schema import Scores
+from zoo_leaderboard.scores import Scores
 from zoo_leaderboard.terminal import fitted
 
 from zoo_core.registry.plugins import Plugin

@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from zoo_leaderboard.schema import Scores
+from zoo_leaderboard.scores import Scores
 
 from zoo_core.errors import ZooError
 from zoo_harness.bench import Display

@@ -1,10 +1,10 @@
 """From a plan and its records to the board: a plain dict that every output is rendered from."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from zoo_leaderboard.agreement import accuracies, agreement_notes, is_too_weak
-from zoo_leaderboard.cells import START, Cell, cells, choose_headline, sft_row
+from zoo_leaderboard.cells import START, Cell, cells, choose_headline, sft_row, start_of
 from zoo_leaderboard.ranks import (
     SEEDS_TO_PUBLISH,
     SEEDS_TO_RANK,
@@ -14,7 +14,8 @@ from zoo_leaderboard.ranks import (
     ranges,
 )
 from zoo_leaderboard.rows import build_row, planned_row
-from zoo_leaderboard.schema import AVERAGED, IMITATES_CHOSEN, SCHEMA_VERSION, Bench, Record
+from zoo_leaderboard.schema import IMITATES_CHOSEN, SCHEMA_VERSION, Bench, Record, Tier
+from zoo_leaderboard.scores import AVERAGED
 from zoo_leaderboard.verdicts import BLOCKS
 
 RANKED = BLOCKS[:2]
@@ -53,11 +54,11 @@ def build(bench: Bench, records: Sequence[Record]) -> Board:
     }
 
 
-def _rows(bench: Bench, known: Iterable[Cell]) -> list[dict[str, Any]]:
+def _rows(bench: Bench, known: Sequence[Cell]) -> list[dict[str, Any]]:
     by_row: dict[str, list[Cell]] = {}
     for cell in known:
         by_row.setdefault(cell.record["row"], []).append(cell)
-    starts = {cell.record["seed"]: cell for cell in by_row.get(START, [])}
+    starts = {(cell.record["row"], cell.record["seed"]): cell for cell in known}
     rows = [build_row(bench, group, starts) for group in by_row.values()]
     rows += [planned_row(bench, plan) for plan in bench["algorithms"] if plan["row"] not in by_row]
     rows = _with_worst_case(rows)
@@ -115,10 +116,23 @@ def _notes(bench: Bench, records: Sequence[Record], rows: Sequence[Mapping[str, 
         yield "Rows were added or dropped after this board was first built: Holm's correction is over all rows shown."
     if unfinished := [row["row"] for row in rows if row["status"] == "unfinished"]:
         yield f"Unfinished, not ranked: {', '.join(unfinished)}. Run the same command again to go on."
-    started = {record["seed"] for record in records if record["row"] == START and record["scores"]}
-    if missing := sorted({record["seed"] for record in records} - started):
+    started = {(record["row"], record["seed"]) for record in records if record["scores"]}
+    if missing := sorted({record["seed"] for record in records if (start_of(record), record["seed"]) not in started}):
         yield f"No score of `{START}` at seed {', '.join(map(str, missing))}: no differences to it there."
+    yield from _tier_notes(records)
     yield from _environment_notes(records)
+
+
+def _tier_notes(records: Sequence[Record]) -> Iterator[str]:
+    """Of a board that was joined: how far each row was checked, the least of its seeds."""
+    tiers = get_args(Tier)
+    found: dict[str, Tier] = {}
+    for record in records:
+        if "tier" in record:
+            found[record["row"]] = min(record["tier"], found.get(record["row"], tiers[-1]), key=tiers.index)
+    for tier in tiers:
+        if rows := sorted(row for row, one in found.items() if one == tier):
+            yield f"{tier.capitalize()}: {', '.join(rows)}."
 
 
 def _environment_notes(records: Sequence[Record]) -> Iterator[str]:

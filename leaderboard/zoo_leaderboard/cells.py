@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from zoo_leaderboard.schema import Record, ScoreName, Scores
+from zoo_leaderboard.schema import Record
+from zoo_leaderboard.scores import ScoreName, Scores
 from zoo_leaderboard.statistics import finite
 
 START = "start"
@@ -54,9 +55,16 @@ def cells(records: Sequence[Record]) -> list[Cell]:
     rule, competitor = choose_headline(records), sft_row(records)
     known = {(record["row"], record["seed"]): record for record in records}
     return [
-        _cell(record, known.get((START, record["seed"])), known.get((competitor or "", record["seed"])), rule)
+        _cell(
+            record, known.get((start_of(record), record["seed"])), known.get((competitor or "", record["seed"])), rule
+        )
         for record in records
     ]
+
+
+def start_of(record: Record) -> str:
+    """Return the label of the row that a record's row started from."""
+    return record.get("start", START)
 
 
 def _cell(record: Record, start: Record | None, sft: Record | None, rule: Headline | None) -> Cell:

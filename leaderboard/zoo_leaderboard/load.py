@@ -1,7 +1,7 @@
 """Read what a bench left in a directory, and refuse what cannot be trusted."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from zoo_core.errors import StorageError
 from zoo_leaderboard.schema import SCHEMA_VERSION, Bench, Record
 
+VERSION = {"schema_version": SCHEMA_VERSION}
 _T = TypeVar("_T")
 _BENCH: TypeAdapter[Bench] = TypeAdapter(Bench)
 _RECORD: TypeAdapter[Record] = TypeAdapter(Record)
@@ -22,17 +23,17 @@ def load(directory: str | Path) -> tuple[Bench, list[Record]]:
     version, for a record of another bench, and for two records of one cell.
     """
     root = Path(directory)
-    bench = _check(_BENCH.validate_python, _read(root / "bench.json"), root / "bench.json")
+    bench = check(_BENCH.validate_python, read_json(root / "bench.json"), root / "bench.json", VERSION)
     paths = sorted((root / "records").glob("*.json"))
     if not paths:
         raise StorageError(f"{root / 'records'} holds no record: no cell has ended. Run `zoo bench` first.")
-    records = [_check(_RECORD.validate_python, _read(path), path) for path in paths]
+    records = [check(_RECORD.validate_python, read_json(path), path, VERSION) for path in paths]
     _check_together(bench, records, paths)
     return bench, sorted(records, key=lambda record: (record["row"], record["seed"]))
 
 
-def _read(path: Path) -> object:
-    """Return the JSON in `path`; NaN and infinities, which JSON does not have, are read as null."""
+def read_json(path: Path) -> object:
+    """Return the JSON in `path`, or raise `StorageError`; NaN and infinities are read as null: JSON has none."""
     try:
         return json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
     except FileNotFoundError as error:
@@ -45,12 +46,17 @@ def _read(path: Path) -> object:
         ) from error
 
 
-def _check(validate: Callable[[object], _T], value: object, path: Path) -> _T:
-    found = value.get("schema_version") if isinstance(value, dict) else None
-    if isinstance(value, dict) and found != SCHEMA_VERSION:
+def check(validate: Callable[[object], _T], value: object, path: Path, version: Mapping[str, int]) -> _T:
+    """Return what `validate` makes of the JSON in `path`; `version` has the key that must have one value.
+
+    Raises `StorageError` for another version, and for what is wrong with the first bad key.
+    """
+    ((key, wanted),) = version.items()
+    found = value.get(key) if isinstance(value, dict) else None
+    if isinstance(value, dict) and found != wanted:
         raise StorageError(
-            f"{path}: key 'schema_version' is {found!r}, and this zoo-leaderboard reads {SCHEMA_VERSION}. "
-            "Use the version of zoo-leaderboard that the bench was run with."
+            f"{path}: key {key!r} is {found!r}, and this zoo-leaderboard reads {wanted}. "
+            "Use the version of zoo-leaderboard that it was made with."
         )
     try:
         return validate(value)

@@ -1,4 +1,4 @@
-"""A board as a terminal table, as Markdown, as CSV and as one HTML page."""
+"""A board as a terminal table, as Markdown, as CSV, as LaTeX and as one HTML page."""
 
 import csv as csv_format
 import io
@@ -10,12 +10,23 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from zoo_leaderboard.columns import DISPENSABLE, IN_COSTS, NONE, columns, facts, interval, number, plain, scientific
+from zoo_leaderboard.columns import (
+    DISPENSABLE,
+    HEADLINES,
+    IN_COSTS,
+    NONE,
+    columns,
+    facts,
+    interval,
+    number,
+    plain,
+    scientific,
+)
 from zoo_leaderboard.page import page
 from zoo_leaderboard.schema import BEST_OF
 from zoo_leaderboard.terminal import fitted
 
-__all__ = ["csv", "markdown", "page", "table"]
+__all__ = ["csv", "escape", "grid", "latex", "markdown", "page", "table"]
 
 _MARKS = re.compile(r"([\\`*|~\[\]])")
 
@@ -40,10 +51,10 @@ def markdown(board: Mapping[str, Any]) -> str:
     """Return the board as GitHub Markdown: notes, ranks, tasks, costs, separated pairs and failures."""
     chosen = [column for column in columns(board) if column.title not in IN_COSTS]
     sections = [
-        f"# {_escape(board['name'])}",
-        _escape(facts(board)),
-        "\n".join(f"> **Note.** {_escape(note)}  " for note in board["conditional_notes"]),
-        _grid([column.title for column in chosen], ([c.cell(row) for c in chosen] for row in board["rows"])),
+        f"# {escape(board['name'])}",
+        escape(facts(board)),
+        "\n".join(f"> **Note.** {escape(note)}  " for note in board["conditional_notes"]),
+        grid([column.title for column in chosen], ([c.cell(row) for c in chosen] for row in board["rows"])),
         _tasks(board),
         _costs(board),
         _pairs(board),
@@ -52,14 +63,15 @@ def markdown(board: Mapping[str, Any]) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _escape(text: object) -> str:
+def escape(text: object) -> str:
     """Return text that Markdown shows as it is: no markup, no HTML, one line."""
     escaped = _MARKS.sub(r"\\\1", plain(text))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _grid(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [titles, ["---"] * len(titles), *([_escape(cell) for cell in row] for row in rows)]
+def grid(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a Markdown table; its cells are escaped."""
+    lines = [titles, ["---"] * len(titles), *([escape(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -67,8 +79,8 @@ def _tasks(board: Mapping[str, Any]) -> str:
     names = sorted({name for row in board["rows"] for name in row["tasks"]})
     if not names:
         return ""
-    titles = ["Row", *(title for name in names for title in (_escape(name), "Δ start"))]
-    return "## Tasks\n\n" + _grid(titles, (_task_cells(row, names) for row in board["rows"]))
+    titles = ["Row", *(title for name in names for title in (escape(name), "Δ start"))]
+    return "## Tasks\n\n" + grid(titles, (_task_cells(row, names) for row in board["rows"]))
 
 
 def _task_cells(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
@@ -82,7 +94,7 @@ def _task_cells(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
 def _costs(board: Mapping[str, Any]) -> str:
     titles = ["Row", "FLOPs", "Stages", "Updates", "Tokens sampled", "Judge calls", "Labels", "Seconds"]
     titles += ["Models", "MB", "FLOPs/answer", "Answers to break even"]
-    return "## Costs\n\n" + _grid(titles, (_cost_cells(row, board) for row in board["rows"]))
+    return "## Costs\n\n" + grid(titles, (_cost_cells(row, board) for row in board["rows"]))
 
 
 def _cost_cells(row: Mapping[str, Any], board: Mapping[str, Any]) -> list[str]:
@@ -121,12 +133,47 @@ def _pairs(board: Mapping[str, Any]) -> str:
     if not separated:
         return ""
     rows = ([p["a"], p["b"], interval(p | {"mean": p["difference"]}), f"{p['p_adjusted']:.2g}"] for p in separated)
-    return "## Separated pairs\n\n" + _grid(["Above", "Below", "Difference", "p (Holm)"], rows)
+    return "## Separated pairs\n\n" + grid(["Above", "Below", "Difference", "p (Holm)"], rows)
 
 
 def _failures(board: Mapping[str, Any]) -> str:
     rows = [[row["row"], error["seed"], error["error"]] for row in board["rows"] for error in row["errors"]]
-    return "## Failures\n\n" + _grid(["Row", "Seed", "Error"], rows) if rows else ""
+    return "## Failures\n\n" + grid(["Row", "Seed", "Error"], rows) if rows else ""
+
+
+_LATEX = {sign: rf"\{sign}" for sign in "&%$#_{}"}
+_LATEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+_LATEX |= {
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "–": "--",
+    "Δ": r"$\Delta$",
+    "·": r"$\cdot$",
+}
+IN_LATEX = ("Rank", "Row", "Gold", "KL", "Len", "Δ tasks", "Used", "Seeds")
+"""Titles of columns of the LaTeX table, beside the headline: what a page of a paper has room for."""
+
+
+def latex(board: Mapping[str, Any]) -> str:
+    """Return the main table as LaTeX (package booktabs), blocks apart, with the board's notes under it."""
+    chosen = [one for one in columns(board) if one.title in IN_LATEX or one.title in HEADLINES.values()]
+    blocks = [list(rows) for _, rows in groupby(board["rows"], key=lambda row: row["status"])]
+    lines = [
+        f"% {plain(board['name'])}: {facts(board)}",
+        rf"\begin{{tabular}}{{{''.join('l' if one.left else 'r' for one in chosen)}}}",
+        r"\toprule",
+        _latex_line(one.title for one in chosen),
+    ]
+    for block in blocks:
+        lines += [r"\midrule", *(_latex_line(one.cell(row) for one in chosen) for row in block)]
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [f"% {plain(note)}" for note in board["conditional_notes"]]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_line(cells: Iterable[str]) -> str:
+    return " & ".join("".join(_LATEX.get(sign, sign) for sign in plain(cell)) for cell in cells) + r" \\"
 
 
 def csv(board: Mapping[str, Any]) -> str:

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from zoo_leaderboard.cells import Cell, score, task_score
-from zoo_leaderboard.schema import AVERAGED, Bench, Planned, Record
+from zoo_leaderboard.cells import Cell, score, start_of, task_score
+from zoo_leaderboard.schema import Bench, Planned, Record
+from zoo_leaderboard.scores import AVERAGED
 from zoo_leaderboard.statistics import Number, finite, summarize
 from zoo_leaderboard.verdicts import flags, status
 
@@ -24,8 +25,8 @@ _ABOUT = (
 Numbers = Mapping[str, Number | None]
 
 
-def build_row(bench: Bench, cells: Sequence[Cell], starts: Mapping[int, Cell]) -> dict[str, Any]:
-    """Return the row made of `cells` (by seed, at least one); `starts` holds the cells of `start` by seed.
+def build_row(bench: Bench, cells: Sequence[Cell], starts: Mapping[tuple[str, int], Cell]) -> dict[str, Any]:
+    """Return the row made of `cells` (by seed, at least one); `starts` holds the cells of all rows by label and seed.
 
     Scores are means over finished seeds with t-intervals; costs are means (peaks: the
     highest) over finished seeds, or over the failed ones where none finished.
@@ -71,7 +72,7 @@ def planned_row(bench: Bench, plan: Planned) -> dict[str, Any]:
     return row | {"rank_low": None, "rank_high": None, "status": "unfinished"}
 
 
-def _scores(cells: Sequence[Cell], starts: Mapping[int, Cell]) -> dict[str, Any]:
+def _scores(cells: Sequence[Cell], starts: Mapping[tuple[str, int], Cell]) -> dict[str, Any]:
     found: dict[str, Any] = {name: summarize(score(cell.record, name) for cell in cells) for name in AVERAGED}
     for name in ("headline", "gold_delta_start", "gold_delta_sft"):
         found[name] = summarize(getattr(cell, name) for cell in cells)
@@ -86,8 +87,8 @@ def _scores(cells: Sequence[Cell], starts: Mapping[int, Cell]) -> dict[str, Any]
     return found | {"curve": _curve([cell.record for cell in cells])}
 
 
-def _task(name: str, cells: Sequence[Cell], starts: Mapping[int, Cell]) -> dict[str, Any]:
-    deltas = [cell.task_delta(name, starts.get(cell.record["seed"])) for cell in cells]
+def _task(name: str, cells: Sequence[Cell], starts: Mapping[tuple[str, int], Cell]) -> dict[str, Any]:
+    deltas = [cell.task_delta(name, starts.get((start_of(cell.record), cell.record["seed"]))) for cell in cells]
     tasks = [cell.record["scores"]["tasks"].get(name) for cell in cells if cell.record["scores"]]
     chances = [task["chance"] for task in tasks if task]
     return {

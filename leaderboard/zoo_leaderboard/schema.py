@@ -4,10 +4,12 @@ Keys beyond these are allowed and kept. Any measured number may be null: it was 
 Units: FLOPs, seconds, bytes, tokens, nats; shares and scores are fractions.
 """
 
-from typing import Annotated, Any, Literal, NotRequired, get_args
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
+
+from zoo_leaderboard.scores import Item, Point, Scores
 
 SCHEMA_VERSION: Literal[1] = 1
 """Version of the files read and of the board written; files of another version are refused."""
@@ -15,6 +17,11 @@ BEST_OF = "best-of-"
 """Rows called so answer with the best of several samples of `start`, by the reward."""
 IMITATES_CHOSEN = "There are no demonstrations: SFT imitates the chosen answers of the pairs."
 """What plan and board say of a bench of pairs alone."""
+UNIMPORTANT = {
+    "name", "preset", "folder", "checkpoint_seconds", "update_seconds", "tracker", "budget", "algorithms", "references",
+    "seeds", "first_seed",
+}  # fmt: skip
+"""Keys of a spec that change no result, or are part of a bench's identity in another form."""
 
 Kind = Literal["algorithm", "reference"]
 
@@ -76,6 +83,23 @@ class Planned(TypedDict):
     kind: Kind
 
 
+class Code(TypedDict):
+    """The code of one distribution that took part."""
+
+    version: str
+    sha256: str
+    """The first 16 digits of the hash of its package's Python and YAML files."""
+
+
+class Source(TypedDict):
+    """A bundle whose rows another bundle took over."""
+
+    name: str
+    sha256: str
+    """That of its manifest."""
+    rows: list[str]
+
+
 @with_config(ConfigDict(strict=True, extra="allow"))
 class Bench(TypedDict):
     """The plan of a bench."""
@@ -98,96 +122,15 @@ class Bench(TypedDict):
     budget_words: NotRequired[float | str]
     """The budget as the user gave it."""
     data: NotRequired[dict[str, DataSet]]
+    hashes: NotRequired[dict[str, str]]
+    """By reference: a hash of each reward, gold, annotator, judge and task."""
+    code: NotRequired[dict[str, Code]]
+    """By distribution."""
+    commit: NotRequired[str | None]
+    """That of the harness's checkout, "+" behind it if files differ; null outside git."""
     environment: NotRequired[Environment]
-
-
-class TaskScore(TypedDict):
-    """The score of one lm-eval task; `chance` is that of blind guessing, on a scale that ends at 1."""
-
-    metric: NotRequired[str]
-    score: float | None
-    stderr: float | None
-    chance: Annotated[float, Field(lt=1)] | None
-    n: int | None
-    is_share: NotRequired[bool]
-    """Whether it is a share of right answers, 0 to 1; a perplexity or a length is shown but is no capability."""
-
-
-class PairAccuracy(TypedDict):
-    """How often gold or proxy ranks pairs that it was not trained on as people did; ties count 1/2."""
-
-    accuracy: Annotated[float, Field(ge=0, le=1)]
-    shorter: Annotated[float, Field(ge=0, le=1)]
-    """Of the baseline by which the shorter answer wins, on the same pairs."""
-    pairs: Annotated[int, Field(ge=1)]
-
-
-class Summary(TypedDict):
-    """Means over responses."""
-
-    gold: float | None
-    proxy: float | None
-    length: float | None
-    """Tokens of a response."""
-    ended: float | None
-    """Share of the responses that ended themselves."""
-
-
-class BestOf(TypedDict):
-    """What the best of n samples are worth."""
-
-    n: float
-    kl_bound: float
-    proxy: float | None
-    gold: float | None
-
-
-ScoreName = Literal[
-    "gold", "gold_best", "proxy", "kl_start", "win_start", "length", "ended", "distinct", "temperature",
-    "flops_per_query",
-]  # fmt: skip
-"""The scores that are one number."""
-AVERAGED: tuple[ScoreName, ...] = tuple(
-    name for name in get_args(ScoreName) if name not in ("gold_best", "temperature")
-)
-"""The scores that a row shows as means over its seeds."""
-
-
-class Objective(TypedDict):
-    """What a row was trained for, measured on what it was not given."""
-
-    what: Literal["reward", "loss on demonstrations", "loss on pairs"]
-    before: float
-    """That of `start`; of a row that selects demonstrations, that of the base."""
-    after: float
-    better: bool
-
-
-class Scores(TypedDict):
-    """What the scorer found for the final weights, at the row's own best temperature."""
-
-    gold: float | None
-    gold_best: float | None
-    proxy: float | None
-    kl_start: float | None
-    kl_start_per_token: float | None
-    win_start: float | None
-    length: float | None
-    ended: float | None
-    distinct: float | None
-    temperature: float | None
-    flops_per_query: float | None
-    """What one answer costs; of a best-of-n row all n samples and their scores."""
-    pair_accuracy: NotRequired[dict[str, PairAccuracy]]
-    """On the row `start` alone: of "gold" and of "proxy"."""
-    objective: NotRequired[Objective | None]
-    """None where it is not measured: of what is not trained, and of what learns from a judge."""
-    best_of_curve: NotRequired[list[BestOf]]
-    """Of a best-of-n row: what 1, 2, 4 ... n samples are worth."""
-    by_temperature: dict[str, Summary]
-    """On dev prompts."""
-    tasks: dict[str, TaskScore]
-    parts: dict[str, float | None]
+    sources: NotRequired[list[Source]]
+    """The bundles that were joined to this one."""
 
 
 class Stage(TypedDict):
@@ -206,27 +149,9 @@ class Searched(TypedDict):
     """Points that ended above `sft` of the same budget: how forgiving the algorithm is."""
 
 
-class Item(TypedDict):
-    """One test prompt with the row's answer."""
-
-    prompt: str
-    response: str
-    gold: float | None
-    proxy: float | None
-    gold_start: float | None
-    ended: NotRequired[bool]
-    proxy_start: NotRequired[float | None]
-
-
-class Point(TypedDict):
-    """One point of an unfinished run: a diagnostic, never compared with finished runs."""
-
-    fraction: float
-    flops: float | None
-    gold: float | None
-    proxy: float | None
-    kl_start: float | None
-    length: float | None
+Tier = Literal["self-reported", "recomputed", "re-run"]
+"""How far a row was checked: not at all; its numbers were computed again from its answers and its ledger, by whoever
+joined bundles; another person trained it again, on the same seeds, and got the same weights."""
 
 
 @with_config(ConfigDict(strict=True, extra="allow"))
@@ -279,3 +204,7 @@ class Record(TypedDict):
     items: list[Item]
     curve: list[Point]
     environment: dict[str, Any]
+    start: NotRequired[str]
+    """The row that it started from, where bundles with different starts were joined; else `start`."""
+    tier: NotRequired[Tier]
+    """Set where bundles are joined."""

@@ -16,13 +16,13 @@ def write(board: Mapping[str, Any], directory: str | Path) -> list[Path]:
     the directory cannot be written.
     """
     folder = Path(directory)
-    texts = {
-        "json": dumps(board, indent=1) + "\n",
-        "md": markdown(board),
-        "csv": csv(board),
-        "html": page(board),
-    }
+    texts = {"json": as_json(board), "md": markdown(board), "csv": csv(board), "html": page(board)}
     paths = [folder / f"leaderboard.{suffix}" for suffix in texts]
     for path, text in zip(paths, texts.values(), strict=True):
         write_text(path, text)
     return paths
+
+
+def as_json(board: Mapping[str, Any]) -> str:
+    """Return the whole board as JSON."""
+    return dumps(board, indent=1) + "\n"

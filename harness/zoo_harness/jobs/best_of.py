@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from zoo_leaderboard.schema import BestOf
+from zoo_leaderboard.scores import BestOf
 
 
 def distribution(probabilities: Sequence[float], n: int) -> list[float]:

@@ -23,7 +23,7 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from zoo_leaderboard.schema import TaskScore
+from zoo_leaderboard.scores import TaskScore
 
 from zoo_core.errors import SpecError, in_one_line
 from zoo_core.records import load_path

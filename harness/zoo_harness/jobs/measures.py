@@ -1,9 +1,7 @@
 """Measures of sampled responses."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -65,12 +63,3 @@ def mean_of_groups(groups: Sequence[list[float] | None]) -> float | None:
 def means(parts: dict[str, list[float]]) -> dict[str, float]:
     """Return the mean of each part of a score."""
     return {name: mean(values) for name, values in parts.items()}
-
-
-def distinct(responses: Sequence[str]) -> float:
-    """Distinct word pairs over all word pairs: near 0 when a policy says the same to every prompt."""
-    pairs: Counter[tuple[str, str]] = Counter()
-    for response in responses:
-        words = response.split()
-        pairs.update(pairwise(words))
-    return len(pairs) / max(1, pairs.total())

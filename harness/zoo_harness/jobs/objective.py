@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 from transformers import PreTrainedModel
-from zoo_leaderboard.schema import Objective, Summary
+from zoo_leaderboard.scores import Objective, Summary
 
 from zoo_core.datasets.encoding import Encoder
 from zoo_core.functional import masked_sum

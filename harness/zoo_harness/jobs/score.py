@@ -13,7 +13,8 @@ from typing import cast
 
 import torch
 from transformers import PreTrainedModel
-from zoo_leaderboard.schema import BestOf, Item, Objective, PairAccuracy, Point, Scores, Summary, TaskScore
+from zoo_leaderboard.recount import of_items
+from zoo_leaderboard.scores import BestOf, Item, Objective, PairAccuracy, Point, Scores, Summary, TaskScore
 
 from zoo_core.accounting.meter import Meter, module_of
 from zoo_core.compute.sampler import roll_out
@@ -28,7 +29,7 @@ from zoo_core.storage.atomic import write_json
 from zoo_harness.job import Job, read_json
 from zoo_harness.jobs.best_of import worth_by_size
 from zoo_harness.jobs.materials import PAIRS_MEASURED, Materials, environment, open_reward
-from zoo_harness.jobs.measures import GoldAndProxy, distinct, kl, mean, mean_of_groups, means, shorter, show
+from zoo_harness.jobs.measures import GoldAndProxy, kl, mean, mean_of_groups, means, shorter, show
 from zoo_harness.jobs.objective import ROWS, of_demonstrations, of_preferences, of_reward
 from zoo_harness.payloads import ToScore
 from zoo_harness.results import Scored, Trained, WeightsAt
@@ -110,22 +111,22 @@ class Scoring:
         per_query = (self.meter.total - before) / len(test)
         samples = [sample for rollout in rollouts for sample in rollout.samples]
         items, parts = self._items(rollouts), getattr(self.scorers.gold, "parts", None)
+        found = of_items(items)
         divergence: tuple[float | None, float | None] = (None, None)
         if self.best_of == 1:  # the best of several samples has no next-token distribution
             plain = rollouts if best == 1.0 else self.sample(model, test, 1.0, "kl")
             divergence = self.divergence(model, plain)
-        summary = self.summary(rollouts)
         scores: Scores = {
-            "gold": summary["gold"],
-            "proxy": summary["proxy"],
-            "length": summary["length"],
-            "ended": summary["ended"],
+            "gold": found["gold"],
+            "proxy": found["proxy"],
+            "length": mean(_lengths(rollouts)),
+            "ended": found["ended"],
             "by_temperature": by_temperature,
             "temperature": best,
             "flops_per_query": per_query,
             "gold_best": getattr(self.scorers.gold, "best", None),
-            "win_start": self._win(items),
-            "distinct": distinct([sample.response for sample in samples]),
+            "win_start": found["win_start"],
+            "distinct": found["distinct"],
             "kl_start": divergence[0],
             "kl_start_per_token": divergence[1],
             "parts": {**means(asked(lambda: parts(samples), "parts of the gold", parts))} if parts else {},
@@ -217,7 +218,7 @@ class Scoring:
         return {
             "gold": mean_of_groups([one["gold"] for one in scores]),
             "proxy": mean_of_groups([one["proxy"] for one in scores]),
-            "length": mean([float(n) for rollout in rollouts for n in rollout.mask.sum(1).tolist()]),
+            "length": mean(_lengths(rollouts)),
             "ended": mean([float(end) for rollout in rollouts for end in rollout.ended.tolist()]),
         }
 
@@ -248,15 +249,6 @@ class Scoring:
                 items.append(item)
         return items
 
-    def _win(self, items: Sequence[Item]) -> float | None:
-        """Share of prompts answered better than by `start`, ties 1/2."""
-        if self.scorers.gold is not None:
-            scored = [(item["gold"], item["gold_start"]) for item in items]
-        else:
-            scored = [(item["proxy"], item.get("proxy_start")) for item in items]
-        pairs = [(mine, other) for mine, other in scored if mine is not None and other is not None]
-        return mean([float(mine > other) + 0.5 * float(mine == other) for mine, other in pairs]) if pairs else None
-
     @torch.no_grad()
     def divergence(self, model: PreTrainedModel, rollouts: Sequence[Rollout]) -> tuple[float | None, float | None]:
         """Return KL(policy || start) in nats a response, and a token: exact sums over the vocabulary, temperature 1."""
@@ -282,3 +274,8 @@ class Scoring:
 
     def _say(self, doing: str) -> None:
         write_json(self.job.progress_file, {"doing": doing, "time": time.time()})
+
+
+def _lengths(rollouts: Sequence[Rollout]) -> list[float]:
+    """Tokens of each response."""
+    return [float(tokens) for rollout in rollouts for tokens in rollout.mask.sum(1).tolist()]

@@ -8,6 +8,7 @@ seen; the whole package of a plugin that takes part counts for that reason.
 
 import ast
 import hashlib
+import subprocess
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.util import find_spec
@@ -31,11 +32,11 @@ def code_of_job(kind: str, algorithm: Algorithm | None = None, engine: str = "ca
 def _code_of_job(kind: str, algorithm: str | None, engine: str) -> str:
     roots = [*EVERY_JOB, f"zoo_harness.jobs.{kind}"]
     if algorithm is not None:
-        roots += package_modules(_root(plugins().owner("zoo_algorithms", algorithm).module))
+        roots += package_modules(root_of(plugins().owner("zoo_algorithms", algorithm).module))
     if engine != "cached":  # of a plugin, and it cannot be told which before it is asked
         for plugin in plugins().plugins:
             if plugin.status == "ok" and "zoo_rollout_engine" in plugin.hooks:
-                roots += package_modules(_root(plugin.module))
+                roots += package_modules(root_of(plugin.module))
     digest = hashlib.sha256()
     for name, file in sorted(_reached(roots).items()):
         digest.update(name.encode() + file.read_bytes())
@@ -53,6 +54,21 @@ def package_hash(package: str) -> str:
 def package_modules(package: str) -> list[str]:
     """Return the names of all modules of a package, its YAML files among them."""
     return [name for name, _ in _files(package)]
+
+
+def commit_of(module: str) -> str | None:
+    """The commit that a module is checked out from, "+" behind it if files differ; None outside git."""
+    found = find_spec(root_of(module))
+    if found is None or found.origin is None:
+        return None
+    folder = Path(found.origin).parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
+        changed = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no", "."], cwd=folder,
+                                 capture_output=True, text=True, check=True)  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
 def files_named(settings: Mapping[str, object]) -> dict[str, str]:
@@ -82,7 +98,7 @@ def _name(package: str, inside: Path) -> str:
 
 def _reached(roots: Iterable[str]) -> dict[str, Path]:
     """Return these modules and all that they import, near and far, of our packages and those of plugins."""
-    known = {_root(plugin.module) for plugin in plugins().plugins if plugin.status == "ok"} | set(OWN)
+    known = {root_of(plugin.module) for plugin in plugins().plugins if plugin.status == "ok"} | set(OWN)
     files = {name: file for package in sorted(known) for name, file in _files(package)}
     reached: dict[str, Path] = {}
     waiting = list(roots)
@@ -111,5 +127,6 @@ def _imported(source: bytes, package: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _root(module: str) -> str:
+def root_of(module: str) -> str:
+    """Return the package of a module, or of what is named in one: `zoo_x` of `zoo_x.loss:dpo`."""
     return module.partition(":")[0].partition(".")[0]

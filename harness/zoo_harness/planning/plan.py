@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypedDict
 
-from zoo_leaderboard.schema import BEST_OF
+from zoo_leaderboard.schema import BEST_OF, UNIMPORTANT
 
 from zoo_core.records import Algorithm
 from zoo_harness.job import Job, identify
@@ -16,11 +16,6 @@ from zoo_harness.planning.pipeline import Pipeline, Row, algorithm_plugins
 from zoo_harness.results import Probe
 from zoo_harness.spec.schema import FOR_ALGORITHMS, FOR_GOLD, FROM_PAIRS, GOLD_PAIRS, LabelPairs, Spec
 
-UNIMPORTANT = {
-    "name", "preset", "folder", "checkpoint_seconds", "update_seconds", "tracker", "budget", "algorithms", "references",
-    "seeds", "first_seed",
-}  # fmt: skip
-"""Keys of a spec that change no result, or are part of a bench's identity in another form."""
 GOLD_SEED = 10_000
 """Added to the seed of a gold's training: another head and another order than the reward model's."""
 

@@ -2,22 +2,18 @@
 
 import dataclasses
 import math
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
-from pathlib import Path
 
 from rich.table import Table
 from zoo_leaderboard.columns import Column, number
-from zoo_leaderboard.schema import Environment
+from zoo_leaderboard.schema import UNIMPORTANT, Environment
 from zoo_leaderboard.terminal import fitted
 
 from zoo_core.records import Algorithm, Choice, Range, Space
 from zoo_core.registry.plugins import plugins
-from zoo_harness.planning.identity import code_of_job
-from zoo_harness.planning.plan import UNIMPORTANT
+from zoo_harness.planning.identity import code_of_job, commit_of
 from zoo_harness.spec.schema import Spec
 from zoo_harness.tuning.points import DEFAULTS, Point, Settings
 from zoo_harness.tuning.rounds import SFT_ROW, By, Tried, best_first, missing_their_objective, worth
@@ -141,21 +137,6 @@ def search_table(search: Search, room: int) -> Table:
     what = "loss on unseen rows, negative" if search.by == "loss" else f"{search.by} of dev answers above start"
     title = f"{search.name}: {what}, in the first round and in the second"
     return fitted(columns, [ordered], room, title=title, dispensable=(), instead=INSTEAD)
-
-
-def commit_of(module: str) -> str | None:
-    """The commit that a plugin's module is checked out from, "+" behind it if files differ; None outside git."""
-    found = find_spec(module.partition(":")[0].partition(".")[0])
-    if found is None or found.origin is None:
-        return None
-    folder = Path(found.origin).parent
-    try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
-        changed = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no", "."], cwd=folder,
-                                 capture_output=True, text=True, check=True)  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
 def _is_at_edge(values: Range | Choice, value: object) -> bool:

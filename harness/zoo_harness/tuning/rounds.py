@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Literal, TypedDict, cast
 
 from zoo_leaderboard.load import load
-from zoo_leaderboard.schema import Record, Summary
+from zoo_leaderboard.schema import Record
+from zoo_leaderboard.scores import Summary
 
 from zoo_core.errors import BudgetError, SpecError
 from zoo_core.records import Algorithm

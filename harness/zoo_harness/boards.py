@@ -1,0 +1,164 @@
+"""`zoo leaderboard`: build a board again, publish it, check one that was published, join several.
+
+Heavy modules are imported inside the commands.
+"""
+
+import subprocess
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from zoo_core.errors import SpecError
+from zoo_harness.console import console, print_found, shown
+
+if TYPE_CHECKING:
+    from zoo_leaderboard.board import Board
+    from zoo_leaderboard.bundle import Frozen, Manifest
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class _ShowsAFolder(TyperGroup):
+    """A group whose commands may be left out: `zoo leaderboard FOLDER` is `zoo leaderboard show FOLDER`."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        if args and args[0] != "--help" and args[0] not in self.commands:
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_ShowsAFolder,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Boards: `zoo leaderboard FOLDER` builds that of a bench again and prints it.",
+)
+
+
+@app.command()
+def show(
+    folder: Annotated[Path, typer.Argument(help="A folder that `zoo bench` wrote, or a bundle.")],
+    as_json: AsJson = False,
+) -> None:
+    """Build the board of a folder again from its records, and print it."""
+    from zoo_leaderboard.board import build
+    from zoo_leaderboard.bundle import MANIFEST
+    from zoo_leaderboard.load import load
+    from zoo_leaderboard.write import write
+
+    board = build(*load(folder))
+    if not (folder / MANIFEST).exists():  # a bundle is complete, and no file of it is changed
+        write(board, folder)
+    print_board(board, as_json)
+
+
+@app.command()
+def publish(
+    folder: Annotated[Path, typer.Argument(help="A folder that `zoo bench` wrote.")],
+    target: Annotated[Path, typer.Argument(help="A new or empty folder for the bundle, or that of an older one.")],
+    tag: Annotated[
+        str | None,
+        typer.Option(help="Tag of this repository that froze code and settings; the bench must have run at it."),
+    ] = None,
+) -> None:
+    """Write a bundle that strangers can check: page, tables, records, and a manifest with every file's hash."""
+    from zoo_leaderboard.bundle import pack
+    from zoo_leaderboard.load import load
+
+    frozen = _frozen(tag, load(folder)[0].get("commit")) if tag else None
+    _say_what_was_written(pack(folder, target, frozen), target)
+
+
+@app.command()
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="A bundle.")],
+    rescore: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Score again from the checkpoints in this bench's folder.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Jobs at once (default: one per core).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compute every number of a bundle again, and check every byte; exit 1 if anything is wrong."""
+    from zoo_leaderboard.board import build
+    from zoo_leaderboard.load import load
+    from zoo_leaderboard.verify import verify
+
+    verdict, screen = verify(bundle), console()
+    faults = [str(fault) for fault in verdict.faults]
+    tier = "self-reported" if faults else "recomputed"
+    if not faults:
+        print_board(build(*load(bundle)), as_json)
+        if rescore is not None:
+            faults += _rescore(bundle, rescore, workers)
+    if not as_json:
+        for note in verdict.notes:
+            screen.print(f"note: {note}", soft_wrap=True)
+    for fault in faults:
+        console(stderr=True).print(f"error: {fault}", style="red", soft_wrap=True)
+    if faults:
+        raise typer.Exit(1)
+    if not as_json:
+        screen.print(
+            f"{tier}: {verdict.files} files have their hashes, and all numbers follow from {verdict.records} records. "
+            f"bundle {verdict.manifest['sha256']}",
+            soft_wrap=True,
+        )
+
+
+@app.command()
+def merge(
+    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE BUNDLE...", help="Two bundles or more.")],
+    output: Annotated[Path, typer.Option(help="A new or empty folder for the joined bundle, or that of an older one.")],
+) -> None:
+    """Join bundles of different people, if base, data, budget, tasks and meter are the same."""
+    from zoo_leaderboard.merge import merge
+
+    if len(bundles) < 2:
+        raise SpecError("name two bundles or more: zoo leaderboard merge A B --output C")
+    _say_what_was_written(merge(bundles, output), output)
+
+
+def print_board(board: "Board", as_json: bool) -> None:
+    """Print a board and its notes."""
+    from zoo_leaderboard.render import table
+
+    print_found(board, partial(table, board), board.get("conditional_notes", []), as_json)
+
+
+def _say_what_was_written(manifest: "Manifest", target: Path) -> None:
+    screen = console()
+    screen.print(f"bundle: {shown(target.resolve())} ({len(manifest['files']) + 1} files)", soft_wrap=True)
+    screen.print(f"sha256: {manifest['sha256']}", soft_wrap=True)
+    screen.print(f"check it: zoo leaderboard verify {shown(target.resolve())}", soft_wrap=True)
+
+
+def _rescore(bundle: Path, checkpoints: Path, workers: int | None) -> list[str]:
+    """Score again, say how that compares, and return what does not agree."""
+    from zoo_harness.live import LiveScreen
+    from zoo_harness.rescore import rescore
+    from zoo_harness.waiting import WaitingScreen
+
+    screen = console(stderr=True)
+    with WaitingScreen(screen) as waiting, LiveScreen(screen) as display:
+        found = rescore(bundle, checkpoints, waiting, display, workers)
+    agree = sum(one.fault is None for one in found)
+    screen.print(f"scored again: {agree} of {len(found)} rows and seeds agree", soft_wrap=True)
+    return [f"{one.row} seed {one.seed}: {one.fault}" for one in found if one.fault]
+
+
+def _frozen(tag: str, commit: str | None) -> "Frozen":
+    """Look a tag up in the repository of the present folder; the bench must have run at its commit."""
+    named = f"refs/tags/{tag}"
+    wanted = ["git", "for-each-ref", "--format=%(creatordate:iso-strict)", named]
+    try:
+        head = subprocess.run(["git", "rev-list", "-n1", named], capture_output=True, text=True, check=True)
+        date = subprocess.run(wanted, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        raise SpecError(f"--tag {tag}: the repository of this folder has no such tag.") from None
+    at = head.stdout.strip()
+    if commit != at:
+        raise SpecError(f"--tag {tag} is commit {at[:12]}, and the bench ran at {commit or 'no commit'}.")
+    return {"tag": tag, "commit": at, "date": date.stdout.strip()}

@@ -1,0 +1,325 @@
+"""Laws of a published board: same bytes twice; a changed byte is found, and so is a number that does not follow."""
+
+import json
+import os
+import runpy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from zoo_leaderboard.bundle import MANIFEST, files_in, pack, read_manifest, sealed, text_of
+from zoo_leaderboard.load import load
+from zoo_leaderboard.merge import merge
+from zoo_leaderboard.recount import of_items
+from zoo_leaderboard.verify import verify
+
+from zoo_core.errors import StorageError
+
+Make = Callable[..., dict[str, Any]]
+Write = Callable[..., Path]
+
+ROOT = Path(__file__).parents[2]
+PROMPTS = ("say hi", "say bye", "count to two")
+
+
+def answers(golds: Sequence[float], starts: Sequence[float]) -> list[dict[str, Any]]:
+    return [
+        {"prompt": prompt, "response": f"well {prompt} then", "gold": gold, "proxy": gold * 2, "ended": True,
+         "gold_start": start, "proxy_start": start * 2}
+        for prompt, gold, start in zip(PROMPTS, golds, starts, strict=True)
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def write_bench(tmp_path: Path, make_bench: Make, make_record: Make) -> Write:
+    """Return a function that writes a bench whose numbers all follow from each other."""
+
+    def write(name: str, rows: Sequence[str] = ("dpo",), seeds: Sequence[int] = (0, 1), start: float = 0.2,
+              weights: str = "cd", **changes: Any) -> Path:  # fmt: skip
+        folder = tmp_path / name
+        (folder / "records").mkdir(parents=True)
+        data = {name: [0] * len(seeds) for name in ("rows", "dropped", "alike", "answers", "cut")}
+        bench = make_bench(
+            seeds=len(seeds),
+            spec={"first_seed": seeds[0], "gold": "judge:x"},
+            data={"prompts": data | {"sha256": [f"p{seed}" for seed in seeds]}},
+            hashes={"judge:x": "j1"},
+            code={f"zoo-{row}": {"version": "0.1.0", "sha256": "c1"} for row in rows},
+            algorithms=[{"row": row, "algorithm": row, "settings": {}, "kind": "algorithm"} for row in rows],
+        )
+        (folder / "bench.json").write_text(json.dumps(bench | changes))
+        for seed in seeds:
+            starts = [start + 0.1 * place + 0.01 * seed for place in range(3)]
+            for place, row in enumerate(("start", *rows)):
+                golds = starts if row == "start" else [value + 0.1 * (place + 1) + 0.02 * seed for value in starts]
+                items = answers(golds, starts) if row != "start" else [
+                    one | {"gold_start": None, "proxy_start": None} for one in answers(golds, golds)
+                ]  # fmt: skip
+                record = make_record(
+                    row, seed, items=items, weights_sha256=f"{weights}-{row}-{seed}", **of_items(items)
+                )
+                record["flops_used"] = sum(record["flops_by_role_phase"].values())
+                (folder / "records" / f"{row}-seed{seed}.json").write_text(json.dumps(record))
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def bundle(write_bench: Write, tmp_path: Path) -> Path:
+    pack(write_bench("bench"), tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+def faults(folder: Path) -> list[str]:
+    return [str(fault) for fault in verify(folder).faults]
+
+
+def reseal(folder: Path, **changes: Any) -> None:
+    """Write the manifest that a forger would: right hashes of wrong files."""
+    from zoo_leaderboard.bundle import file_of
+
+    about = {key: value for key, value in read_manifest(folder).items() if key not in ("files", "sha256")} | changes
+    (folder / MANIFEST).write_text(text_of(sealed(about, {name: file_of(folder / name) for name in files_in(folder)})))
+
+
+def test_a_bundle_verifies_and_has_the_same_bytes_when_it_is_made_twice(write_bench: Write, tmp_path: Path) -> None:
+    bench = write_bench("bench")
+    first, second = pack(bench, tmp_path / "one"), pack(bench, tmp_path / "two")
+    assert faults(tmp_path / "one") == []
+    assert first == second
+    names = [*files_in(tmp_path / "one"), MANIFEST]
+    assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes() for name in names)
+    assert {"index.html", "README.md", "leaderboard.csv", "leaderboard.tex", "bench.json"} <= set(names)
+
+
+def test_a_bundle_reads_as_the_bench_that_it_was_made_of(write_bench: Write, tmp_path: Path) -> None:
+    bench = write_bench("bench")
+    pack(bench, tmp_path / "bundle")
+    assert load(tmp_path / "bundle") == load(bench)
+
+
+def test_the_schemas_that_are_published_are_those_of_the_types_and_a_bundle_fits_them(bundle: Path) -> None:
+    found = runpy.run_path(str(ROOT / "tests" / "schemas.py"))
+    for name, text in found["schemas"]().items():
+        assert (ROOT / "docs" / "schema" / name).read_text() == text, "python tests/schemas.py"
+    for name, file in (("bundle-1", MANIFEST), ("bench-1", "bench.json"), ("record-1", "records/dpo-seed0.json")):
+        schema = json.loads((ROOT / "docs" / "schema" / f"{name}.json").read_text())
+        value = json.loads((bundle / file).read_text())
+        jsonschema.validate(value, schema)
+        for key in schema["required"]:
+            with pytest.raises(jsonschema.ValidationError):
+                jsonschema.validate({one: value[one] for one in value if one != key}, schema)
+
+
+def change_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle] ^= 1
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [change_a_byte, lambda path: path.write_bytes(path.read_bytes() + b"\n"), lambda path: path.unlink()],
+    ids=["a byte is changed", "a line is added", "it is removed"],
+)
+def test_whatever_is_done_to_a_file_is_found_and_the_file_is_named(
+    bundle: Path, tamper: Callable[[Path], None]
+) -> None:
+    for name in files_in(bundle):
+        path = bundle / name
+        before = path.read_bytes()
+        tamper(path)
+        assert any(fault.startswith(f"{name}: ") for fault in faults(bundle)), name
+        path.write_bytes(before)
+    assert faults(bundle) == []
+
+
+def test_every_byte_of_the_manifest_counts(bundle: Path) -> None:
+    before = (bundle / MANIFEST).read_bytes()
+    for place in range(0, len(before), 31):
+        (bundle / MANIFEST).write_bytes(before[:place] + bytes([before[place] ^ 1]) + before[place + 1 :])
+        try:
+            found = faults(bundle)
+        except StorageError as error:  # no manifest any more
+            found = [str(error)]
+        assert MANIFEST in " ".join(found), place
+    (bundle / MANIFEST).write_bytes(before.replace(b"\n", b"\r\n"))
+    assert faults(bundle) == [f"{MANIFEST}: its bytes are not those that a manifest of this content has"]
+
+
+def test_a_file_that_was_added_or_is_a_link_is_named(bundle: Path) -> None:
+    (bundle / "records" / "more-seed9.json").write_text("{}")
+    (bundle / "leaderboard.csv").rename(bundle.parent / "elsewhere.csv")
+    os.symlink(bundle.parent / "elsewhere.csv", bundle / "leaderboard.csv")
+    found = " ".join(faults(bundle))
+    assert "records/more-seed9.json: is not of the bundle" in found
+    assert "leaderboard.csv: is a link" in found
+
+
+def forge(bundle: Path, name: str, change: Callable[[dict[str, Any]], None]) -> list[str]:
+    path = bundle / name
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value, indent=1))
+    reseal(bundle)
+    return faults(bundle)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda one: one["scores"].update(gold=0.9), "scores.gold is 0.9, and its 3 answers give"),
+        (lambda one: one["scores"].update(win_start=0.1), "scores.win_start is 0.1, and its 3 answers give 1.0"),
+        (lambda one: one["items"][1].update(gold=0.99), "scores.gold is"),
+        (lambda one: one["items"][0].update(gold_start=0.0), "items[0].gold_start is 0.0, and `start` has"),
+        (lambda one: one["items"][0].update(prompt="easy"), "items[0] answers another prompt"),
+        (lambda one: one["items"].pop(), "it has 2 answers, and `start` has 3"),
+        (lambda one: one.update(flops_used=1.0), "flops_used is 1.0, and flops_by_role_phase adds up to"),
+        (lambda one: one["stages"].append({"name": "sft", "flops": 9e12, "seconds": 1}), "its stages took 9e+12 FLOPs"),
+    ],
+)  # fmt: skip
+def test_a_forged_record_with_right_hashes_is_found(bundle: Path, change: Any, message: str) -> None:
+    found = [fault for fault in forge(bundle, "records/dpo-seed1.json", change) if message in fault]
+    assert found
+    assert all(fault.startswith("records/dpo-seed1.json: ") for fault in found)
+
+
+def test_a_forged_board_or_page_with_right_hashes_is_found(bundle: Path) -> None:
+    for name in ("leaderboard.json", "index.html", "README.md", "leaderboard.csv", "leaderboard.tex"):
+        before = (bundle / name).read_bytes()
+        (bundle / name).write_bytes(before.replace(b"dpo", b"ppo"))
+        reseal(bundle)
+        assert faults(bundle) == [f"{name}: is not what its records give"]
+        (bundle / name).write_bytes(before)
+    reseal(bundle)
+    assert faults(bundle) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"budget": 5e11}, {"seeds": [0, 1, 2]}, {"commit": "f" * 40}, {"code": {}}, {"name": "another"}, {"data": {}}],
+)
+def test_a_manifest_that_says_otherwise_than_its_records_is_found(bundle: Path, changes: dict[str, Any]) -> None:
+    reseal(bundle, **changes)
+    (key,) = changes
+    assert [fault for fault in faults(bundle) if fault.startswith(f"{MANIFEST}: {key} is")]
+
+
+def test_a_key_that_no_manifest_has_is_a_fault(bundle: Path) -> None:
+    reseal(bundle, approved_by="everyone")
+    assert f"{MANIFEST}: approved_by is no key of a manifest" in faults(bundle)
+
+
+def test_pages_of_another_version_are_not_compared_and_that_is_said(bundle: Path) -> None:
+    reseal(bundle, made_with="0.0.9")
+    verdict = verify(bundle)
+    assert verdict.faults == []
+    assert "made with zoo-leaderboard 0.0.9" in verdict.notes[0]
+
+
+def test_a_record_that_cannot_be_read_is_a_fault_of_that_file(bundle: Path) -> None:
+    (bundle / "records" / "dpo-seed0.json").write_text('{"schema_version": 1}')
+    reseal(bundle)
+    assert faults(bundle)[0].startswith("records/dpo-seed0.json: ")
+
+
+def test_a_bundle_replaces_an_older_one_and_nothing_that_it_did_not_write(
+    write_bench: Write, bundle: Path, tmp_path: Path
+) -> None:
+    (bundle / "CNAME").write_text("board.example")
+    pack(write_bench("smaller", seeds=(0,)), bundle)
+    assert not (bundle / "records" / "dpo-seed1.json").exists()
+    assert (bundle / "CNAME").read_text() == "board.example"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("all of it")
+    for target in (tmp_path / "mine", tmp_path / "mine" / "thesis.txt", tmp_path / "smaller"):
+        with pytest.raises(StorageError, match=r"name (a|another)"):
+            pack(tmp_path / "smaller", target)
+    with pytest.raises(StorageError, match="is no bundle"):
+        verify(tmp_path / "mine")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"flops_budget": 2e12}, "budget: 2000000000000.0, not 1000000000000.0"),
+        ({"base": {"ref": "world:base", "sha256": "ee" * 32, "parameters": 1}}, "base sha256: 'eeee"),
+        ({"tasks": ["sums"]}, "tasks: ['sums'], not ['facts']"),
+        ({"hashes": {"judge:x": "j2"}}, "hash of judge:x: 'j2', not 'j1'"),
+        ({"spec": {"first_seed": 0, "gold": "judge:y"}}, "gold: 'judge:y', not 'judge:x'"),
+    ],
+)
+def test_bundles_that_compare_something_else_are_not_joined_and_the_difference_is_named(
+    write_bench: Write, bundle: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    pack(write_bench("other", rows=("ppo",), **changes), tmp_path / "second")
+    with pytest.raises(StorageError) as error:
+        merge([bundle, tmp_path / "second"], tmp_path / "both")
+    assert message in str(error.value)
+    assert not (tmp_path / "both").exists()
+
+
+def test_other_data_and_another_meter_are_named_too(write_bench: Write, bundle: Path, tmp_path: Path) -> None:
+    other = write_bench("other", rows=("ppo",))
+    plan = json.loads((other / "bench.json").read_text())
+    plan["data"]["prompts"]["sha256"][1] = "q1"
+    (other / "bench.json").write_text(json.dumps(plan))
+    for path in (other / "records").iterdir():
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"environment": {"meter_version": 9}}))
+    pack(other, tmp_path / "second")
+    with pytest.raises(StorageError, match=r"data: prompts of seed 1: 'q1', not 'p1'\n  meter version: \['9'\]"):
+        merge([bundle, tmp_path / "second"], tmp_path / "both")
+
+
+def board_of(folder: Path) -> dict[str, Any]:
+    board: dict[str, Any] = json.loads((folder / "leaderboard.json").read_text())
+    return board | {"rows": {row["row"]: row for row in board["rows"]}}
+
+
+def test_rows_of_two_people_with_one_start_are_one_board(write_bench: Write, bundle: Path, tmp_path: Path) -> None:
+    pack(write_bench("other", rows=("ppo",)), tmp_path / "second")
+    merge([bundle, tmp_path / "second"], tmp_path / "both")
+    assert faults(tmp_path / "both") == []
+    board = board_of(tmp_path / "both")
+    assert set(board["rows"]) == {"start", "dpo", "ppo"}
+    assert "Recomputed: dpo, ppo." in board["conditional_notes"]
+    assert "Re-run: start." in board["conditional_notes"]
+    assert board["rows"]["ppo"]["headline"] == board_of(tmp_path / "second")["rows"]["ppo"]["headline"]
+
+
+def test_a_row_that_two_people_ran_with_the_same_weights_counts_as_run_again(
+    write_bench: Write, bundle: Path, tmp_path: Path
+) -> None:
+    pack(write_bench("other", seeds=(0, 1, 2)), tmp_path / "second")
+    merge([bundle, tmp_path / "second"], tmp_path / "both")
+    board = board_of(tmp_path / "both")
+    assert set(board["rows"]) == {"start", "dpo"}
+    assert board["rows"]["dpo"]["seeds"] == [0, 1, 2]
+    assert "Recomputed: dpo, start." in board["conditional_notes"]  # seed 2 was run by one of them alone
+    manifest = read_manifest(tmp_path / "both")
+    assert manifest["seeds"] == [0, 1, 2]
+    assert manifest["data"] == {"prompts": ["p0", "p1", "p2"]}
+
+
+def test_a_row_with_other_weights_stands_beside_the_first_and_is_measured_against_its_own_start(
+    write_bench: Write, bundle: Path, tmp_path: Path
+) -> None:
+    second = pack(write_bench("other", start=0.4, weights="ef"), tmp_path / "second")
+    merge([bundle, tmp_path / "second"], tmp_path / "both")
+    assert faults(tmp_path / "both") == []
+    mark, board = second["sha256"][:8], board_of(tmp_path / "both")
+    assert set(board["rows"]) == {"start", "dpo", f"start.{mark}", f"dpo.{mark}"}
+    alone = board_of(tmp_path / "second")["rows"]["dpo"]
+    for name in ("headline", "gold_delta_start", "capability_delta_start"):
+        assert board["rows"][f"dpo.{mark}"][name] == alone[name]
+
+
+def test_a_bundle_that_does_not_verify_is_not_joined(write_bench: Write, bundle: Path, tmp_path: Path) -> None:
+    pack(write_bench("other", rows=("ppo",)), tmp_path / "second")
+    change_a_byte(tmp_path / "second" / "leaderboard.csv")
+    with pytest.raises(StorageError, match=r"leaderboard\.csv: was changed"):
+        merge([bundle, tmp_path / "second"], tmp_path / "both")

@@ -1,0 +1,204 @@
+"""Join bundles of different people to one board, where what they compared is the same.
+
+Every bundle is checked before. A row that two of them have is one row where they agree: with the same weights on the
+seeds that both ran, it counts as run again. Where they do not (another processor rounds differently), the later one is
+a row of its own, behind whose name stand the first digits of its bundle's hash, and it is measured against its own
+`start`.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from zoo_core.errors import StorageError
+from zoo_leaderboard.bundle import BENCH, RECORDS, Manifest, check_place, write
+from zoo_leaderboard.cells import START, start_of
+from zoo_leaderboard.load import load
+from zoo_leaderboard.page import dumps
+from zoo_leaderboard.schema import UNIMPORTANT, Bench, Code, DataSet, Planned, Record, Source
+from zoo_leaderboard.verify import verify
+
+HASHED = ("base", "demonstrations", "preferences", "prompts")
+"""Keys of a spec that name files: two people call the same files differently, and their hashes are compared."""
+PER_SEED = ("rows", "dropped", "alike", "answers", "cut", "sha256")
+Cells = dict[int, Record]
+"""The records of a row by seed."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was checked."""
+
+    folder: Path
+    manifest: Manifest
+    bench: Bench
+    rows: Mapping[str, Cells]
+
+    @classmethod
+    def of(cls, folder: Path) -> "Bundle":
+        """Read a bundle and check it; `StorageError` for the first thing that is wrong with it."""
+        verdict = verify(folder)
+        if verdict.faults:
+            more = f" ({len(verdict.faults) - 1} more)" if verdict.faults[1:] else ""
+            raise StorageError(f"{folder}: {verdict.faults[0]}{more}. `zoo leaderboard verify {folder}` tells all.")
+        bench, records = load(folder)
+        rows: dict[str, Cells] = {}
+        for record in records:
+            rows.setdefault(record["row"], {})[record["seed"]] = record
+        return cls(folder, verdict.manifest, bench, rows)
+
+    @property
+    def mark(self) -> str:
+        """What tells its rows from others of the same name."""
+        return self.manifest["sha256"][:8]
+
+    @property
+    def source(self) -> Source:
+        """What the joined board says of it."""
+        return {"name": self.bench["name"], "sha256": self.manifest["sha256"], "rows": sorted(self.rows)}
+
+
+def merge(folders: Sequence[Path], target: Path) -> Manifest:
+    """Write the bundle with the rows of all bundles in `folders` to `target`.
+
+    Raises `StorageError` for a bundle that does not verify, and where two do not compare the same thing: every
+    difference is named.
+    """
+    bundles = [Bundle.of(folder) for folder in folders]
+    for folder in folders:
+        check_place(target, folder)
+    first, *others = bundles
+    for other in others:
+        if found := list(differences(first, other)):
+            listed = "\n".join(f"  {one}" for one in found)
+            raise StorageError(f"{other.folder} and {first.folder} cannot be joined:\n{listed}")
+    rows: dict[str, Cells] = {}
+    planned: dict[str, Planned] = {}
+    for bundle in bundles:
+        _join(rows, planned, bundle, first)
+    bench = _bench(bundles, list(planned.values()), rows)
+    records = [{**record, "bench_id": bench["bench_id"]} for cells in rows.values() for record in cells.values()]
+    texts = {f"{RECORDS}/{one['row']}-seed{one['seed']}.json": dumps(one, indent=1) + "\n" for one in records}
+    texts[BENCH] = dumps(bench, indent=1) + "\n"
+    return write(bench, cast(list[Record], records), texts, target, None)
+
+
+def differences(mine: Bundle, other: Bundle) -> Iterator[str]:
+    """Yield what two bundles must have in common and have not, each with both values."""
+    a, b = mine.bench, other.bench
+    for key in ("sha256", "files"):
+        yield from _differ(f"base {key}", {**a["base"]}.get(key), {**b["base"]}.get(key))
+    yield from _differ("budget", a["flops_budget"], b["flops_budget"])
+    yield from _differ("tasks", a["tasks"], b["tasks"])
+    for kind in sorted(a.get("data", {}).keys() & b.get("data", {}).keys()):
+        here, there = _hashes_by_seed(a, kind), _hashes_by_seed(b, kind)
+        for seed in sorted(here.keys() & there.keys()):
+            yield from _differ(f"data: {kind} of seed {seed}", here[seed][:12], there[seed][:12])
+    for ref in sorted(a.get("hashes", {}).keys() & b.get("hashes", {}).keys()):
+        yield from _differ(f"hash of {ref}", a["hashes"][ref][:12], b["hashes"][ref][:12])
+    for key in sorted((a["spec"].keys() | b["spec"].keys()) - UNIMPORTANT):
+        one, two = a["spec"].get(key), b["spec"].get(key)
+        if not (key in HASHED and isinstance(one, str) and isinstance(two, str)):
+            yield from _differ(key, one, two)
+    meters = [sorted({str(one.get("meter_version")) for one in x.manifest["environments"]}) for x in (mine, other)]
+    yield from _differ("meter version", *meters)
+
+
+def _differ(what: str, mine: object, other: object) -> Iterator[str]:
+    if mine != other:
+        yield f"{what}: {other!r}, not {mine!r}"
+
+
+def _join(rows: dict[str, Cells], planned: dict[str, Planned], bundle: Bundle, first: Bundle) -> None:
+    """Add the rows of a bundle, each under its own name, or beside the row of that name."""
+    names = {row: row if _is_same(rows.get(row), cells, bundle, first) else f"{row}.{bundle.mark}"
+             for row, cells in bundle.rows.items()}  # fmt: skip
+    for row, cells in bundle.rows.items():
+        mine = rows.setdefault(names[row], {})
+        for seed, record in cells.items():
+            start = names.get(start_of(record), start_of(record))
+            if seed in mine:
+                mine[seed] = {**mine[seed], "tier": "re-run"}
+            else:
+                moved: Record = {**record, "row": names[row], "tier": record.get("tier", "recomputed")}
+                mine[seed] = moved if start == START else {**moved, "start": start}
+    for plan in bundle.bench["algorithms"]:
+        name = names.get(plan["row"], plan["row"])
+        planned.setdefault(name, {**plan, "row": name})
+
+
+def _is_same(mine: Cells | None, cells: Cells, bundle: Bundle, first: Bundle) -> bool:
+    """Whether the records of two bundles are of one row: same code, same settings, same weights where seeds meet."""
+    if not mine:
+        return True
+    one, other = next(iter(mine.values())), next(iter(cells.values()))
+    if _what(one) != _what(other) or _code_of(one, first) != _code_of(other, bundle):
+        return False
+    shared = mine.keys() & cells.keys()
+    return all(
+        cells[seed]["status"] == "ok" and cells[seed]["weights_sha256"] == mine[seed]["weights_sha256"]
+        for seed in shared
+    )
+
+
+def _what(record: Record) -> tuple[object, ...]:
+    return record["kind"], record["algorithm"], record["plugin"], record["settings"], record["reward"]
+
+
+def _code_of(record: Record, bundle: Bundle) -> str | None:
+    code = bundle.bench.get("code", {}).get(record["plugin"] or "")
+    return code["sha256"] if code else None
+
+
+def _bench(bundles: Sequence[Bundle], planned: Sequence[Planned], rows: Mapping[str, Cells]) -> Bench:
+    """The plan of the joined board."""
+    benches = [bundle.bench for bundle in bundles]
+    commits = {bench.get("commit") for bench in benches}
+    names = [bundle.manifest["sha256"] for bundle in bundles]
+    code: dict[str, Code] = {}
+    for bundle in bundles:
+        for name, one in bundle.bench.get("code", {}).items():
+            code[name if code.get(name, one) == one else f"{name}.{bundle.mark}"] = one
+    return {
+        **benches[0],
+        "bench_id": hashlib.sha256("".join(names).encode()).hexdigest()[:24],
+        "seeds": max(bench["seeds"] for bench in benches),
+        "algorithms": [plan for plan in planned if plan["row"] in rows],
+        "data": _data(benches),
+        "code": code,
+        "commit": commits.pop() if len(commits) == 1 else None,
+        "grew": len(bundles) > 1,
+        "sources": [bundle.source for bundle in bundles],
+    }
+
+
+def _data(benches: Sequence[Bench]) -> dict[str, DataSet]:
+    """Each data set with the seeds of all bundles, in their order."""
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    whole: dict[str, Mapping[str, Any]] = {}
+    for bench in benches:
+        for kind, data in bench.get("data", {}).items():
+            whole.setdefault(kind, data)
+            for place, seed in enumerate(_seeds(bench, data)):
+                values: Mapping[str, Any] = data
+                of_seed = {name: values[name][place] for name in PER_SEED}
+                found.setdefault(kind, {}).setdefault(seed, of_seed)
+    return {
+        kind: cast(
+            DataSet,
+            {**whole[kind], **{name: [seeds[seed][name] for seed in sorted(seeds)] for name in PER_SEED}},
+        )
+        for kind, seeds in found.items()
+    }
+
+
+def _hashes_by_seed(bench: Bench, kind: str) -> dict[int, str]:
+    data = bench["data"][kind]
+    return dict(zip(_seeds(bench, data), data["sha256"], strict=True))
+
+
+def _seeds(bench: Bench, data: DataSet) -> range:
+    first = int(bench["spec"].get("first_seed", 0))
+    return range(first, first + len(data["sha256"]))

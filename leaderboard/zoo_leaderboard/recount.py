@@ -1,0 +1,95 @@
+"""What can be computed of a record again from its answers and its ledger: nothing of it is taken on trust.
+
+Not computed again, because it needs the model: KL, lengths in tokens, tasks, dev prompts, parts of gold. `zoo
+leaderboard verify --rescore` does.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+
+from zoo_leaderboard.cells import START
+from zoo_leaderboard.schema import Record
+from zoo_leaderboard.scores import Item, Scores
+
+TOLERANCE = 1e-9
+"""Relative difference of two numbers that are the same but for the order of a sum."""
+
+
+def wrong_in(record: Record, start: Record | None) -> Iterator[str]:
+    """Yield what a record claims and its own answers and ledger do not say; `start` is the row it began from."""
+    if record["scores"] is not None:
+        yield from _wrong_scores(record, record["scores"], start)
+    yield from _wrong_ledger(record)
+
+
+def of_items(items: Sequence[Item]) -> dict[str, float | None]:
+    """Return the scores that answers alone determine: gold, proxy, ended, win_start, distinct."""
+    golds, starts = [item["gold"] for item in items], [item["gold_start"] for item in items]
+    proxies, proxy_starts = [item["proxy"] for item in items], [item.get("proxy_start") for item in items]
+    has_gold = any(gold is not None for gold in golds)
+    return {
+        "gold": _mean(golds),
+        "proxy": _mean(proxies),
+        "ended": _mean([None if (end := item.get("ended")) is None else float(end) for item in items]),
+        "win_start": _wins(zip(golds, starts, strict=True) if has_gold else zip(proxies, proxy_starts, strict=True)),
+        "distinct": distinct(item["response"] for item in items),
+    }
+
+
+def distinct(responses: Iterable[str]) -> float:
+    """Return distinct word pairs over all word pairs: near 0 when a policy says the same to every prompt."""
+    pairs: Counter[tuple[str, str]] = Counter()
+    for response in responses:
+        pairs.update(pairwise(response.split()))
+    return len(pairs) / max(1, pairs.total())
+
+
+def _wrong_scores(record: Record, scores: Scores, start: Record | None) -> Iterator[str]:
+    claimed: Mapping[str, object] = {**scores}
+    for name, value in of_items(record["items"]).items():
+        if not _same(value, claimed[name]):
+            yield f"scores.{name} is {claimed[name]!r}, and its {len(record['items'])} answers give {value!r}"
+    of_start = start["items"] if start and start is not record else []
+    if not of_start:
+        return
+    for number, (mine, other) in enumerate(zip(record["items"], of_start, strict=False)):
+        if mine["prompt"] != other["prompt"]:
+            yield f"items[{number}] answers another prompt than that of `{START}`"
+        elif not _same(mine["gold_start"], other["gold"]):
+            yield f"items[{number}].gold_start is {mine['gold_start']!r}, and `{START}` has {other['gold']!r}"
+    if len(record["items"]) != len(of_start):
+        yield f"it has {len(record['items'])} answers, and `{START}` has {len(of_start)}"
+
+
+def _wrong_ledger(record: Record) -> Iterator[str]:
+    parts = [value for value in record["flops_by_role_phase"].values() if value is not None]
+    used = record["flops_used"]
+    if used is not None and not _same(float(sum(parts)), float(used)):
+        yield f"flops_used is {used!r}, and flops_by_role_phase adds up to {sum(parts)!r}"
+    stages = sum(stage["flops"] or 0.0 for stage in record["stages"])
+    if used is not None and stages > used * (1 + TOLERANCE):
+        yield f"its stages took {stages:g} FLOPs, more than flops_used {used:g}"
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _wins(pairs: Iterable[tuple[float | None, float | None]]) -> float | None:
+    """Share of prompts answered better than by `start`, ties 1/2."""
+    return _mean(
+        [
+            float(mine > other) + 0.5 * float(mine == other)
+            for mine, other in pairs
+            if mine is not None and other is not None
+        ]
+    )
+
+
+def _same(value: object, other: object) -> bool:
+    if isinstance(value, (int, float)) and isinstance(other, (int, float)):
+        return math.isclose(value, other, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    return value == other

@@ -1,0 +1,128 @@
+"""Is a bundle what it says? Every byte against its hash, every number against what it is computed from."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from zoo_core.errors import StorageError
+from zoo_leaderboard.board import build
+from zoo_leaderboard.bundle import (
+    BENCH,
+    MANIFEST,
+    RECORDS,
+    Manifest,
+    about_of,
+    derived,
+    file_of,
+    files_in,
+    read_manifest,
+    sealed,
+    text_of,
+)
+from zoo_leaderboard.cells import START
+from zoo_leaderboard.load import load
+from zoo_leaderboard.recount import wrong_in
+from zoo_leaderboard.schema import Bench, Record
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with one file of a bundle."""
+
+    file: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.what}"
+
+
+@dataclass
+class Verdict:
+    """What came out of checking a bundle."""
+
+    manifest: Manifest
+    faults: list[Fault] = field(default_factory=list)
+    files: int = 0
+    """Whose hashes were computed again."""
+    records: int = 0
+    """Whose scores were computed again from their answers, and whose ledgers were added up."""
+    notes: list[str] = field(default_factory=list)
+    """What could not be checked, and why."""
+
+
+def verify(folder: Path) -> Verdict:
+    """Check a bundle: hashes, records, tables, page and the manifest itself; `StorageError` if it is no bundle."""
+    manifest = read_manifest(folder)
+    verdict = Verdict(manifest)
+    verdict.faults += _wrong_files(folder, manifest)
+    verdict.files = len(manifest["files"])
+    try:
+        bench, records = load(folder)
+    except StorageError as error:
+        verdict.faults.append(Fault(_named_by(error, folder), str(error)))
+        return verdict
+    known = {(record["row"], record["seed"]): record for record in records}
+    for record in records:
+        start = known.get((record.get("start", START), record["seed"]))
+        name = f"{RECORDS}/{record['row']}-seed{record['seed']}.json"
+        verdict.faults += [Fault(name, what) for what in wrong_in(record, start)]
+    verdict.records = len(records)
+    verdict.faults += _wrong_manifest(bench, records, manifest)
+    _check_derived(folder, bench, records, verdict)
+    return verdict
+
+
+def _wrong_files(folder: Path, manifest: Manifest) -> Iterator[Fault]:
+    listed, there = manifest["files"], files_in(folder)
+    if (folder / MANIFEST).read_bytes() != text_of(manifest).encode():
+        yield Fault(MANIFEST, "its bytes are not those that a manifest of this content has")
+    about = {key: value for key, value in manifest.items() if key not in ("files", "sha256")}
+    if sealed(about, listed)["sha256"] != manifest["sha256"]:
+        yield Fault(MANIFEST, "sha256 is not the hash of what it says")
+    for name in there:
+        if (folder / name).is_symlink():
+            yield Fault(name, "is a link; a bundle holds files")
+        elif name not in listed:
+            yield Fault(name, "is not of the bundle: its manifest does not list it")
+        elif (found := file_of(folder / name)) != listed[name]:
+            yield Fault(name, f"was changed: sha256 {found['sha256'][:12]}, not {listed[name]['sha256'][:12]}")
+    for name in sorted(listed.keys() - set(there)):
+        yield Fault(name, "is missing")
+
+
+def _wrong_manifest(bench: Bench, records: list[Record], manifest: Manifest) -> Iterator[Fault]:
+    """Yield what the manifest says otherwise than plan and records."""
+    claimed: Mapping[str, Any] = {**manifest}
+    about = about_of(bench, records, manifest["frozen"])
+    for key in sorted(claimed.keys() - about.keys() - {"files", "sha256"}):
+        yield Fault(MANIFEST, f"{key} is no key of a manifest")
+    for key, value in about.items():
+        if key != "made_with" and claimed[key] != value:
+            yield Fault(MANIFEST, f"{key} is {_short(claimed[key])}, and {BENCH} and {RECORDS} say {_short(value)}")
+
+
+def _check_derived(folder: Path, bench: Bench, records: list[Record], verdict: Verdict) -> None:
+    """Compute page and tables again, and compare their bytes."""
+    mine, theirs = version("zoo-leaderboard"), verdict.manifest["made_with"]
+    if mine != theirs:
+        verdict.notes.append(
+            f"page and tables were not compared: they were made with zoo-leaderboard {theirs}, and this is {mine}"
+        )
+        return
+    for name, text in derived(build(bench, records), verdict.manifest).items():
+        path = folder / name
+        if path.is_file() and path.read_bytes() != text.encode("utf-8", errors="backslashreplace"):
+            verdict.faults.append(Fault(name, "is not what its records give"))
+
+
+def _named_by(error: StorageError, folder: Path) -> str:
+    """The file of a bundle that an error is about."""
+    names = [name for name in files_in(folder) if str(folder / name) in str(error)]
+    return max(names, key=len, default=RECORDS)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
