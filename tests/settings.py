@@ -91,9 +91,15 @@ def _remarks(log: Log) -> Iterator[str]:
         yield f"{log['beat_sft']} of {len(log['points']) - 1} points ended above `sft` in the first round."
     if log["winner"]["at_edge"]:
         edges = ", ".join(f"`{name}`" for name in log["winner"]["at_edge"])
-        yield f"At the edge of the range: {edges}."
+        yield f"At the edge of its space: {edges}."
+    if missing := _missing(log):
+        yield f"Not chosen, whatever their gold: {', '.join(missing)}. Somewhere they missed their own objective."
     if log["winner_by_proxy"] and log["winner_by_proxy"]["row"] != log["winner"]["row"]:
         yield f"By proxy {log['winner_by_proxy']['row']} would be chosen."
+
+
+def _missing(log: Log) -> list[str]:
+    return sorted({one["row"] for one in log["rounds"][1]["found"] if one["improves"] is False})
 
 
 def _means(found: Sequence[Mapping[str, Any]], by: str) -> dict[str, float | None]:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from zoo_harness.planning.identity import commit_of
 from zoo_harness.spec.read import read
+from zoo_harness.tuning.log import is_at_edge
 from zoo_harness.tuning.points import Point, Study
 from zoo_harness.tuning.rounds import Tried, best_first, in_world, missing_their_objective, world_of, worth
 from zoo_harness.tuning.write import with_defaults
@@ -172,6 +173,22 @@ def test_the_commit_is_that_of_the_plugins_own_checkout(tmp_path: Path, monkeypa
     (tmp_path / "outside_of_git.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     assert commit_of("outside_of_git.plugin") is None
+
+
+@pytest.mark.parametrize(
+    ("values", "value", "expected"),
+    [
+        (Range(1e-5, 1e-2, log=True), 1.2e-5, True),
+        (Range(1e-5, 1e-2, log=True), 1e-3, False),
+        (Range(0.0, 0.3), 0.29, True),
+        (Choice((64, 128, 256)), 256, True),
+        (Choice((64, 128, 256)), 128, False),
+        (Choice((1, 2)), 2, False),  # of two numbers each is an end
+        (Choice(("linear", "cosine", "none")), "none", False),
+    ],
+)
+def test_a_winner_at_an_end_of_its_space_is_told(values: Range | Choice, value: Any, expected: bool) -> None:
+    assert is_at_edge(values, value) is expected
 
 
 @pytest.fixture(scope="module")

@@ -68,7 +68,7 @@ class Search:
     def at_edge(self, point: Point) -> list[str]:
         """The settings of a point that lie at the end of their range: it may be too narrow."""
         settings = self.settings(point)
-        return [name for name, values in self.space.items() if _is_at_edge(values, settings[name])]
+        return [name for name, values in self.space.items() if is_at_edge(values, settings[name])]
 
     def in_words(self) -> list[str]:
         """What came out, for people."""
@@ -80,7 +80,7 @@ class Search:
             changes = [f"{key} {self.present[key]} -> {value}" for key, value in settings.items()]
             lines = [f"{name}: {winner.row} is the best by {self.by}: {', '.join(changes)}"]
         if edges := self.at_edge(winner):
-            lines.append(f"{name}: {', '.join(edges)} lies at the edge of its range; widen it and search again.")
+            lines.append(f"{name}: {', '.join(edges)} lies at the edge of its space; widen it and search again.")
         proxy = self.winner("proxy")
         if self.by == "gold" and proxy != winner:
             lines.append(f"{name}: by proxy {proxy.row} would be chosen: {self.settings(proxy)}")
@@ -139,8 +139,12 @@ def search_table(search: Search, room: int) -> Table:
     return fitted(columns, [ordered], room, title=title, dispensable=(), instead=INSTEAD)
 
 
-def _is_at_edge(values: Range | Choice, value: object) -> bool:
-    if isinstance(values, Choice) or not isinstance(value, int | float):
+def is_at_edge(values: Range | Choice, value: object) -> bool:
+    """Whether a value is near an end of its range, or an end of three numbers or more in a row to choose from."""
+    if isinstance(values, Choice):
+        ordered = [one for one in values.values if isinstance(one, int | float)]
+        return len(ordered) == len(values.values) > 2 and value in (min(ordered), max(ordered))
+    if not isinstance(value, int | float):
         return False
     low, high, at = map(math.log, (values.low, values.high, value)) if values.log else (values.low, values.high, value)
     return not EDGE <= (at - low) / (high - low) <= 1 - EDGE

@@ -21,7 +21,7 @@ SMALL = CoresetConfig(at_least=8, regions=3, batch_size=4)
 
 class TestCoreset(AlgorithmSuite):
     name = "coreset"
-    settings = {"at_least": 12, "regions": 3, "batch_size": 8}
+    settings = {"at_least": 12, "regions": 3, "batch_size": 8, "epochs": 10.0}
 
 
 def said(prompt, answer, where):

@@ -154,7 +154,7 @@ def test_later_iterations_sample_from_what_was_trained_and_share_the_budget_equa
 def test_collecting_ends_at_its_share_of_the_budget_or_with_the_prompts():
     def collected(share):
         rows = {"preferences": pairs_of_a(["ab", "cd", "e"])}
-        _, history = trained(RRHFConfig(collect_share=share), 3e8, rows=rows)
+        _, history = trained(RRHFConfig(collect_share=share, samples=4, iterations=1), 3e8, rows=rows)
         return [flops for metrics, flops in history if "score" in metrics]
 
     some, every = collected(0.2), collected(0.9)

@@ -1,7 +1,8 @@
 """Settings of RRHF.
 
-Numbers of samples and weights are those of Yuan et al. 2023 (arXiv:2304.05302), section 4. Batch, learning rate and
-share of sampling suit models of a few million parameters; they are hand-set until `zoo tune-defaults` chooses them.
+Yuan et al. 2023 (arXiv:2304.05302), section 4, sample four responses once, with a rank weight of 1. What is searched
+was chosen by `zoo tune-defaults` for models of a few million parameters; the log is `tuning.json`, beside the
+pyproject.toml.
 """
 
 from dataclasses import dataclass
@@ -21,13 +22,13 @@ class RRHFConfig:
         "samples": Choice((2, 4, 8)),
         "iterations": Choice((1, 2, 4)),
     }
-    DEFAULTS: ClassVar[Defaults] = Defaults("hand-set")
+    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=8)
 
-    samples: int = 4
+    samples: int = 2
     """Responses sampled to each prompt, beside the two of its pair."""
     temperature: float = 1.0
     """Sampling temperature; ranking takes log-probabilities at 1."""
-    iterations: int = 1
+    iterations: int = 2
     """How often to sample anew from what was trained so far (IP-n), each time with an equal share of the budget."""
     collect_share: float = 0.2
     """Share of an iteration that sampling and scoring may spend; it ends sooner once every prompt was answered."""
@@ -37,9 +38,9 @@ class RRHFConfig:
     """What a sample that did not end itself loses, in standard deviations of the reward on the start's samples."""
     missing_eos_score: float | None = None
     """Score of such a sample instead, the rule of N+ (-1 there); above that of others not ending pays."""
-    learning_rate: float = 1e-4
+    learning_rate: float = 0.00015
     """Peak step size of AdamW."""
-    rank_weight: float = 1.0
+    rank_weight: float = 2.8
     """Weight of the rank loss beside the fine-tuning loss; 0 only imitates the best response."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this L2 norm."""
