@@ -63,13 +63,26 @@ def publish(
         str | None,
         typer.Option(help="Tag of this repository that froze code and settings; the bench must have run at it."),
     ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write the board for others, too: Every Eval Ever, and model-index."),
+    ] = None,
+    to_hub: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Upload the bundle to this Space of Hugging Face, as USER/BOARD.")
+    ] = None,
 ) -> None:
     """Write a bundle that strangers can check: page, tables, records, and a manifest with every file's hash."""
     from zoo_leaderboard.bundle import pack
     from zoo_leaderboard.load import load
 
     frozen = _frozen(tag, load(folder)[0].get("commit")) if tag else None
-    _say_what_was_written(pack(folder, target, frozen), target)
+    _say_what_was_written(pack(folder, target, frozen, space=to_hub is not None), target)
+    if export is not None:
+        _export(folder, export)
+    if to_hub is not None:
+        from zoo_harness.hub import upload
+
+        console().print(f"on the hub: {upload(target, to_hub)}", soft_wrap=True)
 
 
 @app.command()
@@ -133,6 +146,25 @@ def _say_what_was_written(manifest: "Manifest", target: Path) -> None:
     screen.print(f"bundle: {shown(target.resolve())} ({len(manifest['files']) + 1} files)", soft_wrap=True)
     screen.print(f"sha256: {manifest['sha256']}", soft_wrap=True)
     screen.print(f"check it: zoo leaderboard verify {shown(target.resolve())}", soft_wrap=True)
+
+
+def _export(folder: Path, target: Path) -> None:
+    """Write the board in the formats of others."""
+    import time
+    from importlib.metadata import version
+
+    from zoo_leaderboard.board import build
+    from zoo_leaderboard.export import every_eval_ever, model_index
+    from zoo_leaderboard.load import load
+
+    from zoo_core.storage.atomic import write_json
+
+    board = build(*load(folder))
+    files = every_eval_ever(board, version("zoo-harness"), int(time.time()))
+    files |= {f"model-index/{row}.json": {"model-index": index} for row, index in model_index(board).items()}
+    for name, content in files.items():
+        write_json(target / name, content)
+    console().print(f"for other boards: {shown(target.resolve())} ({len(files)} files)", soft_wrap=True)
 
 
 def _rescore(bundle: Path, checkpoints: Path, workers: int | None) -> list[str]:

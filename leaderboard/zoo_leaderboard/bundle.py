@@ -63,7 +63,7 @@ class Totals(TypedDict):
 
 @with_config(ConfigDict(strict=True, extra="allow"))
 class Manifest(TypedDict):
-    """What a bundle says about itself; everything but `files`, `frozen` and `made_with` is computed from the rest."""
+    """What a bundle says about itself; all but `files`, `frozen`, `space` and `made_with` is computed from the rest."""
 
     bundle_version: Literal[1]
     name: str
@@ -77,6 +77,8 @@ class Manifest(TypedDict):
     code: dict[str, Code]
     commit: str | None
     frozen: Frozen | None
+    space: bool
+    """Whether its README begins with what a Space of Hugging Face reads."""
     budget: float
     """FLOPs of a row and seed."""
     seeds: list[int]
@@ -106,7 +108,7 @@ def derived(board: Board, manifest: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def pack(folder: Path, target: Path, frozen: Frozen | None = None) -> Manifest:
+def pack(folder: Path, target: Path, frozen: Frozen | None = None, *, space: bool = False) -> Manifest:
     """Write the bundle of the bench in `folder` to `target`, the manifest last; return the manifest.
 
     `StorageError` if records cannot be trusted, or if `target` holds anything but an older bundle.
@@ -115,14 +117,20 @@ def pack(folder: Path, target: Path, frozen: Frozen | None = None) -> Manifest:
     check_place(target, folder)
     sources = [folder / BENCH, *sorted((folder / RECORDS).glob("*.json"))]
     texts = {source.relative_to(folder).as_posix(): source.read_text(encoding="utf-8") for source in sources}
-    return write(bench, records, texts, target, frozen)
+    return write(bench, records, texts, target, frozen, space=space)
 
 
 def write(
-    bench: Bench, records: Sequence[Record], texts: Mapping[str, str], target: Path, frozen: Frozen | None
+    bench: Bench,
+    records: Sequence[Record],
+    texts: Mapping[str, str],
+    target: Path,
+    frozen: Frozen | None = None,
+    *,
+    space: bool = False,
 ) -> Manifest:
     """Write a bundle of these files (the bench's and the records', as they are read) and of what follows from them."""
-    about = about_of(bench, records, frozen)
+    about = about_of(bench, records, frozen, space=space)
     every = {**texts, **derived(build(bench, records), about)}
     if (target / MANIFEST).is_file():
         before = read_manifest(target)["files"]
@@ -136,7 +144,7 @@ def write(
     return manifest
 
 
-def about_of(bench: Bench, records: Sequence[Record], frozen: Frozen | None) -> dict[str, Any]:
+def about_of(bench: Bench, records: Sequence[Record], frozen: Frozen | None, *, space: bool) -> dict[str, Any]:
     """Return what a manifest says but for files: computed from plan and records alone."""
     environments = {json.dumps(record["environment"], sort_keys=True) for record in records}
     return {
@@ -148,6 +156,7 @@ def about_of(bench: Bench, records: Sequence[Record], frozen: Frozen | None) -> 
         "code": bench.get("code", {}),
         "commit": bench.get("commit"),
         "frozen": frozen,
+        "space": space,
         "budget": bench["flops_budget"],
         "seeds": sorted({record["seed"] for record in records}),
         "environments": [json.loads(text) for text in sorted(environments)],

@@ -82,7 +82,7 @@ def merge(folders: Sequence[Path], target: Path) -> Manifest:
     records = [{**record, "bench_id": bench["bench_id"]} for cells in rows.values() for record in cells.values()]
     texts = {f"{RECORDS}/{one['row']}-seed{one['seed']}.json": dumps(one, indent=1) + "\n" for one in records}
     texts[BENCH] = dumps(bench, indent=1) + "\n"
-    return write(bench, cast(list[Record], records), texts, target, None)
+    return write(bench, cast(list[Record], records), texts, target)
 
 
 def differences(mine: Bundle, other: Bundle) -> Iterator[str]:

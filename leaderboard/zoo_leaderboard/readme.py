@@ -1,5 +1,6 @@
 """The README of a bundle: the board, how to check it, and what it was made with."""
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,7 +10,9 @@ from zoo_leaderboard.render import escape, grid, markdown
 
 def readme(board: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     """Return the README of a board; `manifest` says what it was made with (its own hash is not read)."""
-    return markdown(board) + "\n" + "\n\n".join(_sections(board, manifest)) + "\n"
+    head = "---\ntitle: {title}\nsdk: static\npinned: false\n---\n\n" if manifest["space"] else ""
+    title = json.dumps(" ".join(board["name"].split()))  # a JSON string is a YAML string
+    return head.format(title=title) + markdown(board) + "\n" + "\n\n".join(_sections(board, manifest)) + "\n"
 
 
 def _sections(board: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[str]:

@@ -95,7 +95,7 @@ def _wrong_files(folder: Path, manifest: Manifest) -> Iterator[Fault]:
 def _wrong_manifest(bench: Bench, records: list[Record], manifest: Manifest) -> Iterator[Fault]:
     """Yield what the manifest says otherwise than plan and records."""
     claimed: Mapping[str, Any] = {**manifest}
-    about = about_of(bench, records, manifest["frozen"])
+    about = about_of(bench, records, manifest["frozen"], space=manifest["space"])
     for key in sorted(claimed.keys() - about.keys() - {"files", "sha256"}):
         yield Fault(MANIFEST, f"{key} is no key of a manifest")
     for key, value in about.items():
