@@ -37,8 +37,10 @@ def logs(plugin: Path) -> dict[str, Log]:
 
 def with_values(text: str, record: Algorithm, log: Log | None) -> str:
     """Return a README with defaults and tuned values in the rows of an algorithm's settings."""
-    start = re.search(rf"^### {record.name}$", text, re.MULTILINE)
-    place = start.start() if start else text.index("\n## Settings\n")
+    place = text.index("\n## Settings\n")
+    section = text[place : text.index("\n## ", place + 1)]
+    if start := re.search(rf"^### {record.name}$", section, re.MULTILINE):
+        place += start.start()
     for field in dataclasses.fields(record.load_config()):
         row = re.compile(rf"^\| `{field.name}` \| [^|]* \| [^|]* \|", re.MULTILINE)
         tuned = log["winner"]["settings"].get(field.name) if log else None
@@ -87,6 +89,9 @@ def _search(name: str, log: Log) -> Iterator[str]:
 def _remarks(log: Log) -> Iterator[str]:
     if log["winner"]["row"] == "defaults":
         yield "No point was better than the defaults that were there, which stay."
+    means = [mean for mean in _means(log["rounds"][1]["found"], log["by"]).values() if mean is not None]
+    if log["by"] == "gold" and max(means) <= 0:
+        yield "None that was tried with the whole budget takes gold above that of `start`: tuning does not help here."
     if log["beat_sft"] is not None:
         yield f"{log['beat_sft']} of {len(log['points']) - 1} points ended above `sft` in the first round."
     if log["winner"]["at_edge"]:

@@ -1,7 +1,7 @@
 """Settings of RLAIF and d-RLAIF.
 
-Learning rates, batches and the numbers of pairs suit models of a few million parameters and budgets to match; they are
-hand-set until `zoo tune-defaults` chooses them.
+What is searched of RLAIF was chosen by `zoo tune-defaults` for models of a few million parameters and budgets to match;
+the log is `tuning.json`, beside the pyproject.toml. The values of d-RLAIF are hand-set for the same models.
 """
 
 from dataclasses import dataclass, fields
@@ -21,11 +21,11 @@ class RLAIFConfig:
         "kl_coefficient": Range(0.005, 0.5, log=True),
         "pairs": Choice((256, 512, 1024)),
     }
-    DEFAULTS: ClassVar[Defaults] = Defaults("hand-set")
+    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=12)
 
     constitution: str | None = None
     """Path of the constitution; None takes the judge's own, else the shipped one."""
-    pairs: int = 512
+    pairs: int = 1024
     """Pairs of samples that the judge is asked about."""
     pairs_per_update: int = 32
     """Pairs per update of the labelling stage."""
@@ -35,7 +35,7 @@ class RLAIFConfig:
     """Passes of the reward model over the labelled pairs (the paper: 2 to 3)."""
     reward_batch_size: int = 16
     """Pairs per update of the reward model."""
-    reward_learning_rate: float = 1e-3
+    reward_learning_rate: float = 0.0024
     """Peak step size of AdamW for the reward model."""
     reward_share: float = 0.4
     """Most of the budget that fitting the reward model may take, whatever `reward_epochs` says."""
@@ -43,9 +43,9 @@ class RLAIFConfig:
     """Responses sampled per update of REINFORCE."""
     temperature: float = 1.0
     """Sampling temperature of pairs and rollouts; all log-probabilities are taken at it."""
-    learning_rate: float = 3e-4
+    learning_rate: float = 5.7e-05
     """Peak step size of AdamW, for policy and baseline."""
-    kl_coefficient: float = 0.05
+    kl_coefficient: float = 0.34
     """β: the return is (1 − β) score − β divergence from the reference in nats (the paper's value)."""
     missing_eos_penalty: float = 1.0
     """What a response that did not end itself loses, in standard deviations of the reward on the start's samples."""
