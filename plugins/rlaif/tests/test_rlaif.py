@@ -91,7 +91,9 @@ def test_rlaif_says_more_of_what_the_judge_likes_without_a_human_label():
 
 @pytest.mark.slow
 def test_d_rlaif_climbs_the_ratings_themselves():
-    session, history = trained(train_d_rlaif, DirectRLAIFConfig(learning_rate=1e-2), 4e9)
+    session, history = trained(
+        train_d_rlaif, DirectRLAIFConfig(batch_size=32, learning_rate=1e-2, kl_coefficient=0.05), 4e9
+    )
     assert sum(metrics["score"] for metrics in history[-4:]) / 4 > 1.0
     assert share(session) > 0.5
     # 256 samples to calibrate on, and the batches; one batch more if the last was undone.
