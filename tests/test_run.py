@@ -280,6 +280,19 @@ def test_a_recipe_without_budget_must_say_how_long_it_is():
     assert len(list(steps(tiny_run(signals=SIGNALS, budget=float("inf")), most=3))) == 3
 
 
+def test_a_reference_that_moved_is_flagged_and_one_that_did_not_is_not():
+    session = tiny_session(["demonstrations"])
+    run = Run(session)
+    still, moved = run.reference(), run.reference()
+    session.flag_moved_references()
+    assert session.ledger.flags == []
+    with torch.no_grad():
+        next(moved.parameters())[0, 0] += 1e-3
+    session.flag_moved_references()
+    assert session.ledger.flags == ["reference moved"]
+    assert still is not moved
+
+
 def test_a_reference_is_the_policy_at_its_stages_start_and_is_refused_inside_the_loop():
     run = tiny_run(signals=SIGNALS)
     one = run.stage("one")

@@ -14,6 +14,7 @@ that are done. A resumed run ends with the same bits as one that was never inter
 """
 
 import re
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar, cast
 
@@ -42,7 +43,7 @@ from zoo_core.rows import DataRow, Demonstration, Preference, Prompt, Text
 from zoo_core.session.kept import restore
 from zoo_core.session.loop import Loop
 from zoo_core.session.seeds import derive, seed_everything
-from zoo_core.session.session import Session
+from zoo_core.session.session import Session, sums_of
 from zoo_core.storage.atomic import write_rows
 
 Kept = TypeVar("Kept")
@@ -207,6 +208,7 @@ class Run:
         frozen = prepare_model(copied(self.policy, shared))
         frozen.eval().requires_grad_(False)
         self._session.ledger.meter.attach(frozen, "reference")
+        self._session.references.append((weakref.ref(frozen), sums_of(frozen)))
         return frozen
 
     def keep(self, name: str, thing: Kept) -> Kept:

@@ -53,7 +53,7 @@ def make_record() -> Make:
         }
         if facts is not None:
             scores["tasks"] = {"facts": {"score": facts, "stderr": 0.02, "chance": 0.25, "n": 200}}
-        scores |= {key: changes.pop(key) for key in list(changes) if key in scores}
+        scores |= {key: changes.pop(key) for key in list(changes) if key in scores or key == "identical"}
         reference = row in ("base", "start")
         record = {
             "schema_version": 1,

@@ -186,7 +186,7 @@ def test_rows_that_pay_tax_rank_among_themselves_below_the_others(make_bench: Ma
         # .1 is left, 1.5 updates of (.9 - .2)/10 = .07 are .105, but of (.9 - .2)/11 = .0636 only .0955
         ({"flops_used": 0.9e12, "updates": 10, "stages": STAGES}, []),
         ({"flops_used": 0.9e12, "updates": 11, "stages": STAGES}, ["budget under-used"]),
-        ({"flops_used": 0.9e12, "updates": 0}, ["budget under-used"]),
+        ({"flops_used": 0.9e12, "updates": 0}, ["budget under-used", "no update done (seed 1)"]),
         ({"kl_start": -0.1}, ["negative KL"]),
         ({"audit_ratio": None, "flops_used": None}, []),
         ({"flags": ["update discarded"]}, ["update discarded"]),
@@ -197,6 +197,50 @@ def test_flags_say_what_the_ledger_shows(
 ) -> None:
     records = [make_record("start"), make_record("a", 0), make_record("a", 1, **changes)]
     assert row_of(build(make_bench(seeds=2), records), "a")["flags"] == flags
+
+
+@pytest.mark.parametrize(
+    ("changes", "flags"),
+    [
+        ({"optimizer_steps": 0}, ["no update done (seed 1)"]),
+        ({"optimizer_steps": 0, "kind": "reference"}, []),
+        ({"identical": 0.51}, ["most answers are the same (seed 1)"]),
+        ({"identical": 0.5}, []),
+        ({"ended": 0.49}, ["most answers do not end (seed 1)"]),
+        ({"ended": 0.5}, []),
+    ],
+)
+def test_flags_say_what_the_scores_show(
+    make_bench: Make, make_record: Make, changes: dict[str, Any], flags: list[str]
+) -> None:
+    records = [make_record("start"), make_record("a", 1, **({"identical": 0.0} | changes))]
+    assert row_of(build(make_bench(seeds=2), records), "a")["flags"] == flags
+
+
+@pytest.mark.parametrize(
+    ("proxies", "golds", "expected"),
+    [
+        # `start` has .1 and .5. Three differences of .4 ± .01 up, .2 ± .01 down: t(.975; 2) = 4.30 · .01/√3 = .025
+        ((0.49, 0.5, 0.51), (0.29, 0.3, 0.31), True),
+        ((0.49, 0.5, 0.51), (0.59, 0.6, 0.61), False),
+        ((-0.3, -0.31, -0.29), (0.29, 0.3, 0.31), False),
+        ((0.49, 0.5, 0.51), (0.1, 0.5, 0.6), False),  # -.1 ± .66
+    ],
+)
+def test_a_reward_that_rises_while_gold_falls_is_flagged(
+    make_bench: Make, make_record: Make, proxies: tuple[float, ...], golds: tuple[float, ...], expected: bool
+) -> None:
+    records = [make_record("start", seed) for seed in range(3)]
+    for seed, (proxy, gold) in enumerate(zip(proxies, golds, strict=True)):
+        records.append(make_record("a", seed, proxy=proxy, gold=gold))
+    flags = row_of(build(make_bench(seeds=3), records), "a")["flags"]
+    assert ("reward up, gold down" in flags) is expected
+
+
+def test_test_prompts_that_were_learned_from_are_told(make_bench: Make, make_record: Make) -> None:
+    bench = make_bench(data={"test_prompts": {"overlap": [0, 3, 1]}})
+    notes = build(bench, [make_record("start"), make_record("a")])["conditional_notes"]
+    assert any(note.startswith("Up to 3 test prompts of a seed are among the rows") for note in notes)
 
 
 def test_a_row_that_misses_its_own_objective_is_flagged_with_its_seeds(make_bench: Make, make_record: Make) -> None:

@@ -174,6 +174,7 @@ def forge(bundle: Path, name: str, change: Callable[[dict[str, Any]], None]) -> 
     [
         (lambda one: one["scores"].update(gold=0.9), "scores.gold is 0.9, and its 3 answers give"),
         (lambda one: one["scores"].update(win_start=0.1), "scores.win_start is 0.1, and its 3 answers give 1.0"),
+        (lambda one: one["scores"].update(identical=0.9), "scores.identical is 0.9, and its 3 answers give"),
         (lambda one: one["items"][1].update(gold=0.99), "scores.gold is"),
         (lambda one: one["items"][0].update(gold_start=0.0), "items[0].gold_start is 0.0, and `start` has"),
         (lambda one: one["items"][0].update(prompt="easy"), "items[0] answers another prompt"),

@@ -112,6 +112,9 @@ def _notes(bench: Bench, records: Sequence[Record], rows: Sequence[Mapping[str, 
         yield f"Means and intervals only: {_count(seeds, 'seed')}; ranks need {SEEDS_TO_RANK}."
     elif seeds < SEEDS_TO_PUBLISH:
         yield f"{_count(seeds, 'seed')}; {SEEDS_TO_PUBLISH} to publish."
+    data = bench.get("data", {})
+    if "test_prompts" in data and (seen := max(data["test_prompts"].get("overlap", []), default=0)):
+        yield f"Up to {seen} test prompts of a seed are among the rows to learn from: part of a gain may be memory."
     if bench.get("grew") and seeds >= SEEDS_TO_RANK:
         yield "Rows were added or dropped after this board was first built: Holm's correction is over all rows shown."
     if unfinished := [row["row"] for row in rows if row["status"] == "unfinished"]:

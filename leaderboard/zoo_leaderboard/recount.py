@@ -25,7 +25,7 @@ def wrong_in(record: Record, start: Record | None) -> Iterator[str]:
 
 
 def of_items(items: Sequence[Item]) -> dict[str, float | None]:
-    """Return the scores that answers alone determine: gold, proxy, ended, win_start, distinct."""
+    """Return the scores that answers alone determine: gold, proxy, ended, win_start, distinct, identical."""
     golds, starts = [item["gold"] for item in items], [item["gold_start"] for item in items]
     proxies, proxy_starts = [item["proxy"] for item in items], [item.get("proxy_start") for item in items]
     has_gold = any(gold is not None for gold in golds)
@@ -35,6 +35,7 @@ def of_items(items: Sequence[Item]) -> dict[str, float | None]:
         "ended": _mean([None if (end := item.get("ended")) is None else float(end) for item in items]),
         "win_start": _wins(zip(golds, starts, strict=True) if has_gold else zip(proxies, proxy_starts, strict=True)),
         "distinct": distinct(item["response"] for item in items),
+        "identical": max(Counter(item["response"] for item in items).values()) / len(items) if items else None,
     }
 
 
@@ -49,7 +50,7 @@ def distinct(responses: Iterable[str]) -> float:
 def _wrong_scores(record: Record, scores: Scores, start: Record | None) -> Iterator[str]:
     claimed: Mapping[str, object] = {**scores}
     for name, value in of_items(record["items"]).items():
-        if not _same(value, claimed[name]):
+        if name in claimed and not _same(value, claimed[name]):
             yield f"scores.{name} is {claimed[name]!r}, and its {len(record['items'])} answers give {value!r}"
     of_start = start["items"] if start and start is not record else []
     if not of_start:

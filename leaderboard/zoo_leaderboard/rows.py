@@ -48,7 +48,7 @@ def build_row(bench: Bench, cells: Sequence[Cell], starts: Mapping[tuple[str, in
         "temperature": [score(record, "temperature") for record in records],
         "weights_sha256": [record["weights_sha256"] for record in records],
         "by_seed": [_seed(cell) for cell in cells],
-        "flags": flags(records),
+        "flags": flags(cells, starts),
         "errors": [
             {"seed": record["seed"], "error": record["error"] or "no reason given"}
             for record in records

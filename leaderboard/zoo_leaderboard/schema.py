@@ -56,6 +56,8 @@ class DataSet(TypedDict):
     cut: list[int]
     """Answers that are longer than the longest response."""
     sha256: list[str]
+    overlap: NotRequired[list[int]]
+    """Of test prompts: those that are among the rows to learn from, word for word."""
     notes: NotRequired[list[str]]
     """From which formats its rows were converted, and which split is read."""
 

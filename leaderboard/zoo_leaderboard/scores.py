@@ -51,8 +51,8 @@ class BestOf(TypedDict):
 
 
 ScoreName = Literal[
-    "gold", "gold_best", "proxy", "kl_start", "win_start", "length", "ended", "distinct", "temperature",
-    "flops_per_query",
+    "gold", "gold_best", "proxy", "kl_start", "win_start", "length", "ended", "distinct", "identical",
+    "temperature", "flops_per_query",
 ]  # fmt: skip
 """The scores that are one number."""
 AVERAGED: tuple[ScoreName, ...] = tuple(
@@ -83,6 +83,8 @@ class Scores(TypedDict):
     length: float | None
     ended: float | None
     distinct: float | None
+    identical: NotRequired[float | None]
+    """Share of the prompts that the most frequent answer is given to."""
     temperature: float | None
     flops_per_query: float | None
     """What one answer costs; of a best-of-n row all n samples and their scores."""

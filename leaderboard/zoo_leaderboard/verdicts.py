@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from zoo_leaderboard.cells import score
+from zoo_leaderboard.cells import Cell, difference, score, start_of
 from zoo_leaderboard.schema import Record
-from zoo_leaderboard.statistics import finite
+from zoo_leaderboard.scores import ScoreName
+from zoo_leaderboard.statistics import finite, summarize
 
 BLOCKS = ("ok", "pays tax", "unreliable", "unfinished", "failed", "reference")
 """Every status, in the order in which the board lists them; the first two are ranked, each by itself."""
@@ -15,6 +16,9 @@ TAX_MARGIN = 0.02
 
 AUDIT_MARGIN = 0.02
 """Share by which charged and counted compute may differ."""
+
+MOST = 0.5
+"""Share of answers that are called most of them."""
 
 BUDGET_FLOOR = 0.95
 """Share of the budget under which a row is flagged."""
@@ -35,11 +39,21 @@ def status(row: Mapping[str, Any], ended: int) -> str:
     return "pays tax" if high is not None and high < -TAX_MARGIN else "ok"
 
 
-def flags(records: Sequence[Record]) -> list[str]:
-    """Return the flags of all seeds: the harness's own, and what the ledger shows."""
+def flags(cells: Sequence[Cell], starts: Mapping[tuple[str, int], Cell]) -> list[str]:
+    """Return the flags of all seeds: the harness's own, what the ledger shows, and what the scores show."""
+    records = [cell.record for cell in cells]
     found = {flag for record in records for flag in (*record["flags"], *_ledger_flags(record))}
-    if worse := [record["seed"] for record in records if _misses_its_objective(record)]:
-        found.add(f"own objective not improved (seed {', '.join(map(str, sorted(worse)))})")
+    by_seed = {
+        "own objective not improved": _misses_its_objective,
+        "no update done": _did_nothing,
+        "most answers are the same": _repeats_itself,
+        "most answers do not end": _never_ends,
+    }
+    for flag, is_wrong in by_seed.items():
+        if wrong := [record["seed"] for record in records if is_wrong(record)]:
+            found.add(f"{flag} (seed {', '.join(map(str, sorted(wrong)))})")
+    if _games_its_reward(cells, starts):
+        found.add("reward up, gold down")
     if len({(record["plugin"], record["plugin_version"]) for record in records}) > 1:
         found.add("seeds of different plugin versions")
     return sorted(found)
@@ -48,6 +62,35 @@ def flags(records: Sequence[Record]) -> list[str]:
 def _misses_its_objective(record: Record) -> bool:
     objective = record["scores"].get("objective") if record["scores"] else None
     return objective is not None and not objective["better"]
+
+
+def _did_nothing(record: Record) -> bool:
+    """Whether what should be trained was not."""
+    trained = record["kind"] == "algorithm" and record["status"] == "ok"
+    return trained and 0 in (record["updates"], record["optimizer_steps"])
+
+
+def _repeats_itself(record: Record) -> bool:
+    identical = score(record, "identical")
+    return identical is not None and identical > MOST
+
+
+def _never_ends(record: Record) -> bool:
+    ended = score(record, "ended")
+    return ended is not None and ended < MOST
+
+
+def _games_its_reward(cells: Sequence[Cell], starts: Mapping[tuple[str, int], Cell]) -> bool:
+    """Whether the reward rose above `start`'s while gold fell below it: both 95 % intervals over seeds, paired."""
+    finished = [cell for cell in cells if cell.record["status"] == "ok"]
+    begun = {cell.record["seed"]: starts.get((start_of(cell.record), cell.record["seed"])) for cell in finished}
+    up = summarize(_above(cell, begun[cell.record["seed"]], "proxy") for cell in finished)["low"]
+    down = summarize(_above(cell, begun[cell.record["seed"]], "gold") for cell in finished)["high"]
+    return up is not None and down is not None and up > 0 > down
+
+
+def _above(cell: Cell, start: Cell | None, name: ScoreName) -> float | None:
+    return difference(score(cell.record, name), score(start.record, name)) if start else None
 
 
 def _ledger_flags(record: Record) -> Iterable[str]:

@@ -6,13 +6,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from weakref import ReferenceType
 
+import torch
 from transformers import PreTrainedModel
 
 from zoo_core.accounting.budget import BudgetWindow
 from zoo_core.accounting.ledger import Ledger, bytes_of
 from zoo_core.accounting.meter import module_of
 from zoo_core.compute.sampler import sample_cached
+from zoo_core.compute.sharding import local_shard
 from zoo_core.datasets.encoding import Encoder
 from zoo_core.datasets.feeds import check_rows
 from zoo_core.errors import PluginError
@@ -56,6 +59,8 @@ class Session:
     """Loops that were entered in this process."""
     stage: str = ""
     """The stage whose loop is in an update, or was in one last; "" for the run itself."""
+    references: list[tuple[ReferenceType[PreTrainedModel], list[float]]] = field(default_factory=list)
+    """Each frozen copy of a policy, as long as somebody has it, and the sums of its weights when it was made."""
     still: Still = field(default_factory=Still)
     """What checkpoints need not write again; in `directory`."""
     clock: float = field(default_factory=time.monotonic)
@@ -83,6 +88,12 @@ class Session:
         if self.judge is None:
             raise PluginError("run.judge: this algorithm's record does not list 'judge' under learns_from.")
         return CountedJudge(self.judge, self.ledger)
+
+    def flag_moved_references(self) -> None:
+        """Flag a run whose reference is not what it was: its KL would be measured from nothing that is known."""
+        left = [(model, before) for weak, before in self.references if (model := weak()) is not None]
+        if any(sums_of(model) != before for model, before in left):
+            self.ledger.flag("reference moved")
 
     def tick(self) -> None:
         """Update wall-clock time and peak memory in the ledger."""
@@ -114,3 +125,10 @@ class Session:
     def path(self, name: str) -> Path | None:
         """Return the path of the checkpoint of that name; None if this session takes no checkpoints."""
         return self.directory / f"{name}.safetensors" if self.directory else None
+
+
+@torch.no_grad()
+def sums_of(model: PreTrainedModel) -> list[float]:
+    """Return the sum of each weight matrix and the sum of its squares: equal bits give equal sums."""
+    weights = [local_shard(weight).float() for weight in model.parameters()]
+    return torch.stack([part for weight in weights for part in (weight.sum(), weight.square().sum())]).tolist()

@@ -21,6 +21,7 @@ from zoo_core.rows import DataRow, Kind, Prompt, answers_of, distinct, fingerpri
 from zoo_harness.faults import Faults
 from zoo_harness.job import Job, seconds_of_this_process
 from zoo_harness.jobs.materials import LIMITS, PAIRS_MEASURED, Materials, Selected, environment, open_reward
+from zoo_harness.jobs.measures import show
 from zoo_harness.payloads import Probing
 from zoo_harness.planning.identity import package_hash
 from zoo_harness.results import Checked, Cut
@@ -100,7 +101,18 @@ def _check_data(materials: Materials, selected: Mapping[Kind, Sequence[Selected]
     if materials.spec.preferences is not None and not isinstance(materials.spec.preferences, LabelPairs):
         unseen = [Selected(list(materials.unseen_pairs(seed, PAIRS_MEASURED))) for seed in seeds]
         described[UNSEEN_PAIRS] = _described(materials, unseen)
+    described["test_prompts"]["overlap"] = _overlap(selected)
     return described
+
+
+def _overlap(selected: Mapping[Kind, Sequence[Selected]]) -> list[int]:
+    """By seed: the test prompts that are among the rows to learn from, word for word."""
+    learned = [found for kind, found in selected.items() if kind not in ("dev_prompts", "test_prompts")]
+    counts = []
+    for place, test in enumerate(selected["test_prompts"]):
+        seen = {show(row.prompt) for per_seed in learned for row in per_seed[place].rows}
+        counts.append(sum(show(row.prompt) in seen for row in distinct(test.rows)))
+    return counts
 
 
 def _given(spec: Spec, kinds: Iterable[Kind]) -> dict[Kind, str]:

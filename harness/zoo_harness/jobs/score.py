@@ -127,6 +127,7 @@ class Scoring:
             "gold_best": getattr(self.scorers.gold, "best", None),
             "win_start": found["win_start"],
             "distinct": found["distinct"],
+            "identical": found["identical"],
             "kl_start": divergence[0],
             "kl_start_per_token": divergence[1],
             "parts": {**means(asked(lambda: parts(samples), "parts of the gold", parts))} if parts else {},

@@ -50,6 +50,7 @@ def run(job: Job) -> Trained:
             observed.updated(session, metrics)
     final = observed.weights
     _hand_over(session, algorithm, Materials.of(payload).base, final)
+    session.flag_moved_references()
     session.ledger.gather()
     ledger, sha256 = session.ledger.report(), broadcast(lambda: weights_sha256(final))
     result: Trained = {
