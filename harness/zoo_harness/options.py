@@ -37,6 +37,7 @@ FLAGS: dict[str, object] = {
     "reward": _flag(str, "preferences (train one), a scorer, or module:function."),
     "gold": _flag(str, "The hidden reward of the board."),
     "algorithms": _flag(str, "Names with commas between them; left out, all that run by default."),
+    "controls": _flag(bool, "Train rows as well that should gain nothing: on length, noise, shuffled labels."),
     "budget": _flag(str, "FLOPs (2e13) or a time (90s)."),
     "seeds": _flag(int, "Seeds; each draws labels, stages, reward model, prompts."),
     "tasks": _flag(str, "lm-eval tasks, with commas between them; none for no task."),

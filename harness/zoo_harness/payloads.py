@@ -71,6 +71,8 @@ class Reading(Payload):
     """The folder of the pairs that the bench made itself."""
     half: str | None = None
     """Whose half of the preferences this is, where gold is trained on the other."""
+    shuffled: bool = False
+    """Whether half of the pairs are turned round: a control."""
     start: Path | None = None
     """The SFT checkpoint; None if this job begins from the base."""
     reward: str | None = None

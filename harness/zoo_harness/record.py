@@ -51,6 +51,7 @@ def record_of(
         "row": score.row,
         "kind": "algorithm" if row and not row.reference else "reference",
         "reward": row.reward if row else None,
+        "control": entry.control if entry else None,
         "stops_early": algorithm.stops_early if row and algorithm else "",
         "algorithm": algorithm.name if algorithm else None,
         "plugin": owner.distribution if owner else None,

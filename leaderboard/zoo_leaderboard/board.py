@@ -19,6 +19,8 @@ from zoo_leaderboard.scores import AVERAGED
 from zoo_leaderboard.verdicts import BLOCKS
 
 RANKED = BLOCKS[:2]
+LEARNED_FROM = {"length": "the length of answers alone", "random": "noise", "shuffled": "pairs half of which are wrong"}
+"""What a control learned from, in words."""
 
 
 Board = dict[str, Any]
@@ -122,8 +124,20 @@ def _notes(bench: Bench, records: Sequence[Record], rows: Sequence[Mapping[str, 
     started = {(record["row"], record["seed"]) for record in records if record["scores"]}
     if missing := sorted({record["seed"] for record in records if (start_of(record), record["seed"]) not in started}):
         yield f"No score of `{START}` at seed {', '.join(map(str, missing))}: no differences to it there."
+    yield from _control_notes(rows)
     yield from _tier_notes(records)
     yield from _environment_notes(records)
+
+
+def _control_notes(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield which controls gained by gold, by their whole interval; or that none did."""
+    controls = [row for row in rows if row["control"] and row["seeds_ok"]]
+    gained = [row for row in controls if (row["gold_delta_start"]["low"] or 0.0) > 0]
+    for row in gained:
+        yield f"The control {row['row']} gains by gold, though it learned from {LEARNED_FROM[row['control']]}."
+    if controls and not gained:
+        names = ", ".join(row["row"] for row in controls)
+        yield f"Controls, which should gain nothing by gold, do not gain beyond their intervals: {names}."
 
 
 def _tier_notes(records: Sequence[Record]) -> Iterator[str]:

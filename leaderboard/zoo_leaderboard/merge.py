@@ -144,7 +144,14 @@ def _is_same(mine: Cells | None, cells: Cells, bundle: Bundle, first: Bundle) ->
 
 
 def _what(record: Record) -> tuple[object, ...]:
-    return record["kind"], record["algorithm"], record["plugin"], record["settings"], record["reward"]
+    return (
+        record["kind"],
+        record["algorithm"],
+        record["plugin"],
+        record["settings"],
+        record["reward"],
+        record.get("control"),
+    )
 
 
 def _code_of(record: Record, bundle: Bundle) -> str | None:

@@ -36,7 +36,7 @@ def build_row(bench: Bench, cells: Sequence[Cell], starts: Mapping[tuple[str, in
     measured = [cell.record for cell in finished or cells]
     tax = summarize(cell.capability_delta_start for cell in finished)
     first: Mapping[str, Any] = records[0]
-    row = {name: first[name] for name in _ABOUT} | {"searched": first.get("searched")}
+    row = {name: first[name] for name in _ABOUT} | {"searched": first.get("searched"), "control": first.get("control")}
     row |= _scores(finished, starts) | _costs(measured)
     row |= {
         "row": records[0]["row"],
@@ -63,7 +63,7 @@ def build_row(bench: Bench, cells: Sequence[Cell], starts: Mapping[tuple[str, in
 
 def planned_row(bench: Bench, plan: Planned) -> dict[str, Any]:
     """Return the row of an algorithm of the plan of which no cell has ended."""
-    nothing: dict[str, Any] = dict.fromkeys((*_ABOUT, "searched"))
+    nothing: dict[str, Any] = dict.fromkeys((*_ABOUT, "searched", "control"))
     empty = _scores([], {}) | _costs([])
     empty |= {name: summarize([]) for name in ("capability", "capability_delta_start")}
     lists = ("seeds", "temperature", "weights_sha256", "by_seed", "flags", "errors", "samples")

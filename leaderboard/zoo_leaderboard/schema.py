@@ -19,7 +19,7 @@ IMITATES_CHOSEN = "There are no demonstrations: SFT imitates the chosen answers 
 """What plan and board say of a bench of pairs alone."""
 UNIMPORTANT = {
     "name", "preset", "folder", "checkpoint_seconds", "update_seconds", "tracker", "budget", "algorithms", "references",
-    "seeds", "first_seed",
+    "controls", "seeds", "first_seed",
 }  # fmt: skip
 """Keys of a spec that change no result, or are part of a bench's identity in another form."""
 
@@ -178,6 +178,8 @@ class Record(TypedDict):
     starts_from: str | None
     reward: str | None
     """The reward that the row learned from."""
+    control: NotRequired[str | None]
+    """What it learned from in place of the bench's reward or labels, so that it should gain nothing by gold."""
     stops_early: str
     """The rule by which the algorithm may end before its budget is spent; empty if it has none."""
     seed: int

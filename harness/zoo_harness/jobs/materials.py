@@ -31,6 +31,7 @@ from zoo_core.reward import Reward
 from zoo_core.rollout import RolloutEngine
 from zoo_core.rows import DataRow, Demonstration, Kind, Preference, Prompt, distinct
 from zoo_core.session.session import Session
+from zoo_harness import controls
 from zoo_harness.payloads import Reading
 from zoo_harness.spec.schema import FOR_GOLD, Spec
 
@@ -59,18 +60,22 @@ class Selected:
 class Materials:
     """The spec's references, opened."""
 
-    def __init__(self, spec: Spec, pairs: Path | None = None, half: str | None = None) -> None:
+    def __init__(
+        self, spec: Spec, pairs: Path | None = None, half: str | None = None, *, shuffled: bool = False
+    ) -> None:
         self.spec = spec
         self.pairs = pairs
         """Where the bench made its own preferences."""
         self.half = half
         """Whose half of the preferences this is, where gold is trained on the other."""
+        self.shuffled = shuffled
+        """Whether half of the preferences are turned round."""
         self._kept: dict[Kind, tuple[int, Selected]] = {}
 
     @classmethod
     def of(cls, payload: Reading) -> "Materials":
         """Open what a job's payload names."""
-        return cls(payload.spec, payload.pairs, payload.half)
+        return cls(payload.spec, payload.pairs, payload.half, shuffled=payload.shuffled)
 
     @cached_property
     def base(self) -> Path:
@@ -86,7 +91,10 @@ class Materials:
 
     def rows(self, kind: Kind, seed: int) -> list[DataRow]:
         """Rows of a data set for a seed: limited, short enough, and pairs with a difference only."""
-        return list(self.selected(kind, seed).rows)
+        rows = list(self.selected(kind, seed).rows)
+        if kind == "preferences" and self.shuffled:
+            return [*controls.shuffled(cast(list[Preference], rows), seed)]
+        return rows
 
     def selected(self, kind: Kind, seed: int) -> "Selected":
         """Rows for a seed, and what became of the others.

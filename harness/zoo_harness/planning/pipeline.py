@@ -10,6 +10,7 @@ from zoo_core.errors import PluginError, SpecError, did_you_mean
 from zoo_core.records import Algorithm, Signal
 from zoo_core.registry.plugins import plugins
 from zoo_core.rows import Kind
+from zoo_harness import controls
 from zoo_harness.faults import Faults
 from zoo_harness.spec.schema import FROM_PAIRS, Entry, LabelPairs, Spec
 from zoo_harness.spec.settings import configure
@@ -32,7 +33,7 @@ class Row:
     @property
     def reference(self) -> bool:
         """Whether it is shown and not ranked."""
-        return self.entry.reference or self.algorithm.reference
+        return self.entry.reference or self.entry.control is not None or self.algorithm.reference
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Pipeline:
                 "no algorithm is installed; pip install a plugin such as zoo-ppo. `zoo plugins` shows them."
             )
         faults, rows, left_out = Faults(), list[Row](), list[LeftOut]()
-        for entry in [*entries, *_references(spec, entries)]:
+        for entry in [*entries, *_references(spec, entries), *_controls(spec, entries)]:
             with faults.noted():
                 try:
                     rows.append(_row(spec, entry))
@@ -183,9 +184,15 @@ def _row(spec: Spec, entry: Entry) -> Row:
         if entry.settings:
             raise
         raise PluginError(plugins().blame(algorithm, f"its own defaults are refused: {error}")) from error
+    if entry.control and controls.NEEDS[entry.control] not in algorithm.learns_from:
+        needed = controls.NEEDS[entry.control]
+        raise SpecError(f"algorithms: {entry.row!r} is a control of {needed}, and {entry.name} learns from none.")
+    if entry.control and entry.reward:
+        raise SpecError(f"algorithms: {entry.row!r} is given a reward and a control; leave one of them out.")
     if entry.reward and "reward" not in algorithm.learns_from:
         raise SpecError(f"algorithms: {entry.row!r} is given a reward, and {entry.name} learns from none.")
-    return Row(entry, algorithm, entry.reward or spec.reward if "reward" in algorithm.learns_from else None)
+    own = entry.reward or (controls.REWARDS.get(entry.control) if entry.control else None)
+    return Row(entry, algorithm, own or spec.reward if "reward" in algorithm.learns_from else None)
 
 
 def _algorithm(name: str) -> Algorithm | None:
@@ -222,6 +229,14 @@ def _references(spec: Spec, entries: Sequence[Entry]) -> list[Entry]:
         if spec.references and algorithm.reference and algorithm.name not in named
         if all(getattr(spec, signal) is not None for signal in algorithm.learns_from)
     ]
+
+
+def _controls(spec: Spec, entries: Sequence[Entry]) -> list[Entry]:
+    """The rows that should gain nothing, where they are asked for and none of that name stands in the spec."""
+    known = [algorithm for entry in entries if (algorithm := _algorithm(entry.name))]
+    named = {entry.row for entry in entries}
+    found = controls.of(known) if spec.controls else ()
+    return [Entry(name=algorithm.name, row=row, control=one) for row, algorithm, one in found if row not in named]
 
 
 def _start(rows: Sequence[Row]) -> Algorithm | None:

@@ -180,6 +180,7 @@ class Plan:
             budget=self.budget,
             stages=[job.directory for job in closure],
             start=stages["start"].directory / "final" if row.algorithm.starts_from != "base" else None,
+            shuffled=row.entry.control == "shuffled",
             reward=row.reward,
             reward_model=_reward_model(row.reward, stages),
             calibration=stages[f"calibration {row.reward}"].directory if row.reward else None,
@@ -188,6 +189,7 @@ class Plan:
         needs = tuple(job.identity for job in closure)
         files = files_named(row.entry.settings)
         depends = [self._for("train", row.algorithm, seed), row.reward, self._hash_of(row.reward), files]
+        depends += [row.entry.control] if row.entry.control else []
         return Job(
             kind=payload.kind,
             title=row.name,
@@ -239,7 +241,7 @@ class Plan:
             reward_model=_reward_model(proxy, stages),
             gold_model=gold.directory / "final" if gold else None,
             calibration=stages[f"calibration {proxy}"].directory if proxy else None,
-            learns_from=[*learner.algorithm.learns_from] if learner and learner.reward in (None, proxy) else [],
+            learns_from=_measured(learner, proxy),
             selects=bool(learner and learner.algorithm.stops_early),
             stands_on=[stages[name].identity for name in ("pairs", "reward") if best_of and name in stages],
             algorithm_plugins=algorithm_plugins(),
@@ -282,6 +284,12 @@ class _Read(TypedDict):
     spec: Spec
     pairs: Path | None
     half: str | None
+
+
+def _measured(row: Row | None, proxy: str | None) -> list[str]:
+    """What a row's own objective follows from; nothing where it learns from another reward, or is a control."""
+    own = row is not None and row.reward in (None, proxy) and row.entry.control is None
+    return [*row.algorithm.learns_from] if row is not None and own else []
 
 
 def _reward_model(reward: str | None, stages: Stages) -> Path | None:

@@ -31,13 +31,17 @@ class _Strict(BaseModel):
         return values
 
 
-ENTRY_KEYS = ("name", "row", "reward", "reference")
+ENTRY_KEYS = ("name", "row", "reward", "reference", "control")
 
 
 GOLD_PAIRS, UNSEEN_PAIRS = "gold pairs", "unseen pairs"
 """What the probe calls the pairs that gold is trained on, and those that gold and proxy are measured on."""
 FOR_ALGORITHMS, FOR_GOLD = "algorithms", "gold"
 """The halves of the pairs where gold is trained on pairs."""
+
+
+Control = Literal["length", "random", "shuffled"]
+"""Learn from the length of answers alone, from noise, or from pairs of which half are the wrong way round."""
 
 
 class Entry(_Strict):
@@ -51,6 +55,9 @@ class Entry(_Strict):
     """A reward for this row alone, in place of the spec's."""
     reference: bool = False
     """Whether the row is a point of reference: shown, and not ranked."""
+    control: Control | None = None
+    """What it learns from in place of the bench's reward or labels, so that it should gain nothing: "length", "random",
+    or "shuffled" labels. Such a row is a point of reference."""
     settings: dict[str, JsonValue] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -144,6 +151,8 @@ class Spec(_Strict):
     """Rows; empty means every installed algorithm that is a row by default."""
     references: bool = True
     """Whether the reference rows of the installed plugins are rows as well."""
+    controls: bool = False
+    """Whether rows that should gain nothing are trained as well: on length, on noise, on shuffled labels."""
     stages: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
     """By algorithm: settings that change the recipe of the stage it makes for others."""
     budget: float | str = 3e12
