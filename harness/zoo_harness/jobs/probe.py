@@ -101,7 +101,8 @@ def _check_data(materials: Materials, selected: Mapping[Kind, Sequence[Selected]
     if materials.spec.preferences is not None and not isinstance(materials.spec.preferences, LabelPairs):
         unseen = [Selected(list(materials.unseen_pairs(seed, PAIRS_MEASURED))) for seed in seeds]
         described[UNSEEN_PAIRS] = _described(materials, unseen)
-    described["test_prompts"]["overlap"] = _overlap(selected)
+    if "test_prompts" in selected:  # what cannot be read is told with all other faults
+        described["test_prompts"]["overlap"] = _overlap(selected)
     return described
 
 
