@@ -88,6 +88,14 @@ def local_shard(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
+def local_shards(module: nn.Module) -> list[Tensor]:
+    """Return this rank's shard of each weight of a module, whether or not it was used last in whole."""
+    for part in module.modules():
+        if isinstance(part, FSDPModule):
+            part.reshard()
+    return [local_shard(weight) for weight in module.parameters()]
+
+
 def full_tensor(tensor: Tensor) -> Tensor:
     """Return the full tensor, gathered from the shards of all ranks. Collective."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

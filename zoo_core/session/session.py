@@ -15,7 +15,7 @@ from zoo_core.accounting.budget import BudgetWindow
 from zoo_core.accounting.ledger import Ledger, bytes_of
 from zoo_core.accounting.meter import module_of
 from zoo_core.compute.sampler import sample_cached
-from zoo_core.compute.sharding import local_shard
+from zoo_core.compute.sharding import local_shards
 from zoo_core.datasets.encoding import Encoder
 from zoo_core.datasets.feeds import check_rows
 from zoo_core.errors import PluginError
@@ -130,5 +130,5 @@ class Session:
 @torch.no_grad()
 def sums_of(model: PreTrainedModel) -> list[float]:
     """Return the sum of each weight matrix and the sum of its squares: equal bits give equal sums."""
-    weights = [local_shard(weight).float() for weight in model.parameters()]
+    weights = [weight.float() for weight in local_shards(model)]
     return torch.stack([part for weight in weights for part in (weight.sum(), weight.square().sum())]).tolist()
