@@ -4,6 +4,7 @@ python tests/results.py                  write them where they belong
 python tests/results.py FOLDER COMMIT    before that, keep the bench that ended in FOLDER and was run at COMMIT
 """
 
+import io
 import json
 import shlex
 import shutil
@@ -13,18 +14,24 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from zoo_leaderboard.board import build
 from zoo_leaderboard.cells import START
 from zoo_leaderboard.columns import facts, interval, number, remarks, scientific, used
 from zoo_leaderboard.load import load
-from zoo_leaderboard.render import markdown
+from zoo_leaderboard.render import markdown, table
 from zoo_leaderboard.rows import SAMPLES
-from zoo_leaderboard.schema import BEST_OF
+from zoo_leaderboard.schema import BEST_OF, Planned
+
+from zoo_core.registry.plugins import plugins
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "docs" / "results" / "quick"
 SPEC = f"{KEPT.relative_to(ROOT)}/spec.yaml"
 BOARD = KEPT / "leaderboard.md"
+README = ROOT / "README.md"
+WIDE = 80
+"""Characters of the terminal that the README's board is printed by."""
 BEGIN, END = f"<!-- result: from {KEPT.relative_to(ROOT)} -->", "<!-- end of result -->"
 HEADING = "\n## Result\n"
 """Every algorithm's README has this section; the other plugins' READMEs do not."""
@@ -53,7 +60,7 @@ def result(board: Board, plugin: str) -> list[str]:
         "",
         f"At commit `{board['commit'][:12]}` this command gave the numbers below",
         f"({facts(board)}).",
-        "World 0 is a development world with hand-set defaults, and three seeds rank nothing.",
+        "World 0 is a development world, its defaults were hand-set, and three seeds separate only large differences.",
         "",
         *table,
         "",
@@ -118,6 +125,31 @@ def between(text: str, lines: Iterable[str]) -> str:
     return "\n".join([f"{head}{BEGIN}", "", *lines, "", f"{END}{tail}"])
 
 
+def sample() -> list[str]:
+    """Return what the README shows: the board of the rows that run by default, as a terminal of 80 characters has it."""
+    bench, records = load(KEPT)
+    named = {one.name for one in plugins().algorithms.values() if (one.competes and one.by_default) or one.reference}
+    left_out = {record["row"] for record in records if record["algorithm"] not in named and record["algorithm"]}
+    rows: list[Planned] = [one for one in bench["algorithms"] if one["row"] not in left_out]
+    board = build(
+        {**bench, "name": "quick", "algorithms": rows}, [one for one in records if one["row"] not in left_out]
+    )
+    screen = Console(file=io.StringIO(), width=WIDE, markup=False, emoji=False, highlight=False)
+    screen.print(table(board, WIDE))
+    screen.print(f"note: {board['conditional_notes'][0]}")
+    assert isinstance(screen.file, io.StringIO)
+    lines = screen.file.getvalue().splitlines()
+    lines.append("results: zoo-runs/quick (leaderboard.html, .md, .csv, .json)")
+    return [f"    {line}".rstrip() for line in lines]
+
+
+def with_sample(text: str, lines: Iterable[str]) -> str:
+    """Return the README with this board in it: the block that begins with the board's name and ends with `results:`."""
+    start = text.index("    quick · preset quick")
+    end = text.index("\n", text.index("    results: zoo-runs/quick", start))
+    return text[:start] + "\n".join(lines) + text[end:]
+
+
 def keep(folder: Path, commit: str) -> None:
     """Put the plan and the records of a finished bench where they are committed, with the commit it was run at.
 
@@ -150,6 +182,7 @@ def main() -> None:
         keep(Path(folder), commit)
     board = kept()
     BOARD.write_text(markdown(board))
+    README.write_text(with_sample(README.read_text(), sample()))
     for path in readmes():
         path.write_text(between(path.read_text(), result(board, path.parent.name)))
 

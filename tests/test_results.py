@@ -39,6 +39,11 @@ def test_the_committed_board_is_made_from_the_committed_records(board):
     assert RESULTS["BOARD"].read_text() == markdown(board)
 
 
+def test_the_board_of_the_readme_is_made_from_the_committed_records():
+    text = (ROOT / "README.md").read_text()
+    assert RESULTS["with_sample"](text, RESULTS["sample"]()) == text, "make results"
+
+
 def test_every_row_of_the_bench_stands_in_one_readme(board):
     shown = [row for path in READMES for row in re.findall(r"^\| `([\w-]+)` \|", between(path), re.MULTILINE)]
     rows = [row["row"] for row in board["rows"] if row["kind"] == "algorithm"]

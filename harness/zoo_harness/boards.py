@@ -41,6 +41,9 @@ app = typer.Typer(
 @app.command()
 def show(
     folder: Annotated[Path, typer.Argument(help="A folder that `zoo bench` wrote, or a bundle.")],
+    pair: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Say how two rows compare, and how many seeds would tell.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Build the board of a folder again from its records, and print it."""
@@ -52,7 +55,17 @@ def show(
     board = build(*load(folder))
     if not (folder / MANIFEST).exists():  # a bundle is complete, and no file of it is changed
         write(board, folder)
-    print_board(board, as_json)
+    if pair is None:
+        print_board(board, as_json)
+        return
+    from zoo_leaderboard.ranks import in_words, pair_of
+
+    names = [name.strip() for name in pair.split(",")]
+    found = pair_of(board["pairs"], names)
+    if found is None:
+        known = sorted({name for one in board["pairs"] for name in (one["a"], one["b"])})
+        raise SpecError(f"--pair {pair}: no two ranked rows of this board. Ranked: {', '.join(known) or 'none'}.")
+    console().print(in_words(found), soft_wrap=True)
 
 
 @app.command()

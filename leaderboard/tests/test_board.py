@@ -51,7 +51,7 @@ def test_the_golden_board_of_two_seeds(make_bench: Make, make_record: Make) -> N
     assert (pair["a"], pair["b"], pair["n"]) == ("x", "tune", 2)
     assert pair["difference"] == pytest.approx(0.225)
     assert (x["rank_low"], x["rank_high"], pair["p_adjusted"]) == (None, None, None)
-    assert board["conditional_notes"] == ["Means and intervals only: 2 seeds; ranks need 5."]
+    assert board["conditional_notes"] == ["Means and intervals only: 2 seeds; ranks need 3."]
     assert x["by_seed"][1]["headline"] == pytest.approx(0.25)
 
 
@@ -78,7 +78,7 @@ def test_five_seeds_rank_and_ten_need_no_note(make_bench: Make, fill: Fill) -> N
 def test_one_seed_has_no_interval_no_rank_and_says_so(make_bench: Make, fill: Fill) -> None:
     board = build(make_bench(seeds=1), fill(1, a=[0.7]))
     assert row_of(board, "a")["headline"] == {"mean": pytest.approx(0.4), "low": None, "high": None, "n": 1}
-    assert board["conditional_notes"] == ["Means and intervals only: 1 seed; ranks need 5."]
+    assert board["conditional_notes"] == ["Means and intervals only: 1 seed; ranks need 3."]
     assert board["minimum_detectable_difference"] is None
 
 

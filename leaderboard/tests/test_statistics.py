@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
-from zoo_leaderboard.statistics import correlation, detectable, holm, paired_p, summarize
+from zoo_leaderboard.statistics import correlation, detectable, pair_variances, paired_p, range_p, summarize
 
 numbers = st.lists(st.floats(-10, 10).map(lambda x: round(x, 6)), min_size=2, max_size=12)
 
@@ -45,21 +45,35 @@ def test_rounding_errors_are_not_taken_for_a_difference() -> None:
     assert paired_p([0.1 + 0.2 - 0.3, 0.0, 0.0]) == 1
 
 
-def test_holm_multiplies_the_smallest_p_by_all_and_the_next_by_one_less() -> None:
-    # ascending .01 .02 .03 .04: .01*4 = .04, max(.04, .02*3 = .06) = .06, max(.06, .03*2 = .06) = .06,
-    # max(.06, .04*1) = .06; given back in the order asked.
-    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
-    # .5*3 is cut at 1.
-    assert holm([0.5, 0.001, 0.9]) == pytest.approx([1.0, 0.003, 1.0])
-    assert holm([]) == []
+def test_a_pair_varies_at_least_as_its_own_seeds_say_and_as_its_rows_do() -> None:
+    # Rows 0, 1, 2; pairs 0-1, 0-2, 1-2 vary by 2, 6, 4 over 3 seeds: the mean row has (2 + 6 + 4)/3/2 = 2.
+    # Grubbs: row 0 has (2 + 6) - 12/2 = 2, row 1 (2 + 4) - 6 = 0, row 2 (6 + 4) - 6 = 4; at least the mean: 2, 2, 4.
+    # Pairs: 2 + 2 = 4, 2 + 4 = 6, 2 + 4 = 6, none below its own; times 1 + 1/4.
+    first, second = np.array([0, 0, 1]), np.array([1, 2, 2])
+    found = pair_variances(np.array([2.0, 6.0, 4.0]), first, second, 3, 3)
+    assert found == pytest.approx(np.array([4.0, 6.0, 6.0]) * 1.25)
+    assert pair_variances(np.array([0.5]), np.array([0]), np.array([1]), 2, 3) == pytest.approx([0.5])
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
-def test_holm_keeps_the_order_and_never_lowers_a_p(p_values: list[float]) -> None:
-    adjusted = holm(p_values)
-    assert all(p <= q <= 1 for p, q in zip(p_values, adjusted, strict=True))
-    order = np.argsort(p_values, kind="stable")
-    assert list(np.array(adjusted)[order]) == sorted(adjusted)
+@given(st.lists(st.floats(0.01, 10), min_size=6, max_size=6))
+def test_no_pair_is_taken_to_vary_less_than_its_own_seeds_say(own: list[float]) -> None:
+    first, second = np.array([0, 0, 0, 1, 1, 2]), np.array([1, 2, 3, 2, 3, 3])
+    assert (pair_variances(np.array(own), first, second, 4, 5) >= np.array(own)).all()
+
+
+def test_a_p_is_that_of_the_studentised_range() -> None:
+    # Three rows, 5 seeds: q = .5/sqrt(.2/2/5) = 3.5355 with (3 - 1)(5 - 1) = 8 degrees of freedom.
+    # Tables have q(.95; 3, 8) = 4.04 and q(.9; 3, 8) = 3.37: p lies between .05 and .1.
+    assert 0.05 < range_p(0.5, 0.2, 5, 3, 5) < 0.1
+    assert range_p(4.05 * (0.2 / 2 / 5) ** 0.5, 0.2, 5, 3, 5) == pytest.approx(0.05, abs=1e-3)
+    assert range_p(0.0, 0.0, 5, 3, 5) == 1
+    assert range_p(0.1, 0.0, 5, 3, 5) == 0
+
+
+def test_of_two_rows_the_p_is_that_of_the_paired_t_test() -> None:
+    values = [0.2, -0.1, 0.2, 0.1, 0.1]
+    variance = float(np.var(values, ddof=1))
+    assert range_p(0.1, variance, 5, 2, 5) == pytest.approx(paired_p(values), abs=1e-6)
 
 
 def test_correlation_is_pearsons_and_unknown_without_spread() -> None:
@@ -70,7 +84,7 @@ def test_correlation_is_pearsons_and_unknown_without_spread() -> None:
 
 
 def test_the_detectable_difference_adds_the_critical_value_and_the_power() -> None:
-    # 10 seeds, 28 pairs: t(1 - .05/56; 9 df) = 4.3743, t(.8; 9 df) = .8834; times .1/sqrt(10) = .031623
-    critical = scipy.stats.t.ppf(1 - 0.05 / 56, 9) + scipy.stats.t.ppf(0.8, 9)
-    assert critical == pytest.approx(4.3743 + 0.8834, abs=1e-4)
-    assert detectable(0.1, seeds=10, pairs=28) == pytest.approx(critical * 0.0316228, rel=1e-5)
+    # 8 rows, 10 seeds: q(.95; 8, 63) = 4.43, over the root of two 3.13; t(.8; 63) = .848; times sqrt(.01/10) = .031623
+    assert detectable(0.01, seeds=10, rows=8) == pytest.approx((3.13 + 0.848) * 0.031623, rel=0.01)
+    # 3 seeds: q(.95; 8, 14) = 4.99 over the root of two, 3.53, is less than the pair's own t(.975; 2) = 4.3027
+    assert detectable(0.01, seeds=3, rows=8) == pytest.approx((4.3027 + 0.868) * 0.1 / 3**0.5, rel=1e-3)

@@ -118,7 +118,7 @@ def _notes(bench: Bench, records: Sequence[Record], rows: Sequence[Mapping[str, 
     if "test_prompts" in data and (seen := max(data["test_prompts"].get("overlap", []), default=0)):
         yield f"Up to {seen} test prompts of a seed are among the rows to learn from: part of a gain may be memory."
     if bench.get("grew") and seeds >= SEEDS_TO_RANK:
-        yield "Rows were added or dropped after this board was first built: Holm's correction is over all rows shown."
+        yield "Rows were added or dropped after this board was first built: the correction is over all rows shown."
     if unfinished := [row["row"] for row in rows if row["status"] == "unfinished"]:
         yield f"Unfinished, not ranked: {', '.join(unfinished)}. Run the same command again to go on."
     started = {(record["row"], record["seed"]) for record in records if record["scores"]}

@@ -1,4 +1,4 @@
-"""Which rows differ: all paired differences by seed, Holm over all, and the rank ranges that follow."""
+"""Which rows differ: all paired differences by seed, corrected for all of them, and the rank ranges that follow."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,21 +6,29 @@ from itertools import combinations
 from statistics import median
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo_leaderboard.columns import interval
 from zoo_leaderboard.statistics import (
     LEVEL,
     correlation,
     detectable,
-    holm,
+    pair_variances,
     paired_p,
+    range_p,
     standard_error,
     summarize,
 )
 
-SEEDS_TO_RANK = 5
+SEEDS_TO_RANK = 3
 """Seeds under which a board shows means and intervals only."""
 
 SEEDS_TO_PUBLISH = 10
 """Seeds that a published ranking needs."""
+
+LADDER = (5, 7, 10, 15, 20, 30, 50, 100)
+"""Seeds that a reader may be told to run."""
 
 BySeed = Mapping[int, float]
 """A row's headline by seed."""
@@ -36,15 +44,42 @@ class Range(NamedTuple):
 def compare(values: Mapping[str, BySeed], *, test: bool) -> list[dict[str, Any]]:
     """Return every pair of rows with its paired difference `a - b`, never negative in the mean.
 
-    low and high are the pair's own 95 % t-interval. `p_adjusted` (t with n - 1 degrees of freedom, Holm over
-    all pairs) and `separated` (p < .05) are null without `test`, and where fewer than two seeds are shared.
+    low and high are the pair's own 95 % t-interval. Without `test`, and where fewer than two seeds are shared, the
+    others are null: `p_adjusted`, the larger of Tukey's p over all rows and of the pair's own paired t; `separated`,
+    p < .05; `seeds_needed`, of a pair that is not separated: with how many seeds a difference as large as this one
+    would be seen with 80 % power, null if with more than 100.
     """
     pairs = [_pair(a, b, values) for a, b in combinations(values, 2)]
     tested = [pair for pair in pairs if test and pair["n"] >= 2]
-    adjusted = holm([paired_p(_differences(values[pair["a"]], values[pair["b"]])) for pair in tested])
-    for pair, p in zip(tested, adjusted, strict=True):
+    rows, seeds = len(values), min((pair["n"] for pair in tested), default=0)
+    for pair, variance in zip(tested, _variances(tested, values, seeds), strict=True):
+        own = paired_p(_differences(values[pair["a"]], values[pair["b"]]))
+        p = max(own, range_p(pair["difference"], variance, pair["n"], rows, seeds))
         pair |= {"p_adjusted": p, "separated": p < 1 - LEVEL}
+        if not pair["separated"]:
+            pair["seeds_needed"] = _seeds_needed(pair["difference"], variance, pair["n"], rows)
     return pairs
+
+
+def _variances(tested: Sequence[Mapping[str, Any]], values: Mapping[str, BySeed], seeds: int) -> NDArray[np.float64]:
+    """How much each pair's difference varies from seed to seed, as far as a test may rely on it."""
+    if not tested:
+        return np.zeros(0)
+    names = {row: place for place, row in enumerate(values)}
+    first, second = (np.array([names[pair[side]] for pair in tested]) for side in ("a", "b"))
+    own = np.array([_spread(_differences(values[pair["a"]], values[pair["b"]])) ** 2 for pair in tested])
+    if len(tested) < len(names) * (len(names) - 1) // 2:  # some pairs share no seeds, and rows cannot be told apart
+        return np.asarray(np.maximum(own, own.mean()) * (1 + 1 / (seeds - 1) ** 2))
+    return pair_variances(own, first, second, len(names), seeds)
+
+
+def _seeds_needed(difference: float, variance: float, seeds: int, rows: int) -> int | None:
+    more = (count for count in LADDER if count > seeds)
+    return next((count for count in more if detectable(variance, count, rows) <= difference), None)
+
+
+def _spread(differences: Sequence[float]) -> float:
+    return standard_error(differences) * math.sqrt(len(differences))
 
 
 def _pair(a: str, b: str, values: Mapping[str, BySeed]) -> dict[str, Any]:
@@ -62,12 +97,36 @@ def _pair(a: str, b: str, values: Mapping[str, BySeed]) -> dict[str, Any]:
         "n": quantity["n"],
         "p_adjusted": None,
         "separated": None,
+        "seeds_needed": None,
         "correlation": correlation(*series),
     }
 
 
 def _differences(a: BySeed, b: BySeed) -> list[float]:
     return [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
+
+
+def pair_of(pairs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Mapping[str, Any] | None:
+    """Return the pair of two rows, in whatever order they are named; None if there is none."""
+    return next((pair for pair in pairs if {pair["a"], pair["b"]} == {*names} and len(names) == 2), None)
+
+
+def in_words(pair: Mapping[str, Any]) -> str:
+    """Say how two rows compare, and with how many seeds one would know more."""
+    found = (
+        f"{pair['a']} is ahead of {pair['b']} by {interval({**pair, 'mean': pair['difference']})} on {pair['n']} seeds"
+    )
+    if pair["separated"] is None:
+        return f"{found}; nothing is tested with so few."
+    p = f"p {pair['p_adjusted']:.2g}, corrected for all pairs"
+    if pair["separated"]:
+        return f"{found}: separated ({p})."
+    if pair["seeds_needed"] is None:
+        return f"{found}: not separated ({p}). Not even {LADDER[-1]} seeds would be likely to separate so little."
+    more = pair["seeds_needed"] - pair["n"]
+    return (
+        f"{found}: not separated ({p}). If it is as large as it looks, {more} more seeds separate it in 4 of 5 boards."
+    )
 
 
 def ranges(block: Sequence[str], pairs: Sequence[Mapping[str, Any]]) -> dict[str, Range]:
@@ -84,9 +143,9 @@ def ranges(block: Sequence[str], pairs: Sequence[Mapping[str, Any]]) -> dict[str
 
 def minimum_detectable_difference(values: Mapping[str, BySeed]) -> float | None:
     """Return the difference that a pair of median spread shows with 80 % power; None if unknown."""
-    differences = [_differences(values[a], values[b]) for a, b in combinations(values, 2)]
-    known = [values for values in differences if len(values) >= 2]
-    if not known:
+    pairs = [_pair(a, b, values) for a, b in combinations(values, 2)]
+    tested = [pair for pair in pairs if pair["n"] >= 2]
+    if not tested:
         return None
-    spread = median(standard_error(values) * math.sqrt(len(values)) for values in known)
-    return detectable(spread, seeds=min(map(len, known)), pairs=len(differences))
+    seeds = min(pair["n"] for pair in tested)
+    return detectable(median(_variances(tested, values, seeds)), seeds, len(values))

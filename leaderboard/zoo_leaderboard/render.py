@@ -133,7 +133,7 @@ def _pairs(board: Mapping[str, Any]) -> str:
     if not separated:
         return ""
     rows = ([p["a"], p["b"], interval(p | {"mean": p["difference"]}), f"{p['p_adjusted']:.2g}"] for p in separated)
-    return "## Separated pairs\n\n" + grid(["Above", "Below", "Difference", "p (Holm)"], rows)
+    return "## Separated pairs\n\n" + grid(["Above", "Below", "Difference", "p (corrected)"], rows)
 
 
 def _failures(board: Mapping[str, Any]) -> str:

@@ -114,7 +114,7 @@ function matrix() {
   const detectable = known(board.minimum_detectable_difference)
     ? ` With these seeds and this spread, differences from about ${number(board.minimum_detectable_difference)} on are found in 4 of 5 boards.` : "";
   return section("Who differs from whom",
-    `Row minus column, paired by seed. Coloured: separated (t over seeds, Holm over all pairs, p < .05).${detectable}`,
+    `Row minus column, paired by seed. Coloured: separated (corrected for all pairs, p < .05).${detectable}`,
     el("div", { class: "wide" }, el("table", { class: "matrix" }, el("thead", {}, head), el("tbody", {}, ...lines))));
 }
 
@@ -122,7 +122,8 @@ function pairCell(row, column) {
   const pair = board.pairs.find((one) => (one.a === row && one.b === column) || (one.a === column && one.b === row));
   if (!pair || !known(pair.difference)) return el("td", { class: "soft" }, row === column ? "" : NONE);
   const sign = pair.a === row ? 1 : -1;
-  const p = known(pair.p_adjusted) ? `, p ${pair.p_adjusted.toPrecision(2)} after Holm` : "";
+  const p = known(pair.p_adjusted) ? `, p ${pair.p_adjusted.toPrecision(2)} corrected for all pairs` : "";
+  const more = known(pair.seeds_needed) ? `; ${pair.seeds_needed} seeds would probably separate them` : "";
   const state = pair.separated ? `apart ${sign > 0 ? "good" : "bad"}` : "soft";
-  return el("td", { class: state, title: `${pair.n} seeds${p}` }, number(sign * pair.difference, 2, true));
+  return el("td", { class: state, title: `${pair.n} seeds${p}${more}` }, number(sign * pair.difference, 2, true));
 }
