@@ -126,7 +126,7 @@ def between(text: str, lines: Iterable[str]) -> str:
 
 
 def sample() -> list[str]:
-    """Return what the README shows: the board of the rows that run by default, as a terminal of 80 characters has it."""
+    """Return what the README shows: the board of the rows that run by default, in 80 characters."""
     bench, records = load(KEPT)
     named = {one.name for one in plugins().algorithms.values() if (one.competes and one.by_default) or one.reference}
     left_out = {record["row"] for record in records if record["algorithm"] not in named and record["algorithm"]}
