@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from zoo_harness.tuning.rounds import By, Tried, missing_their_objective, worth
 from zoo_leaderboard.columns import number
 
 from zoo_core.records import Algorithm
@@ -97,24 +98,16 @@ def _remarks(log: Log) -> Iterator[str]:
     if log["winner"]["at_edge"]:
         edges = ", ".join(f"`{name}`" for name in log["winner"]["at_edge"])
         yield f"At the edge of its space: {edges}."
-    if missing := _missing(log):
+    if missing := sorted(missing_their_objective(log["rounds"][1]["found"])):
         yield f"Not chosen, whatever their gold: {', '.join(missing)}. Somewhere they missed their own objective."
     if log["winner_by_proxy"] and log["winner_by_proxy"]["row"] != log["winner"]["row"]:
         yield f"By proxy {log['winner_by_proxy']['row']} would be chosen."
 
 
-def _missing(log: Log) -> list[str]:
-    return sorted({one["row"] for one in log["rounds"][1]["found"] if one["improves"] is False})
-
-
-def _means(found: Sequence[Mapping[str, Any]], by: str) -> dict[str, float | None]:
-    values: dict[str, list[float | None]] = {}
-    for one in found:
-        values.setdefault(one["row"], []).append(one[by])
-    return {
-        row: None if None in mine else sum(value for value in mine if value is not None) / len(mine)
-        for row, mine in values.items()
-    }
+def _means(found: Sequence[Tried], by: By) -> dict[str, float | None]:
+    """By row: the mean over worlds and seeds, as it was measured; None if one of them failed."""
+    values = worth(found, by)  # the more the better
+    return {row: -value if by == "loss" and value is not None else value for row, value in values.items()}
 
 
 def _shown(value: float | None, log: Log) -> str:

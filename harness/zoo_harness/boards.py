@@ -13,12 +13,11 @@ from typer.core import TyperGroup
 
 from zoo_core.errors import SpecError
 from zoo_harness.console import console, print_found, shown
+from zoo_harness.options import AsJson
 
 if TYPE_CHECKING:
     from zoo_leaderboard.board import Board
     from zoo_leaderboard.bundle import Frozen, Manifest
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 class _ShowsAFolder(TyperGroup):
@@ -108,15 +107,12 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Compute every number of a bundle again, and check every byte; exit 1 if anything is wrong."""
-    from zoo_leaderboard.board import build
-    from zoo_leaderboard.load import load
     from zoo_leaderboard.verify import verify
 
     verdict, screen = verify(bundle), console()
     faults = [str(fault) for fault in verdict.faults]
-    tier = "self-reported" if faults else "recomputed"
-    if not faults:
-        print_board(build(*load(bundle)), as_json)
+    if verdict.board is not None and not faults:
+        print_board(verdict.board, as_json)
         if rescore is not None:
             faults += _rescore(bundle, rescore, workers)
     if not as_json:
@@ -127,9 +123,10 @@ def verify(
     if faults:
         raise typer.Exit(1)
     if not as_json:
+        files, sha256 = len(verdict.manifest["files"]), verdict.manifest["sha256"]
         screen.print(
-            f"{tier}: {verdict.files} files have their hashes, and all numbers follow from {verdict.records} records. "
-            f"bundle {verdict.manifest['sha256']}",
+            f"recomputed: {files} files have their hashes, and all numbers follow from {len(verdict.records)} records. "
+            f"bundle {sha256}",
             soft_wrap=True,
         )
 

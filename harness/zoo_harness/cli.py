@@ -14,7 +14,7 @@ from zoo_core.errors import SpecError, ZooError
 from zoo_harness.boards import app as boards
 from zoo_harness.boards import print_board
 from zoo_harness.console import console, print_found, show_what_can_be_shown, shown
-from zoo_harness.options import FLAGS, ReadSpec, describes_a_bench, pair_of
+from zoo_harness.options import FLAGS, AsJson, ReadSpec, describes_a_bench, pair_of
 from zoo_harness.tuning.command import tune_defaults
 
 if TYPE_CHECKING:
@@ -54,7 +54,6 @@ app.add_typer(plugins_app, name="plugins")
 app.add_typer(boards, name="leaderboard")
 
 Output = Annotated[Path | None, typer.Option(help="Folder for results (default zoo-runs/NAME).")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Jobs at once (default: one per core; on a cluster all).")]
 
 

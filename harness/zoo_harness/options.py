@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from zoo_harness.spec.schema import Spec
 
 SPEC = Annotated[Path | None, typer.Argument(metavar="[SPEC.yaml]", help="A spec; flags override its keys.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SETTINGS = Annotated[
     list[str] | None,
     typer.Option(

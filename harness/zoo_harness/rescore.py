@@ -12,9 +12,10 @@ from pathlib import Path
 from statistics import variance
 
 from pydantic import ValidationError
+from zoo_leaderboard.cells import score
 from zoo_leaderboard.load import load
 from zoo_leaderboard.schema import Record
-from zoo_leaderboard.scores import Item
+from zoo_leaderboard.scores import Item, ScoreName
 
 from zoo_core.errors import StorageError
 from zoo_harness.bench import Display
@@ -39,9 +40,6 @@ class Rescored:
 
     row: str
     seed: int
-    published: float | None
-    """Gold, or the proxy where there is no gold."""
-    again: float | None
     fault: str | None = None
     """Why the two do not agree."""
 
@@ -100,18 +98,16 @@ def _jobs(plan: Plan, known: dict[tuple[str, int], Record], checkpoints: Path) -
 
 
 def _compared(record: Record, found: Scored | None, error: str | None, same: bool) -> Rescored:
-    name = "gold" if record["scores"] and record["scores"]["gold"] is not None else "proxy"
-    before = record["scores"]["gold" if name == "gold" else "proxy"] if record["scores"] else None
     if found is None:
-        return Rescored(record["row"], record["seed"], before, None, f"scoring failed: {error}")
-    again = found["scores"]["gold" if name == "gold" else "proxy"]
+        return Rescored(record["row"], record["seed"], f"scoring failed: {error}")
+    name: ScoreName = "proxy" if score(record, "gold") is None else "gold"
+    before, again = score(record, name), found["scores"][name]
     fault = None
-    trained = record["kind"] == "algorithm"
-    if trained and found["weights_sha256"] != record["weights_sha256"]:
+    if record["kind"] == "algorithm" and found["weights_sha256"] != record["weights_sha256"]:
         fault = "these are other weights than those that were published"
     elif before is not None and again is not None and abs(again - before) > _allowed(record, found["items"], same):
         fault = f"{name} is {again:.4f}, and {before:.4f} was published"
-    return Rescored(record["row"], record["seed"], before, again, fault)
+    return Rescored(record["row"], record["seed"], fault)
 
 
 def _allowed(record: Record, items: Sequence[Item], same: bool) -> float:

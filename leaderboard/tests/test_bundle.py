@@ -9,11 +9,12 @@ from typing import Any
 
 import jsonschema
 import pytest
-from zoo_leaderboard.bundle import MANIFEST, files_in, pack, read_manifest, sealed, text_of
+from zoo_leaderboard.bundle import MANIFEST, files_in, pack, read_manifest, sealed
 from zoo_leaderboard.load import load
 from zoo_leaderboard.merge import merge
 from zoo_leaderboard.recount import of_items
 from zoo_leaderboard.verify import verify
+from zoo_leaderboard.write import as_json
 
 from zoo_core.errors import StorageError
 
@@ -82,7 +83,7 @@ def reseal(folder: Path, **changes: Any) -> None:
     from zoo_leaderboard.bundle import file_of
 
     about = {key: value for key, value in read_manifest(folder).items() if key not in ("files", "sha256")} | changes
-    (folder / MANIFEST).write_text(text_of(sealed(about, {name: file_of(folder / name) for name in files_in(folder)})))
+    (folder / MANIFEST).write_text(as_json(sealed(about, {name: file_of(folder / name) for name in files_in(folder)})))
 
 
 def test_a_bundle_verifies_and_has_the_same_bytes_when_it_is_made_twice(write_bench: Write, tmp_path: Path) -> None:

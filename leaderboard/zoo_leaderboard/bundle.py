@@ -140,7 +140,7 @@ def write(
     for name, text in every.items():
         write_text(target / name, text)
     manifest = sealed(about, {name: file_of(target / name) for name in sorted(every)})
-    write_text(target / MANIFEST, text_of(manifest))
+    write_text(target / MANIFEST, as_json(manifest))
     return manifest
 
 
@@ -170,11 +170,6 @@ def sealed(about: Mapping[str, Any], files: Mapping[str, File]) -> Manifest:
     """Return the manifest with the hashes of the files and, last, its own."""
     whole = {**about, "files": dict(files)}
     return cast(Manifest, whole | {"sha256": hashlib.sha256(dumps(whole).encode()).hexdigest()})
-
-
-def text_of(manifest: Mapping[str, Any]) -> str:
-    """Return the only text that a manifest may be written as."""
-    return dumps(manifest, indent=1) + "\n"
 
 
 def read_manifest(folder: Path) -> Manifest:

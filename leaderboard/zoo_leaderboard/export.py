@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
+from zoo_leaderboard.statistics import LEVEL
+
 EEE_VERSION = "0.3.0"
 """Version of the Every Eval Ever schema that is written."""
 DEVELOPER = "rlhf-zoo"
-LEVEL = 0.95
 
 Score = tuple[str, str, Mapping[str, Any], bool]
 """Name, description, the mean with its interval and n, and whether it is a share of 1."""

@@ -15,10 +15,9 @@ from typing import Any, cast
 from zoo_core.errors import StorageError
 from zoo_leaderboard.bundle import BENCH, RECORDS, Manifest, check_place, write
 from zoo_leaderboard.cells import START, start_of
-from zoo_leaderboard.load import load
-from zoo_leaderboard.page import dumps
 from zoo_leaderboard.schema import UNIMPORTANT, Bench, Code, DataSet, Planned, Record, Source
 from zoo_leaderboard.verify import verify
+from zoo_leaderboard.write import as_json
 
 HASHED = ("base", "demonstrations", "preferences", "prompts")
 """Keys of a spec that name files: two people call the same files differently, and their hashes are compared."""
@@ -43,11 +42,11 @@ class Bundle:
         if verdict.faults:
             more = f" ({len(verdict.faults) - 1} more)" if verdict.faults[1:] else ""
             raise StorageError(f"{folder}: {verdict.faults[0]}{more}. `zoo leaderboard verify {folder}` tells all.")
-        bench, records = load(folder)
+        assert verdict.bench is not None  # else there were faults
         rows: dict[str, Cells] = {}
-        for record in records:
+        for record in verdict.records:
             rows.setdefault(record["row"], {})[record["seed"]] = record
-        return cls(folder, verdict.manifest, bench, rows)
+        return cls(folder, verdict.manifest, verdict.bench, rows)
 
     @property
     def mark(self) -> str:
@@ -80,8 +79,8 @@ def merge(folders: Sequence[Path], target: Path) -> Manifest:
         _join(rows, planned, bundle, first)
     bench = _bench(bundles, list(planned.values()), rows)
     records = [{**record, "bench_id": bench["bench_id"]} for cells in rows.values() for record in cells.values()]
-    texts = {f"{RECORDS}/{one['row']}-seed{one['seed']}.json": dumps(one, indent=1) + "\n" for one in records}
-    texts[BENCH] = dumps(bench, indent=1) + "\n"
+    texts = {f"{RECORDS}/{one['row']}-seed{one['seed']}.json": as_json(one) for one in records}
+    texts[BENCH] = as_json(bench)
     return write(bench, cast(list[Record], records), texts, target)
 
 

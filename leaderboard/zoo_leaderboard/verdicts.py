@@ -5,7 +5,6 @@ from typing import Any
 
 from zoo_leaderboard.cells import Cell, difference, score, start_of
 from zoo_leaderboard.schema import Record
-from zoo_leaderboard.scores import ScoreName
 from zoo_leaderboard.statistics import finite, summarize
 
 BLOCKS = ("ok", "pays tax", "unreliable", "unfinished", "failed", "reference")
@@ -83,14 +82,14 @@ def _never_ends(record: Record) -> bool:
 def _games_its_reward(cells: Sequence[Cell], starts: Mapping[tuple[str, int], Cell]) -> bool:
     """Whether the reward rose above `start`'s while gold fell below it: both 95 % intervals over seeds, paired."""
     finished = [cell for cell in cells if cell.record["status"] == "ok"]
-    begun = {cell.record["seed"]: starts.get((start_of(cell.record), cell.record["seed"])) for cell in finished}
-    up = summarize(_above(cell, begun[cell.record["seed"]], "proxy") for cell in finished)["low"]
-    down = summarize(_above(cell, begun[cell.record["seed"]], "gold") for cell in finished)["high"]
+    up = summarize(_proxy_gained(cell, starts) for cell in finished)["low"]
+    down = summarize(cell.gold_delta_start for cell in finished)["high"]
     return up is not None and down is not None and up > 0 > down
 
 
-def _above(cell: Cell, start: Cell | None, name: ScoreName) -> float | None:
-    return difference(score(cell.record, name), score(start.record, name)) if start else None
+def _proxy_gained(cell: Cell, starts: Mapping[tuple[str, int], Cell]) -> float | None:
+    start = starts.get((start_of(cell.record), cell.record["seed"]))
+    return difference(score(cell.record, "proxy"), score(start.record, "proxy")) if start else None
 
 
 def _ledger_flags(record: Record) -> Iterable[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo_core.errors import StorageError
-from zoo_leaderboard.board import build
+from zoo_leaderboard.board import Board, build
 from zoo_leaderboard.bundle import (
     BENCH,
     MANIFEST,
@@ -19,12 +19,12 @@ from zoo_leaderboard.bundle import (
     files_in,
     read_manifest,
     sealed,
-    text_of,
 )
-from zoo_leaderboard.cells import START
+from zoo_leaderboard.cells import start_of
 from zoo_leaderboard.load import load
 from zoo_leaderboard.recount import wrong_in
 from zoo_leaderboard.schema import Bench, Record
+from zoo_leaderboard.write import as_json
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,13 @@ class Verdict:
     """What came out of checking a bundle."""
 
     manifest: Manifest
-    faults: list[Fault] = field(default_factory=list)
-    files: int = 0
-    """Whose hashes were computed again."""
-    records: int = 0
+    bench: Bench | None = None
+    """None, and no records and no board, if they cannot be read."""
+    records: list[Record] = field(default_factory=list)
     """Whose scores were computed again from their answers, and whose ledgers were added up."""
+    board: Board | None = None
+    """Computed again from the records."""
+    faults: list[Fault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What could not be checked, and why."""
 
@@ -57,7 +59,6 @@ def verify(folder: Path) -> Verdict:
     manifest = read_manifest(folder)
     verdict = Verdict(manifest)
     verdict.faults += _wrong_files(folder, manifest)
-    verdict.files = len(manifest["files"])
     try:
         bench, records = load(folder)
     except StorageError as error:
@@ -65,18 +66,18 @@ def verify(folder: Path) -> Verdict:
         return verdict
     known = {(record["row"], record["seed"]): record for record in records}
     for record in records:
-        start = known.get((record.get("start", START), record["seed"]))
+        start = known.get((start_of(record), record["seed"]))
         name = f"{RECORDS}/{record['row']}-seed{record['seed']}.json"
         verdict.faults += [Fault(name, what) for what in wrong_in(record, start)]
-    verdict.records = len(records)
+    verdict.bench, verdict.records, verdict.board = bench, records, build(bench, records)
     verdict.faults += _wrong_manifest(bench, records, manifest)
-    _check_derived(folder, bench, records, verdict)
+    _check_derived(folder, verdict.board, verdict)
     return verdict
 
 
 def _wrong_files(folder: Path, manifest: Manifest) -> Iterator[Fault]:
     listed, there = manifest["files"], files_in(folder)
-    if (folder / MANIFEST).read_bytes() != text_of(manifest).encode():
+    if (folder / MANIFEST).read_bytes() != as_json(manifest).encode():
         yield Fault(MANIFEST, "its bytes are not those that a manifest of this content has")
     about = {key: value for key, value in manifest.items() if key not in ("files", "sha256")}
     if sealed(about, listed)["sha256"] != manifest["sha256"]:
@@ -103,7 +104,7 @@ def _wrong_manifest(bench: Bench, records: list[Record], manifest: Manifest) -> 
             yield Fault(MANIFEST, f"{key} is {_short(claimed[key])}, and {BENCH} and {RECORDS} say {_short(value)}")
 
 
-def _check_derived(folder: Path, bench: Bench, records: list[Record], verdict: Verdict) -> None:
+def _check_derived(folder: Path, board: Board, verdict: Verdict) -> None:
     """Compute page and tables again, and compare their bytes."""
     mine, theirs = version("zoo-leaderboard"), verdict.manifest["made_with"]
     if mine != theirs:
@@ -111,7 +112,7 @@ def _check_derived(folder: Path, bench: Bench, records: list[Record], verdict: V
             f"page and tables were not compared: they were made with zoo-leaderboard {theirs}, and this is {mine}"
         )
         return
-    for name, text in derived(build(bench, records), verdict.manifest).items():
+    for name, text in derived(board, verdict.manifest).items():
         path = folder / name
         if path.is_file() and path.read_bytes() != text.encode("utf-8", errors="backslashreplace"):
             verdict.faults.append(Fault(name, "is not what its records give"))

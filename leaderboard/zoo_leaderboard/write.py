@@ -23,6 +23,6 @@ def write(board: Mapping[str, Any], directory: str | Path) -> list[Path]:
     return paths
 
 
-def as_json(board: Mapping[str, Any]) -> str:
-    """Return the whole board as JSON."""
-    return dumps(board, indent=1) + "\n"
+def as_json(value: Mapping[str, Any]) -> str:
+    """Return a board, or another file of a bundle, as JSON: the only text that it may be written as."""
+    return dumps(value, indent=1) + "\n"
