@@ -7,7 +7,7 @@
 #   make mutants                          break each line of every loss and see a test go red
 #   make benchmark                        speed, beside TRL as well; see tests/benchmarks/README.md
 #   make dist                             the wheels of all distributions, in dist/: pip install --find-links dist rlhf-zoo
-#   make results                          the results in the plugins' READMEs, from the bench in docs/results/quick
+#   make results                          the results in all READMEs, from the board in leaderboard/published/quick
 #   make screens                          docs/screens, what a terminal shows; needs tmux
 #   make parity                           the environments that TRL runs in, apart from .venv
 #   make oldest                           a small bench with the oldest versions that the pyproject files allow

@@ -1,13 +1,11 @@
-"""Write the results in the plugins' READMEs from the bench that is committed in docs/results/quick.
+"""Write the results in the READMEs from the board that is published in leaderboard/published/quick.
 
-python tests/results.py                  write them where they belong
-python tests/results.py FOLDER COMMIT    before that, keep the bench that ended in FOLDER and was run at COMMIT
+python tests/results.py           compute the bundle's page and tables again, and write the READMEs
+python tests/results.py FOLDER    before that, publish the bench that ended in FOLDER
 """
 
 import io
-import json
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,19 +14,19 @@ from typing import Any
 
 from rich.console import Console
 from zoo_leaderboard.board import build
+from zoo_leaderboard.bundle import BENCH, RECORDS, pack, read_manifest, write
 from zoo_leaderboard.cells import START
 from zoo_leaderboard.columns import facts, interval, number, remarks, scientific, used
 from zoo_leaderboard.load import load
-from zoo_leaderboard.render import markdown, table
-from zoo_leaderboard.rows import SAMPLES
+from zoo_leaderboard.render import table
 from zoo_leaderboard.schema import BEST_OF, Planned
 
 from zoo_core.registry.plugins import plugins
 
 ROOT = Path(__file__).parents[1]
-KEPT = ROOT / "docs" / "results" / "quick"
-SPEC = f"{KEPT.relative_to(ROOT)}/spec.yaml"
-BOARD = KEPT / "leaderboard.md"
+KEPT = ROOT / "leaderboard" / "published" / "quick"
+SPEC = "docs/results/quick/spec.yaml"
+BOARD = KEPT / "README.md"
 README = ROOT / "README.md"
 WIDE = 80
 """Characters of the terminal that the README's board is printed by."""
@@ -40,9 +38,8 @@ Board = Mapping[str, Any]
 
 
 def kept() -> Board:
-    """Return the board of the committed bench, computed from its records, and the commit that it was run at."""
-    bench, records = load(KEPT)
-    return build(bench, records) | {"commit": bench["commit"]}
+    """Return the board of the published bench, computed from its records."""
+    return build(*load(KEPT))
 
 
 def readmes() -> list[Path]:
@@ -60,7 +57,8 @@ def result(board: Board, plugin: str) -> list[str]:
         "",
         f"At commit `{board['commit'][:12]}` this command gave the numbers below",
         f"({facts(board)}).",
-        "World 0 is a development world, its defaults were hand-set, and three seeds separate only large differences.",
+        "World 0 is a development world, on which defaults were searched, and three seeds separate only large",
+        "differences.",
         "",
         *table,
         "",
@@ -150,38 +148,30 @@ def with_sample(text: str, lines: Iterable[str]) -> str:
     return text[:start] + "\n".join(lines) + text[end:]
 
 
-def keep(folder: Path, commit: str) -> None:
-    """Put the plan and the records of a finished bench where they are committed, with the commit it was run at.
-
-    Of the answers, only those stay that the board shows. Raises `SystemExit` if this changes the board, or if the
-    commit does not hold the spec.
-    """
-    full = subprocess.run(["git", "rev-parse", f"{commit}^{{commit}}"], cwd=ROOT, capture_output=True, text=True)
+def keep(folder: Path) -> None:
+    """Publish a finished bench; `SystemExit` if the commit that it ran at does not hold the spec."""
+    commit = load(folder)[0].get("commit")
     held = subprocess.run(["git", "show", f"{commit}:{SPEC}"], cwd=ROOT, capture_output=True)
     if held.stdout != (ROOT / SPEC).read_bytes():
         sys.exit(f"{SPEC} of commit {commit} is not that of the working tree.")
-    shutil.rmtree(KEPT / "records", ignore_errors=True)
-    (KEPT / "records").mkdir()
-    bench = json.loads((folder / "bench.json").read_text())
-    _write(KEPT / "bench.json", bench | {"commit": full.stdout.strip()})
-    for path in sorted((folder / "records").glob("*.json")):
-        record = json.loads(path.read_text())
-        _write(KEPT / "records" / path.name, record | {"items": record["items"][:SAMPLES]})
-    if build(*load(KEPT)) != build(*load(folder)):
-        sys.exit(f"What was kept in {KEPT.relative_to(ROOT)} gives another board than {folder}.")
+    pack(folder, KEPT)
 
 
-def _write(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, sort_keys=True, separators=(",", ":")) + "\n")
+def compute_again() -> None:
+    """Write the page and the tables of the published board from its records, and its manifest."""
+    bench, records = load(KEPT)
+    manifest = read_manifest(KEPT)
+    given = [KEPT / BENCH, *sorted((KEPT / RECORDS).glob("*.json"))]
+    texts = {path.relative_to(KEPT).as_posix(): path.read_text() for path in given}
+    write(bench, records, texts, KEPT, manifest["frozen"], space=manifest["space"])
 
 
 def main() -> None:
-    """Write every README and the whole board."""
+    """Write the bundle and every README."""
     if sys.argv[1:]:
-        folder, commit = sys.argv[1:]
-        keep(Path(folder), commit)
+        keep(Path(sys.argv[1]))
+    compute_again()
     board = kept()
-    BOARD.write_text(markdown(board))
     README.write_text(with_sample(README.read_text(), sample()))
     for path in readmes():
         path.write_text(between(path.read_text(), result(board, path.parent.name)))

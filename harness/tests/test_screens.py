@@ -11,7 +11,7 @@ from zoo_harness.console import ENDLESS, console
 from zoo_harness.show import INSTEAD, PLAN, PREDICTION, plan_table, prediction_table, scores_table
 
 NAMES = ["sft", "sft-chosen", "dpo beta=0.123456789 learning_rate=1.25e-05", "ein-sehr-langer-name-ohne-leerzeichen"]
-KEPT = Path(__file__).parents[2] / "docs/results/quick"
+KEPT = Path(__file__).parents[2] / "leaderboard/published/quick"
 WIDTHS = [60, 80, 100, 140, ENDLESS]
 
 

@@ -330,11 +330,11 @@ def test_a_reference_row_is_never_flagged_for_its_budget_nor_for_no_divergence(
 
 def test_answers_to_read_are_a_few_of_the_first_finished_seed(make_bench: Make, make_record: Make) -> None:
     item = {"prompt": "say hi", "response": "", "gold": 0.5, "proxy": None, "gold_start": None}
-    seeds = {seed: [item | {"response": f"{seed}-{i}"} for i in range(20)] for seed in (1, 2)}
+    seeds = {seed: [item | {"response": f"{seed}-{i}"} for i in range(30)] for seed in (1, 2)}
     records = [make_record("a", seed, items=items) for seed, items in seeds.items()]
     records += [make_record("start"), make_record("a", 0, status="failed")]
     a = row_of(build(make_bench(seeds=3), records), "a")
-    assert [one["response"] for one in a["samples"]] == [f"1-{i}" for i in range(8)]
+    assert [one["response"] for one in a["samples"]] == [f"1-{i}" for i in range(24)]
 
 
 def test_points_of_unfinished_runs_are_averaged_by_share_of_the_budget(make_bench: Make, make_record: Make) -> None:

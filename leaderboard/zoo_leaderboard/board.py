@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 from zoo_leaderboard.agreement import accuracies, agreement_notes, is_too_weak
+from zoo_leaderboard.answer import answer
 from zoo_leaderboard.cells import START, Cell, cells, choose_headline, sft_row, start_of
 from zoo_leaderboard.ranks import (
     SEEDS_TO_PUBLISH,
@@ -16,6 +17,8 @@ from zoo_leaderboard.ranks import (
 from zoo_leaderboard.rows import build_row, planned_row
 from zoo_leaderboard.schema import IMITATES_CHOSEN, SCHEMA_VERSION, Bench, Record, Tier
 from zoo_leaderboard.scores import AVERAGED
+from zoo_leaderboard.slices import with_prompts_won
+from zoo_leaderboard.statistics import share
 from zoo_leaderboard.verdicts import BLOCKS
 
 RANKED = BLOCKS[:2]
@@ -38,14 +41,17 @@ def build(bench: Bench, records: Sequence[Record]) -> Board:
     values = {row["row"]: _headlines(row["row"], known) for row in rows if row["status"] in RANKED}
     if not any(values.values()):
         values = {}
-    pairs = compare(values, test=bench["seeds"] >= SEEDS_TO_RANK)
+    pairs = list(with_prompts_won(compare(values, test=bench["seeds"] >= SEEDS_TO_RANK), records))
+    headline = choose_headline(records)
+    if headline == "win_start":
+        rows = [row | {"headline": share(row["headline"])} for row in rows]
     agreement = accuracies(records)
     ranking = bench["seeds"] >= SEEDS_TO_RANK and bool(values) and not is_too_weak(bench, agreement)
-    return {
+    board = {
         "schema_version": SCHEMA_VERSION,
         **{name: bench[name] for name in ("bench_id", "name", "preset", "seeds", "base", "command", "tasks")},
         "budget": bench["flops_budget"],
-        "headline": choose_headline(records),
+        "headline": headline,
         "sft_row": sft_row(records),
         "agreement": agreement,
         "scores": list(AVERAGED),
@@ -53,7 +59,10 @@ def build(bench: Bench, records: Sequence[Record]) -> Board:
         "rows": _with_ranks(rows, pairs) if ranking else rows,
         "pairs": pairs,
         "minimum_detectable_difference": minimum_detectable_difference(values),
+        "commit": bench.get("commit"),
+        "environment": bench.get("environment"),
     }
+    return board | {"answer": answer(board)}
 
 
 def _rows(bench: Bench, known: Sequence[Cell]) -> list[dict[str, Any]]:

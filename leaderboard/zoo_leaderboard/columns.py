@@ -14,6 +14,15 @@ NONE = "–"
 HEADLINES = {"headroom": "Headroom gained", "win_start": "Wins against start", None: "Headline"}
 """What the headline is called, by `board["headline"]`."""
 
+BLOCK_TITLES = {
+    "pays tax": "Pays tax: capability separated below start by more than 2 points; ranked by themselves",
+    "unreliable": "Unreliable: too many failed seeds; the numbers are those of the seeds that survived",
+    "unfinished": "Unfinished: cells are still missing",
+    "failed": "Failed: every seed",
+    "reference": "Reference rows: not ranked",
+}
+"""What a page says above a block of rows, by their status."""
+
 DISPENSABLE = ("Settings", "Len", "Wins", "Used", "Δ tasks", "Δ start", "Gold", "Seconds", "Proxy", "KL")
 """Titles of columns that a narrow terminal goes without, the first to go first."""
 

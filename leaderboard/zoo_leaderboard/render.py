@@ -1,4 +1,4 @@
-"""A board as a terminal table, as Markdown, as CSV, as LaTeX and as one HTML page."""
+"""A board as a terminal table, as Markdown, as CSV and as LaTeX."""
 
 import csv as csv_format
 import io
@@ -22,11 +22,8 @@ from zoo_leaderboard.columns import (
     plain,
     scientific,
 )
-from zoo_leaderboard.page import page
 from zoo_leaderboard.schema import BEST_OF
 from zoo_leaderboard.terminal import fitted
-
-__all__ = ["csv", "escape", "grid", "latex", "markdown", "page", "table"]
 
 _MARKS = re.compile(r"([\\`*|~\[\]])")
 
@@ -53,6 +50,7 @@ def markdown(board: Mapping[str, Any]) -> str:
     sections = [
         f"# {escape(board['name'])}",
         escape(facts(board)),
+        "\n\n".join(map(escape, board["answer"])),
         "\n".join(f"> **Note.** {escape(note)}  " for note in board["conditional_notes"]),
         grid([column.title for column in chosen], ([c.cell(row) for c in chosen] for row in board["rows"])),
         _tasks(board),

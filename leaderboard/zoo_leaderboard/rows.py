@@ -5,11 +5,12 @@ from typing import Any, cast
 
 from zoo_leaderboard.cells import Cell, score, start_of, task_score
 from zoo_leaderboard.schema import Bench, Planned, Record
-from zoo_leaderboard.scores import AVERAGED
-from zoo_leaderboard.statistics import Number, finite, summarize
+from zoo_leaderboard.scores import AVERAGED, SHARES
+from zoo_leaderboard.slices import DIVERGENCES, curve_of, gain_at_equal_length, gold_at
+from zoo_leaderboard.statistics import Number, Quantity, finite, share, summarize
 from zoo_leaderboard.verdicts import flags, status
 
-SAMPLES = 8
+SAMPLES = 24
 """Answers kept for reading, of the first finished seed."""
 
 _COSTS = (
@@ -78,8 +79,11 @@ def _scores(cells: Sequence[Cell], starts: Mapping[tuple[str, int], Cell]) -> di
         found[name] = summarize(getattr(cell, name) for cell in cells)
     scores = [cell.record["scores"] for cell in cells if cell.record["scores"]]
     tasks = sorted({name for one in scores for name in one["tasks"]})
+    for name in SHARES:
+        found[name] = share(found[name])
+    found |= _slices(cells, starts)
     found["tasks"] = {name: _task(name, cells, starts) for name in tasks}
-    found["parts"] = _by_key([one["parts"] for one in scores], summarize)
+    found["parts"] = _by_key([one["parts"] for one in scores], _of_part)
     found["by_temperature"] = {
         tau: _by_key([cast(Numbers, one["by_temperature"].get(tau, {})) for one in scores], summarize)
         for tau in sorted({tau for one in scores for tau in one["by_temperature"]})
@@ -87,19 +91,32 @@ def _scores(cells: Sequence[Cell], starts: Mapping[tuple[str, int], Cell]) -> di
     return found | {"curve": _curve([cell.record for cell in cells])}
 
 
+def _slices(cells: Sequence[Cell], starts: Mapping[tuple[str, int], Cell]) -> dict[str, Any]:
+    """Gold at equal divergence, and what is gained at equal length."""
+    records = [cell.record for cell in cells]
+    of_start = [starts.get((start_of(record), record["seed"])) for record in records]
+    both = [(record, start.record if start else None) for record, start in zip(records, of_start, strict=True)]
+    found = {f"{kl:g}": summarize(gold_at(kl, *pair) for pair in both) for kl in DIVERGENCES}
+    return {
+        "gold_at_kl": {kl: quantity for kl, quantity in found.items() if quantity["n"]},
+        "gain_at_equal_length": summarize(gain_at_equal_length(*pair) for pair in both),
+    }
+
+
 def _task(name: str, cells: Sequence[Cell], starts: Mapping[tuple[str, int], Cell]) -> dict[str, Any]:
     deltas = [cell.task_delta(name, starts.get((start_of(cell.record), cell.record["seed"]))) for cell in cells]
     tasks = [cell.record["scores"]["tasks"].get(name) for cell in cells if cell.record["scores"]]
     chances = [task["chance"] for task in tasks if task]
+    found = summarize(task_score(cell.record, name) for cell in cells)
     return {
-        **summarize(task_score(cell.record, name) for cell in cells),
+        **(share(found) if all(task.get("is_share", True) for task in tasks if task) else found),
         "delta_start": summarize(deltas),
         "chance": chances[0] if chances else None,
     }
 
 
 def _curve(records: Sequence[Record]) -> list[dict[str, Any]]:
-    points: list[Mapping[str, Any]] = [point for record in records for point in record["curve"]]
+    points: list[Mapping[str, Any]] = [point for record in records for point in curve_of(record)]
     names = ("flops", "gold", "proxy", "kl_start", "length")
     return [
         {"fraction": fraction}
@@ -144,6 +161,14 @@ def _by_key(mappings: Sequence[Numbers], combine: Callable[[Iterable[Number | No
     """Combine the values of several mappings key by key; a key that one of them lacks is None there."""
     keys = sorted({key for one in mappings for key in one})
     return {key: combine([one.get(key) for one in mappings]) for key in keys}
+
+
+def _of_part(values: Iterable[Number | None]) -> Quantity:
+    """Return the mean of a part of gold; where no seed leaves 0 to 1, its interval does not either."""
+    known = list(values)
+    found = summarize(known)
+    inside = all(0 <= value <= 1 for value in map(finite, known) if value is not None)
+    return share(found) if inside else found
 
 
 def mean(values: Iterable[Number | None]) -> float | None:

@@ -59,6 +59,8 @@ AVERAGED: tuple[ScoreName, ...] = tuple(
     name for name in get_args(ScoreName) if name not in ("gold_best", "temperature")
 )
 """The scores that a row shows as means over its seeds."""
+SHARES: tuple[ScoreName, ...] = ("win_start", "ended", "distinct", "identical")
+"""Those of them that lie between 0 and 1."""
 
 
 class Objective(TypedDict):

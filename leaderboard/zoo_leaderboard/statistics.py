@@ -56,6 +56,13 @@ def standard_error(values: Sequence[float] | np.ndarray) -> float:
     return 0.0 if np.ptp(known) == 0 else float(known.std(ddof=1)) / math.sqrt(known.size)
 
 
+def share(quantity: Quantity) -> Quantity:
+    """Return the quantity of a share: the ends of its interval do not leave 0 to 1."""
+    if quantity["low"] is None or quantity["high"] is None:
+        return quantity
+    return {**quantity, "low": max(0.0, quantity["low"]), "high": min(1.0, quantity["high"])}
+
+
 def paired_p(differences: Sequence[float]) -> float:
     """Return the two-sided p of a t-test that the differences (one per seed, two or more) have mean 0.
 

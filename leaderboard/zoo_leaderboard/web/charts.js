@@ -1,129 +1,129 @@
 "use strict";
-// The reward-KL plot, the cost bars and the matrix of pairs.
+// Charts by Observable Plot. It draws text as text; colours are those of the page, so that they turn dark with it.
 
-const WIDTH = 760, HEIGHT = 400, LEFT = 54, RIGHT = 130, TOP = 14, BOTTOM = 44;
-const scorer = board.headline === null ? "proxy" : "gold";
-const color = (index) => `f${index % 10}`;
+const COLORS = Array.from({ length: 10 }, (_, index) => `var(--c${index})`);
+const ROW_HEIGHT = 15;
+const colorOf = (name, names) => COLORS[names.indexOf(name) % COLORS.length];
 
-function section(title, explanation, ...children) {
-  return el("section", {}, el("h2", {}, title), explanation ? el("p", { class: "soft small" }, explanation) : null, ...children);
+// To a screen reader a chart is one picture with a name; its numbers stand in the tables.
+function chart(label, marks, options) {
+  const svg = Plot.plot({ className: "plot", style: { fontSize: "12px", background: "transparent" }, ariaLabel: label, marks, ...options });
+  svg.setAttribute("role", "img");
+  for (const part of svg.querySelectorAll("[aria-label]")) part.removeAttribute("aria-label");
+  return svg;
 }
 
-function frontier() {
-  const rows = board.rows.filter((row) => known(row[scorer].mean) && known(row.kl_start.mean));
-  if (rows.length === 0) return null;
-  const points = rows.flatMap((row) => [...row.by_seed, ...row.curve]).filter((p) => known(p[scorer]) && known(p.kl_start));
-  const kl = points.map((point) => point.kl_start), scores = points.map((point) => point[scorer]);
-  const pad = (Math.max(...scores) - Math.min(...scores)) * 0.06 || 0.1;
-  const x = scale(0, Math.max(...kl) * 1.04 || 1, LEFT, WIDTH - RIGHT);
-  const range = [Math.min(...scores) - pad, Math.max(...scores) + pad];
-  const y = scale(range[0], range[1], HEIGHT - BOTTOM, TOP);
-  const chart = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, width: WIDTH, height: HEIGHT, role: "img", "aria-label": `${scorer} against KL` },
-    ...axes(x, y, Math.max(...kl) * 1.04 || 1, range),
-    ...rows.map((row, index) => track(row, index, x, y)),
-    ...labels(rows, x, y));
-  return section("Reward against divergence",
-    `Large dots: mean over seeds; small dots: seeds; dotted: the same runs before their end (unfinished runs, diagnostics only).`,
-    el("div", { class: "wide" }, chart));
+// Names stand at the right edge, one under another, with a thin line to what they name: they never cover each other.
+function named(label, points, marks, options) {
+  const sized = { marginRight: 150, marginLeft: 54, marginBottom: 40, height: Math.max(340, points.length * ROW_HEIGHT + 70), ...options };
+  const bare = chart(label, marks, sized), x = bare.scale("x"), y = bare.scale("y");
+  const tops = spread(points.map((point) => y.apply(point.y)), ROW_HEIGHT, Math.min(...y.range), Math.max(...y.range));
+  const right = x.domain[1];
+  const names = points.map((point, index) => ({ ...point, right, top: y.invert(tops[index]) }));
+  return chart(label, [
+    ...marks,
+    Plot.link(names, { x1: "x", y1: "y", x2: "right", y2: "top", stroke: "currentColor", strokeOpacity: 0.25 }),
+    Plot.text(names, { x: "right", y: "top", text: (point) => clip(point.name), textAnchor: "start", dx: 6, fill: "currentColor" }),
+  ], { ...sized, x: { ...sized.x, domain: x.domain }, y: { ...sized.y, domain: y.domain } });
 }
 
-function axes(x, y, highest, range) {
-  const across = ticks(0, highest, 6).flatMap((tick) => [
-    svg("line", { class: "axis", x1: x(tick), x2: x(tick), y1: TOP, y2: HEIGHT - BOTTOM }),
-    svg("text", { x: x(tick), y: HEIGHT - BOTTOM + 18, "text-anchor": "middle" }, Number(tick.toPrecision(6))),
-  ]);
-  const up = ticks(range[0], range[1], 6).flatMap((tick) => [
-    svg("line", { class: "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: y(tick), y2: y(tick) }),
-    svg("text", { x: LEFT - 8, y: y(tick) + 4, "text-anchor": "end" }, Number(tick.toPrecision(6))),
-  ]);
-  return [...across, ...up,
-    svg("text", { x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 8, "text-anchor": "middle" }, "KL(policy ‖ start), nats a response"),
-    svg("text", { x: 14, y: (TOP + HEIGHT - BOTTOM) / 2, "text-anchor": "middle", transform: `rotate(-90 14 ${(TOP + HEIGHT - BOTTOM) / 2})` }, scorer)];
-}
-
-function track(row, index, x, y) {
-  const there = (point) => known(point[scorer]) && known(point.kl_start);
-  const path = row.curve.filter(there).map((point) => `${x(point.kl_start)},${y(point[scorer])}`);
-  return svg("g", { class: color(index) },
-    path.length > 1 ? svg("polyline", { class: "path", points: path.join(" ") }) : null,
-    ...row.by_seed.filter(there).map((point) => svg("circle", { class: "seed", cx: x(point.kl_start), cy: y(point[scorer]), r: 3 })),
-    svg("circle", { cx: x(row.kl_start.mean), cy: y(row[scorer].mean), r: 6 }));
-}
-
-// Labels right of their dots, pushed down where they would cover one another.
-function labels(rows, x, y) {
+// Heights at least `gap` apart, in the order of the given ones, between low and high where there is room.
+function spread(heights, gap, low, high) {
+  const order = heights.map((height, index) => [height, index]).sort((a, b) => a[0] - b[0]);
   const placed = [];
-  const sorted = rows.map((row) => ({ row, left: x(row.kl_start.mean) + 10, top: y(row[scorer].mean) + 4 })).sort((a, b) => a.top - b.top);
-  for (const label of sorted) {
-    for (const other of placed) {
-      if (Math.abs(other.left - label.left) < 90 && label.top - other.top < 13) label.top = other.top + 13;
-    }
-    placed.push(label);
-  }
-  return placed.map(({ row, left, top }) => svg("text", { class: "label", x: left, y: top }, clip(row.row)));
+  let last = low - gap;
+  for (const [height] of order) placed.push(last = Math.max(height, last + gap));
+  let limit = high + gap;
+  for (let i = placed.length - 1; i >= 0; i--) limit = placed[i] = Math.min(placed[i], limit - gap);
+  const found = new Array(heights.length);
+  order.forEach(([, index], place) => { found[index] = placed[place]; });
+  return found;
 }
 
 function clip(text) {
   return text.length > 20 ? `${text.slice(0, 19)}…` : text;
 }
 
+function frontier() {
+  const rows = board.rows.filter((row) => known(row[scorer].mean) && known(row.kl_start.mean));
+  if (rows.length === 0) return null;
+  const names = rows.map((row) => row.row), there = (point) => known(point[scorer]) && known(point.kl_start);
+  const point = (row, one) => ({ name: row.row, x: one.kl_start, y: one[scorer] });
+  const means = rows.map((row) => ({ name: row.row, x: row.kl_start.mean, y: row[scorer].mean }));
+  const seeds = rows.flatMap((row) => row.by_seed.filter(there).map((one) => point(row, one)));
+  const paths = rows.flatMap((row) => row.curve.filter(there).map((one) => point(row, one)));
+  const fill = (one) => colorOf(one.name, names);
+  const draw = (width) => named(`${scorer} against KL`, means, [
+    Plot.line(front(means), { x: "x", y: "y", curve: "step-after", stroke: "currentColor", strokeOpacity: 0.5 }),
+    Plot.line(paths, { x: "x", y: "y", z: "name", stroke: fill, strokeDasharray: "2 4" }),
+    Plot.dot(seeds, { x: "x", y: "y", fill, fillOpacity: 0.4, r: 2.5 }),
+    Plot.dot(means, { x: "x", y: "y", fill, r: 5, title: (one) => `${one.name}: ${scorer} ${number(one.y)}, KL ${number(one.x, 1)}` }),
+  ], { width, x: { label: "KL(policy ‖ start), nats a response", zero: true, grid: true, nice: true }, y: { label: scorer, grid: true, nice: true } });
+  return section("frontier", "Reward against divergence",
+    "Large dots: means over seeds, small dots: seeds, both at a row's best temperature. The stepped line joins the best means at each divergence. Dotted: the same runs on their way, at temperature 1.",
+    drawn(draw));
+}
+
+// The means that no other mean beats with as little divergence.
+function front(means) {
+  let best = -Infinity;
+  return [...means].sort((a, b) => a.x - b.x || b.y - a.y).filter((one) => one.y > best && (best = one.y, true));
+}
+
+function anytime() {
+  const rows = board.rows.filter((row) => row.curve.some((point) => known(point[scorer]) && known(point.flops)));
+  if (rows.length === 0) return null;
+  const names = rows.map((row) => row.row), fill = (one) => colorOf(one.name, names);
+  const there = (one) => known(one[scorer]) && known(one.flops);
+  const points = rows.flatMap((row) => row.curve.filter(there).map((one) => ({ name: row.row, x: one.flops, y: one[scorer] })));
+  const ends = names.map((name) => points.findLast((one) => one.name === name));
+  const draw = (width) => named(`${scorer} while training`, ends, [
+    Plot.line(points, { x: "x", y: "y", z: "name", stroke: fill, strokeDasharray: "2 4" }),
+    Plot.dot(ends, { x: "x", y: "y", fill, r: 5 }),
+  ], { width, x: { label: "FLOPs, stages included", tickFormat: short, ticks: 5, zero: true }, y: { label: scorer, grid: true, nice: true } });
+  return section("anytime", "While training",
+    "Answers at temperature 1. Points before the end are of unfinished runs, whose learning rate has not come down: they show over-optimisation, not who would win with less compute.", drawn(draw));
+}
+
 function costs() {
   const rows = board.rows.filter((row) => Object.keys(row.flops_by_role_phase).length);
   if (rows.length === 0) return null;
   const parts = [...new Set(rows.flatMap((row) => Object.keys(row.flops_by_role_phase)))].sort();
-  const most = Math.max(...rows.map((row) => total(row)));
-  const legend = el("div", { class: "legend" }, ...parts.map((part, index) => el("span", {}, el("span", { class: `swatch ${color(index)}` }), part)));
-  const titles = ["Row", "Where the compute went", "FLOPs", "Stages", "Updates", "Tokens sampled", "Judge calls", "Labels", "Seconds", "Memory"];
-  const head = el("tr", {}, ...titles.map((title, index) => el("th", { scope: "col", class: index < 2 ? "left" : "" }, title)));
-  const lines = rows.map((row) => el("tr", {}, el("td", { class: "name" }, row.row), el("td", {}, costBar(row, parts, most)), ...costCells(row)));
-  return section("What it cost", "Means over seeds. The stages before a row's own training are charged to it in full; memory is the highest peak of any seed.",
-    legend, el("div", { class: "wide" }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...lines))));
+  const pieces = rows.flatMap((row) => parts.map((part) => ({ row: row.row, part, flops: row.flops_by_role_phase[part] ?? 0 })));
+  const draw = (width) => chart("Where the compute went", [
+    Plot.barX(pieces, Plot.stackX({ x: "flops", y: "row", fill: (one) => colorOf(one.part, parts), order: parts, title: (one) => `${one.row}, ${one.part}: ${short(one.flops)} FLOPs` })),
+  ], { width, height: rows.length * 24 + 50, marginLeft: 120, x: { label: "FLOPs", tickFormat: short, ticks: 5 }, y: { label: null, domain: rows.map((row) => row.row), tickFormat: clip } });
+  const legend = el("p", { class: "legend" }, ...parts.map((part, index) => el("span", {}, el("span", { class: `swatch f${index % 10}` }), part)));
+  return section("costs", "Where each FLOP went", "Means over seeds. The stages before a row's own training are charged to it in full; memory is the highest peak of any seed.",
+    legend, drawn(draw), costTable(rows));
 }
 
-function total(row) {
-  return Object.values(row.flops_by_role_phase).reduce((sum, flops) => sum + flops, 0);
-}
-
-function costBar(row, parts, most) {
-  const bar = el("div", { class: "bar" });
-  bar.style.width = "220px";
-  parts.forEach((part, index) => {
-    const flops = row.flops_by_role_phase[part] ?? 0;
-    const piece = el("div", { class: color(index), title: `${part}: ${short(flops)} FLOPs, ${percent(flops / (total(row) || 1))}` });
-    piece.style.width = `${(100 * flops) / (most || 1)}%`;
-    bar.append(piece);
+function costTable(rows) {
+  const titles = ["Row", "FLOPs", "Stages", "Updates", "Tokens sampled", "Judge calls", "Labels", "Seconds", "Memory"];
+  const lines = rows.map((row) => {
+    const shares = row.stages.map((stage) => stage.share).filter(known);
+    const labels = Object.entries(row.labels).filter(([, count]) => count).map(([name, count]) => `${short(count)} ${name}`);
+    const cells = [short(row.flops_used), shares.length ? percent(shares.reduce((a, b) => a + b, 0)) : NONE, short(row.updates), short(row.generated_tokens),
+      short(row.judge_calls), labels.join(", ") || NONE, number(row.wall_seconds, 0), bytes(row.peak_memory_bytes)];
+    return el("tr", {}, el("th", { scope: "row" }, row.row), ...cells.map((cell) => el("td", {}, cell)));
   });
-  return bar;
+  return wide("Costs", el("table", { class: "costs" }, el("thead", {}, el("tr", {}, ...titles.map((title) => el("th", { scope: "col" }, title)))), el("tbody", {}, ...lines)));
 }
 
-function costCells(row) {
-  const shares = row.stages.map((stage) => stage.share).filter(known);
-  const labels = Object.entries(row.labels).filter(([, count]) => count).map(([name, count]) => `${short(count)} ${name}`);
-  const cells = [
-    short(row.flops_used), shares.length ? percent(shares.reduce((a, b) => a + b, 0)) : NONE, short(row.updates), short(row.generated_tokens),
-    short(row.scorer_calls), labels.join(", ") || NONE, number(row.wall_seconds, 0), known(row.peak_memory_bytes) ? `${short(row.peak_memory_bytes)}B` : NONE,
-  ];
-  return cells.map((cell, index) => el("td", { class: index === 5 ? "wrap" : "" }, cell));
+function bytes(count) {
+  return known(count) ? `${short(count)}B` : NONE;
 }
 
-function matrix() {
-  if (board.pairs.length === 0) return null;
-  const names = board.rows.map((row) => row.row).filter((name) => board.pairs.some((pair) => pair.a === name || pair.b === name));
-  const head = el("tr", {}, el("th"), ...names.map((name) => el("th", { scope: "col", title: name }, name)));
-  const lines = names.map((row) => el("tr", {}, el("th", { scope: "row", class: "left", title: row }, row), ...names.map((column) => pairCell(row, column))));
-  const detectable = known(board.minimum_detectable_difference)
-    ? ` With these seeds and this spread, differences from about ${number(board.minimum_detectable_difference)} on are found in 4 of 5 boards.` : "";
-  return section("Who differs from whom",
-    `Row minus column, paired by seed. Coloured: separated (corrected for all pairs, p < .05).${detectable}`,
-    el("div", { class: "wide" }, el("table", { class: "matrix" }, el("thead", {}, head), el("tbody", {}, ...lines))));
-}
-
-function pairCell(row, column) {
-  const pair = board.pairs.find((one) => (one.a === row && one.b === column) || (one.a === column && one.b === row));
-  if (!pair || !known(pair.difference)) return el("td", { class: "soft" }, row === column ? "" : NONE);
-  const sign = pair.a === row ? 1 : -1;
-  const p = known(pair.p_adjusted) ? `, p ${pair.p_adjusted.toPrecision(2)} corrected for all pairs` : "";
-  const more = known(pair.seeds_needed) ? `; ${pair.seeds_needed} seeds would probably separate them` : "";
-  const state = pair.separated ? `apart ${sign > 0 ? "good" : "bad"}` : "soft";
-  return el("td", { class: state, title: `${pair.n} seeds${p}${more}` }, number(sign * pair.difference, 2, true));
+// Charts are drawn as wide as their place, and again where that changes.
+function drawn(draw) {
+  const place = el("div", { class: "chart" });
+  let width = 0;
+  const redraw = () => {
+    const room = Math.max(320, Math.min(1100, Math.floor(place.clientWidth)));
+    if (room === width) return;
+    width = room;
+    place.replaceChildren(draw(width));
+  };
+  new ResizeObserver(() => requestAnimationFrame(redraw)).observe(place);
+  return place;
 }
