@@ -134,7 +134,8 @@ def sample() -> list[str]:
     )
     screen = Console(file=io.StringIO(), width=WIDE, markup=False, emoji=False, highlight=False)
     screen.print(table(board, WIDE))
-    screen.print(f"note: {board['conditional_notes'][0]}")
+    for line in [*board["answer"], f"note: {board['conditional_notes'][0]}"]:
+        screen.print(line)
     assert isinstance(screen.file, io.StringIO)
     lines = screen.file.getvalue().splitlines()
     lines.append("results: zoo-runs/quick (leaderboard.html, .md, .csv, .json)")

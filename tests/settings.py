@@ -7,6 +7,7 @@ The columns *paper* and *meaning* are written by hand. The logs are plugins/*/tu
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -91,6 +92,9 @@ def _remarks(log: Log) -> Iterator[str]:
     if log["winner"]["row"] == "defaults":
         yield "No point was better than the defaults that were there, which stay."
     means = [mean for mean in _means(log["rounds"][1]["found"], log["by"]).values() if mean is not None]
+    least = max(values := worth(log["rounds"][1]["found"], log["by"]), key=lambda row: values[row] or -math.inf)
+    if log["by"] == "loss" and log["winner"]["row"] != least:
+        yield f"{least} has the least loss; {log['winner']['row']} is as good within a standard error, and moves less."
     if log["by"] == "gold" and max(means) <= 0:
         yield "None that was tried with the whole budget takes gold above that of `start`: tuning does not help here."
     if log["beat_sft"] is not None:

@@ -16,7 +16,7 @@ from zoo_harness.planning.identity import commit_of
 from zoo_harness.spec.read import read
 from zoo_harness.tuning.log import is_at_edge
 from zoo_harness.tuning.points import Point, Study
-from zoo_harness.tuning.rounds import Tried, best_first, in_world, missing_their_objective, world_of, worth
+from zoo_harness.tuning.rounds import Tried, as_good_as, best_first, in_world, missing_their_objective, world_of, worth
 from zoo_harness.tuning.write import with_defaults
 
 from zoo_core.errors import PluginError, SpecError, StorageError
@@ -295,6 +295,22 @@ def test_a_point_that_does_not_fit_in_the_budget_has_failed_and_the_others_go_on
     assert sum(one["gold"] is not None for one in first) >= 2
 
 
+def test_recipes_within_a_standard_error_of_the_best_are_as_good_as_it() -> None:
+    """Differences to the best: .01 ± .03 (error .03 / √3 = .017) is as good; .03 ± .01 (error .006) is not."""
+    losses = {
+        "best": (1.0, 1.0, 1.0),
+        "close": (0.98, 1.01, 1.04),
+        "worse": (1.02, 1.03, 1.04),
+        "failed": (1.0, None, 1.0),
+    }
+    found: list[Any] = [
+        {"row": row, "world": "w", "seed": seed, "loss": loss}
+        for row, values in losses.items()
+        for seed, loss in enumerate(values)
+    ]
+    assert as_good_as("best", found) == {"best", "close"}
+
+
 @pytest.mark.parametrize("name", ["reward-model", "sft"])
 def test_the_recipe_of_a_stage_is_chosen_by_its_loss_on_unseen_rows(
     name: str, small: Path, zoo: Any, tmp_path: Path
@@ -303,7 +319,10 @@ def test_the_recipe_of_a_stage_is_chosen_by_its_loss_on_unseen_rows(
     assert done.returncode == 0, done.stderr + done.stdout
     log = log_of(tmp_path, f"stage-{name}")
     losses = {one["row"]: one["loss"] for one in log["rounds"][1]["found"]}
-    assert losses[log["winner"]["row"]] == min(losses.values())
+    least = min(losses, key=losses.__getitem__)
+    equal = as_good_as(least, log["rounds"][1]["found"])
+    rates = {row: log["points"][row]["learning_rate"] for row in equal}
+    assert rates[log["winner"]["row"]] == min(rates.values())
     assert (log["by"], log["winner_by_proxy"]) == ("loss", None)
     assert "epochs" not in log["space"]  # what a stage costs is charged to everyone: it is not searched
 

@@ -145,10 +145,13 @@ def merge(
 
 
 def print_board(board: "Board", as_json: bool) -> None:
-    """Print a board and its notes."""
+    """Print a board, what it says in words, and its notes."""
     from zoo_leaderboard.render import table
 
-    print_found(board, partial(table, board), board.get("conditional_notes", []), as_json)
+    print_found(board, partial(table, board), [], as_json)
+    if not as_json:
+        for line in [*board["answer"], *(f"note: {note}" for note in board["conditional_notes"])]:
+            console().print(line)
 
 
 def _say_what_was_written(manifest: "Manifest", target: Path) -> None:

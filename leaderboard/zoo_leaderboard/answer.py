@@ -10,6 +10,8 @@ Row = Mapping[str, Any]
 
 UNITS = {"headroom": "of the headroom", "win_start": "of the prompts won against start"}
 """What the headline counts, by `board["headline"]`."""
+CHEAPER = 0.8
+"""Part of the second least that the least of something is, where it is worth saying."""
 MOST_NAMED = 6
 """Names that a sentence lists before it counts them."""
 
@@ -68,9 +70,9 @@ def _costs(leaders: Sequence[Row]) -> Iterator[str]:
     """Yield which of several leaders needs least of what is scarce."""
     said = []
     for key, what, digits in (("models_resident", "models in memory", 1), ("wall_seconds", "seconds", 0)):
-        known = [row for row in leaders if row[key] is not None]
-        if len(known) > 1 and len({row[key] for row in known}) > 1:
-            row = min(known, key=lambda one: one[key])
+        known = sorted((row for row in leaders if row[key] is not None), key=lambda one: one[key])
+        if len(known) > 1 and known[0][key] < CHEAPER * known[1][key]:
+            row = known[0]
             said.append(f"{_name(row)} takes the fewest {what} ({number(row[key], digits)})")
     free = [row for row in leaders if row["learns_from"] and "reward" not in row["learns_from"]]
     if said and free and len(free) < len(leaders):

@@ -16,7 +16,7 @@ from zoo_core.registry.plugins import plugins
 from zoo_harness.planning.identity import code_of_job, commit_of
 from zoo_harness.spec.schema import Spec
 from zoo_harness.tuning.points import DEFAULTS, Point, Settings
-from zoo_harness.tuning.rounds import SFT_ROW, By, Tried, best_first, missing_their_objective, worth
+from zoo_harness.tuning.rounds import SFT_ROW, By, Tried, as_good_as, best_first, missing_their_objective, worth
 
 SCHEMA_VERSION = 1
 EDGE = 1 / 16
@@ -47,10 +47,19 @@ class Search:
     """What the search is called: the algorithm's name, or "stage NAME"."""
 
     def winner(self, by: By | None = None) -> Point:
-        """The best point of the second round."""
+        """The best point of the second round; of recipes that are as good as the best, the one that moves least.
+
+        A recipe is what everything starts from, and losses of many recipes differ by less than seeds do. A higher
+        learning rate forgets more of what the base knew.
+        """
         values = worth(self.second, by or self.by)
         finalists = [point for point in self.points if point.row in values]
-        return best_first(finalists, values, missing_their_objective(self.second))[0]
+        best = best_first(finalists, values, missing_their_objective(self.second))[0]
+        if self.by != "loss" or "learning_rate" not in self.space:
+            return best
+        equal = as_good_as(best.row, self.second)
+        rates = {point.row: self.settings(point)["learning_rate"] for point in finalists if point.row in equal}
+        return min((point for point in finalists if point.row in equal), key=lambda point: rates[point.row])
 
     def settings(self, point: Point) -> Settings:
         """The searched settings of a point."""

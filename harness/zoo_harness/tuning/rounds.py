@@ -4,9 +4,11 @@ A round is a bench whose rows are the points: so it is audited, resumed and shar
 Its seeds are none that a board reports, and of its scores only those on dev prompts are looked at.
 """
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Literal, TypedDict, cast
 
 from zoo_leaderboard.load import load
@@ -231,7 +233,7 @@ def worth(found: Iterable[Tried], by: By) -> dict[str, float | None]:
     for one in found:
         values.setdefault(one["row"], []).append(one[by])
     means = {row: _mean(mine) for row, mine in values.items()}
-    return {row: -mean if by == "loss" and mean is not None else mean for row, mean in means.items()}
+    return {row: -one if by == "loss" and one is not None else one for row, one in means.items()}
 
 
 def missing_their_objective(found: Iterable[Tried]) -> set[str]:
@@ -254,6 +256,23 @@ def best_first(
             -(values.get(point.row) or 0.0),
         ),
     )
+
+
+def as_good_as(best: str, found: Iterable[Tried]) -> set[str]:
+    """Return the rows whose loss is above that of `best` by no more than the standard error of the difference.
+
+    The difference is paired by world and seed (the one-standard-error rule of Breiman et al. 1984, section 3.4.3).
+    """
+    losses: dict[str, dict[tuple[str, int], float | None]] = {}
+    for one in found:
+        losses.setdefault(one["row"], {})[one["world"], one["seed"]] = one["loss"]
+    equal = {best}
+    for row, mine in losses.items():
+        pairs = [(mine[cell], losses[best].get(cell)) for cell in mine]
+        worse = [loss - least for loss, least in pairs if loss is not None and least is not None]
+        if len(worse) == len(losses[best]) >= 2 and mean(worse) <= stdev(worse) / math.sqrt(len(worse)):
+            equal.add(row)
+    return equal
 
 
 def _best(record: Record) -> dict[str, float]:

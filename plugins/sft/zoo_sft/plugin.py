@@ -15,7 +15,7 @@ def zoo_algorithms() -> list[Algorithm]:
             config="zoo_sft.config:SFTConfig",
             train="zoo_sft.train:train",
             learns_from=("demonstrations",),
-            stage={"epochs": 1.0, "learning_rate": 0.0012, "batch_size": 8},
+            stage={"epochs": 1.0, "learning_rate": 0.00057, "batch_size": 16},
         ),
         Algorithm(
             name="sft-chosen",
