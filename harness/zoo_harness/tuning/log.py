@@ -55,11 +55,14 @@ class Search:
         values = worth(self.second, by or self.by)
         finalists = [point for point in self.points if point.row in values]
         best = best_first(finalists, values, missing_their_objective(self.second))[0]
-        if self.by != "loss" or "learning_rate" not in self.space:
+        if (by or self.by) != "loss" or "learning_rate" not in self.space:
             return best
         equal = as_good_as(best.row, self.second)
-        rates = {point.row: self.settings(point)["learning_rate"] for point in finalists if point.row in equal}
-        return min((point for point in finalists if point.row in equal), key=lambda point: rates[point.row])
+        return min((point for point in finalists if point.row in equal), key=self._rate)
+
+    def _rate(self, point: Point) -> float:
+        rate = self.settings(point)["learning_rate"]
+        return float(rate) if isinstance(rate, int | float) else math.inf
 
     def settings(self, point: Point) -> Settings:
         """The searched settings of a point."""
