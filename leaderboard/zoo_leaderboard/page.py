@@ -26,7 +26,7 @@ from zoo_leaderboard.render import csv, latex, markdown
 _FOLDER = files("zoo_leaderboard") / "web"
 _LIBRARIES = {"vendor/d3.min.js": "vendor/LICENSE-d3", "vendor/plot.umd.min.js": "vendor/LICENSE-plot"}
 """Each with its licence, which has to come with it."""
-_SCRIPTS = ("dom.js", "state.js", "table.js", "charts.js", "matrices.js", "pair.js", "runs.js", "main.js")
+_SCRIPTS = ("dom.js", "state.js", "table.js", "charts.js", "budgets.js", "matrices.js", "pair.js", "runs.js", "main.js")
 _ESCAPES = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
 _TURNS = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 """Marks that turn the reading direction of what follows: they are left out."""

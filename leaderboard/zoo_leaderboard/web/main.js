@@ -1,7 +1,7 @@
 "use strict";
 
 enhanceTable();
-const sections = [frontier(), anytime(), costs(), pairMatrix(), equalDivergence(), taskMap(), pairSection(), runs()].filter(known);
+const sections = [budgets(), frontier(), anytime(), costs(), pairMatrix(), equalDivergence(), taskMap(), pairSection(), runs()].filter(known);
 document.getElementById("more").replaceChildren(...sections);
 document.getElementById("contents").replaceChildren(
   ...[["table-title", "The board"], ...sections.map((one) => [one.id, one.querySelector("h2").textContent])].map(([id, title]) => jump(id, title)));
