@@ -145,13 +145,18 @@ def merge(
 
 
 def print_board(board: "Board", as_json: bool) -> None:
-    """Print a board, what it says in words, and its notes."""
-    from zoo_leaderboard.render import table
+    """Print a board, how rows compare at several budgets, what it says in words, and its notes."""
+    from zoo_leaderboard.render import budgets_heading, budgets_table, table
 
     print_found(board, partial(table, board), [], as_json)
-    if not as_json:
-        for line in [*board["answer"], *(f"note: {note}" for note in board["conditional_notes"])]:
-            console().print(line)
+    if as_json:
+        return
+    screen = console()
+    if board["budgets"]:
+        screen.print(f"\n{budgets_heading(board)}")
+        screen.print(budgets_table(board, screen.width))
+    for line in [*board["answer"], *(f"note: {note}" for note in board["conditional_notes"])]:
+        screen.print(line)
 
 
 def _say_what_was_written(manifest: "Manifest", target: Path) -> None:

@@ -40,13 +40,14 @@ FLAGS: dict[str, object] = {
     "algorithms": _flag(str, "Names with commas between them; left out, all that run by default."),
     "controls": _flag(bool, "Train rows as well that should gain nothing: on length, noise, shuffled labels."),
     "budget": _flag(str, "FLOPs (2e13) or a time (90s)."),
+    "budgets": _flag(str, "Shares of the budget (1/4,1,4) at which every algorithm is trained as well."),
     "seeds": _flag(int, "Seeds; each draws labels, stages, reward model, prompts."),
     "tasks": _flag(str, "lm-eval tasks, with commas between them; none for no task."),
     "tracker": _flag(str, "tensorboard, wandb, trackio: watch every training."),
 }
 """By key of the spec: the flag of the same name."""
-LISTS = ("algorithms", "tasks")
-"""Keys whose flag holds several names with commas between them."""
+LISTS = ("algorithms", "tasks", "budgets")
+"""Keys whose flag holds several words with commas between them."""
 
 
 class ReadSpec(Protocol):
@@ -126,7 +127,7 @@ def _read(values: dict[str, object], fixed: dict[str, object], trains: bool = Fa
 
 
 def _names(key: str, text: str) -> list[str] | str:
-    """Return names that stand with commas between them; a bench without tasks is meant by none, or by nothing."""
+    """Return words that stand with commas between them; a bench without tasks is meant by none, or by nothing."""
     if key == "tasks" and text.strip() in ("", "none"):
         return []
     return [name.strip() for name in text.split(",")] if text else text

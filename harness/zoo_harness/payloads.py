@@ -89,6 +89,8 @@ class Training(Reading):
     settings: dict[str, JsonValue]
     budget: float | None = None
     """FLOPs, stages included; None for a stage, whose recipe is of fixed length."""
+    budget_share: float = 1.0
+    """What they are of the bench's budget."""
     stages: list[Path] = []
     """The folders of the stages that are charged to this training."""
     calibration: Path | None = None

@@ -24,7 +24,14 @@ from zoo_harness.spec.schema import FOR_ALGORITHMS, FROM_PAIRS, Evaluation, Labe
 
 REHEARSAL = "rehearsal"
 OK = Outcome(status="ok")
-ANY_BENCH: dict[str, object] = {"algorithms": [], "stages": {}, "name": "any", "budget": 1.0, "tracker": None}
+ANY_BENCH: dict[str, object] = {
+    "algorithms": [],
+    "stages": {},
+    "name": "any",
+    "budget": 1.0,
+    "budgets": [],
+    "tracker": None,
+}
 """Keys of a spec that neither the check of the input nor a measurement depends on, made alike."""
 STAGE = "stage "
 """Before the name of a stage, where rows and stages are listed together."""
@@ -67,7 +74,7 @@ def probed(
         if found is None:
             raise _input_error(outcome, check.directory, folder)
     jobs = _measuring_jobs(pipeline, found, place)
-    missing = [job for job in jobs.values() if job.result() is None]
+    missing = [job for job in {job.directory: job for job in jobs.values()}.values() if job.result() is None]
     outcomes = dict[str, Outcome]()
     if missing:
         waiting.says("measuring one update of each algorithm", len(missing))
@@ -79,12 +86,13 @@ def probed(
     rehearsal = rehearsed(jobs[REHEARSAL])
     assert rehearsal is not None
     costs = {name: one for name, job in jobs.items() if name != REHEARSAL and (one := measured(job))}
+    took = {job.directory: costs[name]["seconds"] for name, job in jobs.items() if name in costs}
     probe: Probe = {
         **found,
         "costs": {name: one["cost"] for name, one in costs.items()},
         "samples": rehearsal["samples"],
         "scoring": rehearsal["scoring"],
-        "seconds": found["seconds"] + rehearsal["seconds"] + sum(one["seconds"] for one in costs.values()),
+        "seconds": found["seconds"] + rehearsal["seconds"] + sum(took.values()),
     }
     return left, probe
 
@@ -104,7 +112,10 @@ def _sorted_out(pipeline: Pipeline, failed: Mapping[str, Outcome], jobs: Mapping
         if name.startswith(STAGE):
             raise PluginError(f"{reason} Rows stand on this stage, so nothing can run.")
     failed_rows = [row for row in pipeline.rows if row.name in reasons]
-    left_out = [*pipeline.left_out, *(LeftOut(row.entry, row.algorithm, reasons[row.name]) for row in failed_rows)]
+    left_out = [
+        *pipeline.left_out,
+        *(LeftOut(row.entry, row.algorithm, reasons[row.name], row.at_share_of) for row in failed_rows),
+    ]
     rows = [row for row in pipeline.rows if row.name not in reasons]
     check_some_are_left(rows, left_out)
     return replace(pipeline, rows=tuple(rows), left_out=tuple(left_out))
@@ -133,16 +144,21 @@ def _measuring_jobs(pipeline: Pipeline, found: Checked, place: Path) -> dict[str
     world += [{kind: data["sha256"][:1] for kind, data in found["data"].items()}]
     alone = spec.model_copy(update={**ANY_BENCH, "seeds": 1})
     blind = alone.model_copy(update={"gold": None, "tasks": [], "evaluation": Evaluation()})
+    names = {row.name for row in pipeline.rows}
     wanted: dict[str, tuple[Algorithm, dict[str, JsonValue], str | None]] = {
-        row.name: (row.algorithm, row.entry.settings, row.reward) for row in pipeline.rows
+        row.name: (row.algorithm, row.entry.settings, row.reward)
+        for row in pipeline.rows
+        if row.at_share_of not in names
     }
     wanted |= {STAGE + stage.name: (stage, pipeline.recipe(stage), spec.reward) for stage in pipeline.stages}
-    jobs = {}
+    jobs = dict[str, Job]()
     for name, (algorithm, settings, reward) in wanted.items():
         payload = Measuring(spec=blind, algorithm=algorithm.name, settings=settings, reward=reward, half=half)
         depends = [code_of_job("measure", algorithm, spec.rollout_engine), world]
         folder = place / "stages" if name.startswith(STAGE) else place / "rows"
         jobs[name] = _job(name, folder / name.removeprefix(STAGE), payload, depends)
+    # At another share of the budget an update costs the same: it is measured once.
+    jobs |= {row.name: jobs[row.at_share_of] for row in pipeline.rows if row.at_share_of in wanted}
     rehearsing = Rehearsing(spec=alone, rewards=pipeline.rewards, half=half)
     depends = [code_of_job("rehearse", None, spec.rollout_engine), world]
     jobs[REHEARSAL] = _job("scoring", place / "scoring", rehearsing, depends)

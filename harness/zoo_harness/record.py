@@ -17,7 +17,6 @@ from zoo_harness.planning.identity import OWN, commit_of, package_hash, root_of
 from zoo_harness.planning.pipeline import LeftOut, Row
 from zoo_harness.planning.plan import Plan
 from zoo_harness.results import Begun, scored, staged, trained
-from zoo_harness.spec.schema import Entry
 
 LABELLED = ("demonstrations", "preferences")
 
@@ -66,7 +65,9 @@ def record_of(
         "attempt": begun["attempts"] if begun else 1,
         "status": "ok" if outcome.status == "ok" else "failed",
         "error": outcome.error or None,
-        "flops_budget": bench["flops_budget"] if entry else None,
+        "budget_share": entry.budget_share if entry else 1.0,
+        "at_share_of": row.at_share_of if row else None,
+        "flops_budget": bench["flops_budget"] * entry.budget_share if entry else None,
         "scores": found["scores"] if found else None,
         "items": found["items"] if found else [],
         "curve": found["curve"] if found else [],
@@ -104,7 +105,9 @@ def record_left_out(bench: Bench, left_out: LeftOut, seed: int) -> Record:
         "kind": "reference" if left_out.reference else "algorithm",
         "algorithm": left_out.algorithm.name if left_out.algorithm else left_out.entry.name,
         "settings": left_out.entry.settings,
-        "flops_budget": bench["flops_budget"],
+        "budget_share": left_out.entry.budget_share,
+        "at_share_of": left_out.at_share_of,
+        "flops_budget": bench["flops_budget"] * left_out.entry.budget_share,
     }
 
 
@@ -124,8 +127,8 @@ def bench_of(plan: Plan, command: str) -> Bench:
         "base": plan.probe["base"],
         "tasks": spec.tasks or [],
         "algorithms": [
-            *(_planned(row.entry, row.algorithm.name, row.reference) for row in plan.pipeline.rows),
-            *(_planned(one.entry, one.entry.name, one.reference) for one in plan.pipeline.left_out),
+            *(_planned(row, row.algorithm.name) for row in plan.pipeline.rows),
+            *(_planned(one, one.entry.name) for one in plan.pipeline.left_out),
         ],
         "data": plan.probe["data"],
         "hashes": plan.probe["hashes"],
@@ -143,9 +146,13 @@ def _code() -> dict[str, Code]:
     return {name: {"version": version(name), "sha256": package_hash(one)} for name, one in sorted(packages.items())}
 
 
-def _planned(entry: Entry, algorithm: str, reference: bool) -> Planned:
-    kind: Kind = "reference" if reference else "algorithm"
-    return {"row": entry.row, "algorithm": algorithm, "settings": entry.settings, "kind": kind}
+def _planned(one: Row | LeftOut, algorithm: str) -> Planned:
+    entry = one.entry
+    kind: Kind = "reference" if one.reference else "algorithm"
+    found: Planned = {"row": entry.row, "algorithm": algorithm, "settings": entry.settings, "kind": kind}
+    if entry.budget_share != 1:
+        found |= {"budget_share": entry.budget_share, "at_share_of": one.at_share_of}
+    return found
 
 
 def record_file(output: Path, row: str, seed: int) -> Path:

@@ -29,6 +29,8 @@ PLAN = (
     Column("memory MiB", lambda row: f"{row['memory_bytes'] / 2**20:.0f}"),
     Column("disk MiB", lambda row: f"{row['disk_bytes'] / 2**20:.0f}"),
 )
+BUDGET = Column("budget", lambda row: f"{row['flops']:.3g}")
+"""Of a plan with rows at several shares of the budget."""
 PREDICTION = (
     *PLAN[:4],
     Column("hours", lambda row: _shown(None if row["seconds"] is None else row["seconds"] / 3600, "{:,.1f}")),
@@ -56,7 +58,9 @@ def plan_table(figures: Figures, workers: int, room: int) -> Table:
         f"{workers} worker{'s' if workers != 1 else ''}: training {minutes[0]:.1f} ({training['flops']:.2g} FLOPs), "
         f"scoring {minutes[1]:.1f} ({scoring['flops']:.2g} FLOPs)"
     )
-    return _fitted(PLAN, figures["rows"], room, title)
+    differ = any(row["flops"] != figures["budget"] for row in figures["rows"])
+    columns = [*PLAN[:1], BUDGET, *PLAN[1:]] if differ else PLAN
+    return _fitted(columns, figures["rows"], room, title)
 
 
 def plugins_table(found: Sequence[Plugin]) -> Table:

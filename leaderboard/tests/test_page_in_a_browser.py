@@ -187,6 +187,38 @@ def test_two_rows_stand_side_by_side_with_the_better_answer_marked(
     assert "show=a" in tab.url
 
 
+def test_who_wins_at_which_budget_is_drawn_for_each_price_of_a_token(
+    opened: Open, make_bench: Make, make_record: Make
+) -> None:
+    records = [make_record("start", seed, gold=0.5) for seed in range(5)]
+    for row, golds in {"dpo": {1: 0.7, 4: 0.72}, "ppo": {1: 0.6, 4: 0.9}}.items():
+        for share, gold in golds.items():
+            own = {} if share == 1 else {"budget_share": share, "at_share_of": row}
+            records += [
+                make_record(
+                    row if share == 1 else f"{row}-{share}x",
+                    seed,
+                    gold=gold + 0.002 * seed,
+                    flops_budget=share * 1e12,
+                    flops_used=share * 1e12,
+                    **own,
+                )
+                for seed in range(5)
+            ]
+    board = build(make_bench(seeds=5), records)
+    tab = opened(board)
+    shown = tab.locator("#budgets")
+    shown.locator("svg.plot").wait_for()
+    assert "dpo is above ppo; from there on it is the other way round" in shown.inner_text()
+    (change,) = board["budgets"]["changes"]
+    assert change in tab.locator("section.answer").inner_text()
+    before = shown.locator("li").inner_text()
+    tab.get_by_label("A sampled token costs").select_option("20")
+    shown.locator("svg.plot").wait_for()
+    assert shown.locator("li").inner_text() != before
+    assert "price=20" in tab.url
+
+
 def test_a_page_of_twenty_algorithms_and_ten_seeds_is_light_and_no_labels_cover_each_other(
     opened: Open, twenty: dict[str, Any]
 ) -> None:

@@ -30,7 +30,14 @@ def answer(board: Mapping[str, Any]) -> list[str]:
     leaders = [row for row in ranked if row["rank_low"] == 1]
     if not leaders:  # the board says why in a note: the reward is no better than chance
         return ["Nothing is ranked here; the notes say why."]
-    return [*_who_leads(board, ranked, leaders), *_losers(ranked), *_costs(leaders), *_more_seeds(board, leaders)]
+    changes = board["budgets"]["changes"] if board["budgets"] else []
+    return [
+        *_who_leads(board, ranked, leaders),
+        *changes,
+        *_losers(ranked),
+        *_costs(leaders),
+        *_more_seeds(board, leaders),
+    ]
 
 
 def _who_leads(board: Mapping[str, Any], ranked: Sequence[Row], leaders: Sequence[Row]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 from zoo_leaderboard.agreement import accuracies, agreement_notes, is_too_weak
 from zoo_leaderboard.answer import answer
+from zoo_leaderboard.budgets import by_budget
 from zoo_leaderboard.cells import START, Cell, cells, choose_headline, sft_row, start_of
 from zoo_leaderboard.ranks import (
     SEEDS_TO_PUBLISH,
@@ -58,6 +59,7 @@ def build(bench: Bench, records: Sequence[Record]) -> Board:
         "conditional_notes": [*_notes(bench, records, rows), *agreement_notes(bench, agreement)],
         "rows": _with_ranks(rows, pairs) if ranking else rows,
         "pairs": pairs,
+        "budgets": by_budget(rows, records),
         "minimum_detectable_difference": minimum_detectable_difference(values),
         "commit": bench.get("commit"),
         "environment": bench.get("environment"),
@@ -101,9 +103,11 @@ def _with_worst_case(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     worst: dict[int, float] = {}
     for row in rows:
         for seed in row["by_seed"]:
-            if row["kind"] == "algorithm" and seed["headline"] is not None:
+            if row["kind"] == "algorithm" and row["budget_share"] == 1 and seed["headline"] is not None:
                 worst[seed["seed"]] = min(seed["headline"], worst.get(seed["seed"], seed["headline"]))
-    return [row | {"headline_worst_case": _worst_case(row, worst)} for row in rows]
+    return [
+        row | {"headline_worst_case": _worst_case(row, worst) if row["budget_share"] == 1 else None} for row in rows
+    ]
 
 
 def _worst_case(row: Mapping[str, Any], worst: Mapping[int, float]) -> float | None:

@@ -45,7 +45,9 @@ def sft_row(records: Sequence[Record]) -> str | None:
     Of several variants the one labelled by the algorithm's own name is meant, else the first by label.
     """
     makers = {record["algorithm"] for record in records if record["row"] == START} - {None}
-    competitors = (record for record in records if record["kind"] == "algorithm")
+    competitors = (
+        record for record in records if record["kind"] == "algorithm" and record.get("budget_share", 1.0) == 1
+    )
     rows = {record["row"] for record in competitors if record["algorithm"] in makers}
     return min(rows, key=lambda row: (row not in makers, row), default=None)
 

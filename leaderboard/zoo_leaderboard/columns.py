@@ -19,6 +19,7 @@ BLOCK_TITLES = {
     "unreliable": "Unreliable: too many failed seeds; the numbers are those of the seeds that survived",
     "unfinished": "Unfinished: cells are still missing",
     "failed": "Failed: every seed",
+    "other budget": "At another share of the budget: not ranked",
     "reference": "Reference rows: not ranked",
 }
 """What a page says above a block of rows, by their status."""

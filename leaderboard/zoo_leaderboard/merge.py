@@ -122,10 +122,25 @@ def _join(rows: dict[str, Cells], planned: dict[str, Planned], bundle: Bundle, f
                 mine[seed] = {**mine[seed], "tier": "re-run"}
             else:
                 moved: Record = {**record, "row": names[row], "tier": record.get("tier", "recomputed")}
+                if "at_share_of" in record:
+                    moved["at_share_of"] = _owner(record["at_share_of"], row, names, bundle)
                 mine[seed] = moved if start == START else {**moved, "start": start}
     for plan in bundle.bench["algorithms"]:
         name = names.get(plan["row"], plan["row"])
-        planned.setdefault(name, {**plan, "row": name})
+        renamed: Planned = {**plan, "row": name}
+        if "at_share_of" in plan:
+            renamed["at_share_of"] = _owner(plan["at_share_of"], plan["row"], names, bundle)
+        planned.setdefault(name, renamed)
+
+
+def _owner(owner: str | None, row: str, names: Mapping[str, str], bundle: Bundle) -> str | None:
+    """Return what the joined board calls the row whose other share of the budget `row` is.
+
+    Where `row` stands beside one of its name, so does its curve, and no curve has two points at one share.
+    """
+    if owner is None:
+        return None
+    return names.get(owner, owner) if names.get(row, row) == row else f"{owner}.{bundle.mark}"
 
 
 def _is_same(mine: Cells | None, cells: Cells, bundle: Bundle, first: Bundle) -> bool:
@@ -150,6 +165,7 @@ def _what(record: Record) -> tuple[object, ...]:
         record["settings"],
         record["reward"],
         record.get("control"),
+        record.get("budget_share", 1.0),
     )
 
 

@@ -4,17 +4,20 @@ import csv as csv_format
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from zoo_leaderboard.budgets import fraction
 from zoo_leaderboard.columns import (
     DISPENSABLE,
     HEADLINES,
     IN_COSTS,
     NONE,
+    Column,
     columns,
     facts,
     interval,
@@ -53,6 +56,7 @@ def markdown(board: Mapping[str, Any]) -> str:
         "\n\n".join(map(escape, board["answer"])),
         "\n".join(f"> **Note.** {escape(note)}  " for note in board["conditional_notes"]),
         grid([column.title for column in chosen], ([c.cell(row) for c in chosen] for row in board["rows"])),
+        _budgets(board),
         _tasks(board),
         _costs(board),
         _pairs(board),
@@ -71,6 +75,67 @@ def grid(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a Markdown table; its cells are escaped."""
     lines = [titles, ["---"] * len(titles), *([escape(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def budgets_table(board: Mapping[str, Any], width: int) -> Table:
+    """Return the headline of each algorithm at each share of the budget, at most `width` wide.
+
+    For a board with rows at several shares: `board["budgets"]` is not None.
+    """
+    chosen = _by_share(board["budgets"])
+    titles = [column.title for column in chosen[1:]]
+    return fitted(
+        chosen,
+        [board["budgets"]["curves"]],
+        width,
+        dispensable=titles,
+        instead="see leaderboard.md",
+        turn=True,
+    )
+
+
+def budgets_heading(board: Mapping[str, Any]) -> str:
+    """Return what stands above that table."""
+    return f"{HEADLINES[board['headline']]} by share of the budget"
+
+
+def _by_share(found: Mapping[str, Any]) -> list[Column]:
+    shares = sorted({point["share"] for curve in found["curves"] for point in curve["points"]})
+    return [
+        Column("Row", lambda curve: plain(curve["row"]), left=True),
+        *(Column(fraction(share), partial(_at_share, share)) for share in shares),
+    ]
+
+
+def _at_share(share: float | int, curve: Mapping[str, Any]) -> str:
+    return next((interval(point["headline"]) for point in curve["points"] if point["share"] == share), NONE)
+
+
+def _budgets(board: Mapping[str, Any]) -> str:
+    found = board["budgets"]
+    if found is None:
+        return ""
+    chosen = _by_share(found)
+    parts = [
+        f"## {budgets_heading(board)}",
+        grid([column.title for column in chosen], ([c.cell(curve) for c in chosen] for curve in found["curves"])),
+    ]
+    if found["crossings"]:
+        titles = ["Passes", "Is passed", "At FLOPs", "95 % interval", "Draws that cross", "A sampled token costs"]
+        parts += ["### Crossings", grid(titles, map(_crossing_cells, found["crossings"]))]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _crossing_cells(one: Mapping[str, Any]) -> list[str]:
+    ends, draws = [one["low"], one["high"]], one["draws_with_crossing"]
+    return [
+        one["below"],
+        one["above"],
+        scientific(one["flops"]),
+        NONE if None in ends else f"[{scientific(ends[0])}, {scientific(ends[1])}]",
+        NONE if draws is None else f"{draws:.0%}",
+        f"{one['token_price']} times its FLOPs",
+    ]
 
 
 def _tasks(board: Mapping[str, Any]) -> str:

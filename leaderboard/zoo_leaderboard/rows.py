@@ -22,6 +22,8 @@ _ABOUT = (
     "algorithm", "kind", "plugin", "plugin_version", "paper", "settings", "tuning", "learns_from",
     "starts_from", "reward", "stops_early",
 )  # fmt: skip
+_MAYBE: dict[str, Any] = {"searched": None, "control": None, "budget_share": 1.0, "at_share_of": None}
+"""Keys that a record may lack, and what that means."""
 
 Numbers = Mapping[str, Number | None]
 
@@ -37,7 +39,7 @@ def build_row(bench: Bench, cells: Sequence[Cell], starts: Mapping[tuple[str, in
     measured = [cell.record for cell in finished or cells]
     tax = summarize(cell.capability_delta_start for cell in finished)
     first: Mapping[str, Any] = records[0]
-    row = {name: first[name] for name in _ABOUT} | {"searched": first.get("searched"), "control": first.get("control")}
+    row = {name: first[name] for name in _ABOUT} | {name: first.get(name, other) for name, other in _MAYBE.items()}
     row |= _scores(finished, starts) | _costs(measured)
     row |= {
         "row": records[0]["row"],
@@ -64,7 +66,7 @@ def build_row(bench: Bench, cells: Sequence[Cell], starts: Mapping[tuple[str, in
 
 def planned_row(bench: Bench, plan: Planned) -> dict[str, Any]:
     """Return the row of an algorithm of the plan of which no cell has ended."""
-    nothing: dict[str, Any] = dict.fromkeys((*_ABOUT, "searched", "control"))
+    nothing: dict[str, Any] = dict.fromkeys(_ABOUT) | _MAYBE
     empty = _scores([], {}) | _costs([])
     empty |= {name: summarize([]) for name in ("capability", "capability_delta_start")}
     lists = ("seeds", "temperature", "weights_sha256", "by_seed", "flags", "errors", "samples")

@@ -19,7 +19,7 @@ IMITATES_CHOSEN = "There are no demonstrations: SFT imitates the chosen answers 
 """What plan and board say of a bench of pairs alone."""
 UNIMPORTANT = {
     "name", "preset", "folder", "checkpoint_seconds", "update_seconds", "tracker", "budget", "algorithms", "references",
-    "controls", "seeds", "first_seed",
+    "controls", "budgets", "seeds", "first_seed",
 }  # fmt: skip
 """Keys of a spec that change no result, or are part of a bench's identity in another form."""
 
@@ -83,6 +83,9 @@ class Planned(TypedDict):
     algorithm: str | None
     settings: dict[str, Any]
     kind: Kind
+    budget_share: NotRequired[Annotated[float, Field(gt=0)]]
+    """Of a row that is not trained with the bench's budget: what it has of it."""
+    at_share_of: NotRequired[str | None]
 
 
 class Code(TypedDict):
@@ -180,6 +183,10 @@ class Record(TypedDict):
     """The reward that the row learned from."""
     control: NotRequired[str | None]
     """What it learned from in place of the bench's reward or labels, so that it should gain nothing by gold."""
+    budget_share: NotRequired[Annotated[float, Field(gt=0)]]
+    """What it was given of the bench's budget, as a whole run of its own; left out, 1."""
+    at_share_of: NotRequired[str | None]
+    """The row that it is at another share of the budget; null where it has none or is at 1."""
     stops_early: str
     """The rule by which the algorithm may end before its budget is spent; empty if it has none."""
     seed: int

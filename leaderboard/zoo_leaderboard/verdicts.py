@@ -7,7 +7,9 @@ from zoo_leaderboard.cells import Cell, difference, score, start_of
 from zoo_leaderboard.schema import Record
 from zoo_leaderboard.statistics import finite, summarize
 
-BLOCKS = ("ok", "pays tax", "unreliable", "unfinished", "failed", "reference")
+OTHER_BUDGET = "other budget"
+"""The status of a row that was given another share of the budget than the rows that rank."""
+BLOCKS = ("ok", "pays tax", "unreliable", "unfinished", "failed", OTHER_BUDGET, "reference")
 """Every status, in the order in which the board lists them; the first two are ranked, each by itself."""
 
 TAX_MARGIN = 0.02
@@ -29,6 +31,8 @@ def status(row: Mapping[str, Any], ended: int) -> str:
     high = row["capability_delta_start"]["high"]
     if row["seeds_ok"] == 0:
         return "failed"
+    if row["budget_share"] != 1:
+        return OTHER_BUDGET
     if row["kind"] == "reference":
         return "reference"
     if failed > total // 10:

@@ -83,9 +83,12 @@ def stage_flops(directory: Path) -> int:
 def _session(job: Job, payload: Training, algorithm: Algorithm, before: int) -> Session:
     budget = float("inf") if payload.budget is None else payload.budget - before
     if payload.budget and before > MOST_FOR_STAGES * payload.budget:
+        other = payload.budget_share != 1
         raise BudgetError(
             f"{job.row} does not fit in this budget: its stages cost {before:.3g} FLOPs of {payload.budget:.3g}. "
-            f"Raise the budget above {before / MOST_FOR_STAGES:.2g}, or lower the limits on labels and demonstrations."
+            f"Raise the budget above {before / MOST_FOR_STAGES / payload.budget_share:.2g}, "
+            + (f"leave the share {payload.budget_share:g} out of --budgets, " if other else "")
+            + "or lower the limits on labels and demonstrations."
         )
     materials = Materials.of(payload)
     calibrated = payload.calibration if "reward" in algorithm.learns_from else None

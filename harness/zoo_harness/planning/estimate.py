@@ -1,23 +1,20 @@
 """What a bench will cost, from the probe's measurements: shown before anything runs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, TypedDict
 
-from zoo_leaderboard.schema import IMITATES_CHOSEN, DataSet, ProbedBase
+from zoo_leaderboard.schema import DataSet, ProbedBase
 
 from zoo_core.errors import BudgetError
-from zoo_core.registry.plugins import plugins
 from zoo_harness.job import Job
 from zoo_harness.payloads import ToScore
+from zoo_harness.planning.notes import notes_on_data, notes_on_device, notes_on_models, notes_on_plugins
 from zoo_harness.planning.pipeline import Row
 from zoo_harness.planning.plan import Plan
 from zoo_harness.results import POINTS, LoopCost, Price, Probe, SamplingCost
 from zoo_harness.spec.schema import MOST_FOR_STAGES, Spec
 
 FEW_UPDATES = 50
-SMALL = 5_000_000
-"""Parameters of a model that a CPU is faster with: its products take a GPU less time than being told of them. On an
-H100 the smoke bench took 108 s, on the 16 cores beside it 36."""
 LARGE_STAGE_SHARE = 0.33
 
 
@@ -35,6 +32,7 @@ class RowFigures(Filled):
     row: str
     algorithm: str
     flops: float
+    """Its budget."""
     flops_per_update: float
     seconds: float
     memory_bytes: int
@@ -72,11 +70,12 @@ def figures(plan: Plan) -> Figures:
     rows, warnings = list[RowFigures](), list[str]()
     for row in plan.pipeline.rows:
         cost, (stages, updates, spent, needed) = costs[row.name], filling(plan, row)
+        budget = plan.budget_of(row)
         found: RowFigures = {
             "row": row.name,
             "algorithm": row.algorithm.name,
-            "flops": plan.budget,
-            "stage_share": stages / plan.budget,
+            "flops": budget,
+            "stage_share": stages / budget,
             "flops_per_update": cost["loops"][-1]["flops"],
             "updates": updates,
             "seconds": cost["opening_seconds"] + spent,
@@ -85,7 +84,7 @@ def figures(plan: Plan) -> Figures:
             "disk_bytes": 3 * cost["checkpoint_bytes"],
         }
         rows.append(found)
-        warnings += warnings_of(row, found, plan.budget, needed)
+        warnings += warnings_of(row, found, budget, needed)
     of_jobs = [(job, price_of(plan, job)) for job in plan.jobs()]
     scoring = _sum(price for job, price in of_jobs if job.kind == "score")
     best_of = _sum(price for job, price in of_jobs if job.kind == "score" and job.payload["best_of"])
@@ -123,17 +122,11 @@ def _sum(prices: Iterable[Price]) -> Price:
     return {"seconds": sum(one["seconds"] for one in found), "flops": sum(one["flops"] for one in found)}
 
 
-def notes_on_plugins(plan: Plan) -> list[str]:
-    """Rows that are left out, and plugins that could not be loaded at all."""
-    notes = [f"{one.name} is left out: {one.reason}" for one in plan.pipeline.left_out]
-    return notes + [plugin.fault for plugin in plugins().unusable]
-
-
 def filling(plan: Plan, row: Row) -> tuple[float, int, float, float]:
     """Return FLOPs of a row's stages, and of the rest what `updates_of` says: updates, seconds, FLOPs to the first."""
     cost, of_stages = plan.probe["costs"][row.name], stage_flops(plan)
     stages = sum((of_stages[name] for name in plan.pipeline.closure(row)), 0.0)
-    return stages, *updates_of(cost["loops"], max(0.0, plan.budget - stages - cost["prepare_flops"]))
+    return stages, *updates_of(cost["loops"], max(0.0, plan.budget_of(row) - stages - cost["prepare_flops"]))
 
 
 def price_of(plan: Plan, job: Job) -> Price:
@@ -144,7 +137,10 @@ def price_of(plan: Plan, job: Job) -> Price:
     if job.kind == "train" and job.row:
         row = next(row for row in plan.pipeline.rows if row.name == job.row)
         stages, _, seconds, _ = filling(plan, row)
-        return {"seconds": costs[row.name]["opening_seconds"] + seconds, "flops": plan.budget - stages}
+        return {
+            "seconds": costs[row.name]["opening_seconds"] + seconds,
+            "flops": max(0.0, plan.budget_of(row) - stages),
+        }
     stage: SamplingCost
     if job.kind == "held_out":  # its rows are read once, by one model
         return {"seconds": 2 * scoring["opening_seconds"], "flops": 0.0}
@@ -182,54 +178,6 @@ def _price_of_scoring(plan: Plan, payload: ToScore, seed: int) -> Price:
         return answers * samples * answer + compared * cost["divergence"][unit] + tasks
 
     return {"seconds": opening + total("seconds"), "flops": total("flops")}
-
-
-def notes_on_data(data: Mapping[str, DataSet], spec: Spec) -> list[str]:
-    """What each data set was converted from, and what is not used of it, for the seed that it is most of."""
-    notes = []
-    if spec.imitates_chosen and "demonstrations" in data:
-        notes.append(IMITATES_CHOSEN)
-    for kind, found in data.items():
-        notes += [f"{kind}: {note}" for note in found.get("notes", [])]
-        cut, alike = max(found["cut"]), max(found["alike"])
-        if cut:
-            notes.append(
-                f"{kind}: {cut} of {max(found['answers'])} answers are longer than response_tokens="
-                f"{spec.response_tokens} and are cut: what is behind it is not learnt, nor how they end."
-            )
-        if alike:
-            notes.append(
-                f"{kind}: {alike} pairs whose answers do not differ in their first {spec.response_tokens} tokens "
-                "(response_tokens) are left out and count as no label."
-            )
-        if max(found["dropped"]):
-            notes.append(f"{kind}: {max(found['dropped'])} rows are dropped, their prompts are too long.")
-    return notes
-
-
-def notes_on_models(probe: Probe) -> list[str]:
-    """What ends a response, where that is more than one token, and what scorers cannot read whole."""
-    ends, notes = probe["base"]["ends"], list[str]()
-    if len(ends) > 1:
-        notes.append(f"a response ends with any of {', '.join(ends)}.")
-    for ref, found in sorted(probe["cut_by_scorers"].items()):
-        if found["cut"]:
-            notes.append(
-                f"{ref}: of {found['cut']} of {found['prompts']} prompts it reads the end only, for they do not fit "
-                f"its context of {found['context']} tokens before a longest answer."
-            )
-    return notes
-
-
-def notes_on_device(probe: Probe) -> list[str]:
-    """Whether another device would be faster."""
-    device, parameters = probe["environment"]["device"], probe["base"]["parameters"]
-    if device == "cpu" or parameters is None or parameters > SMALL:
-        return []
-    return [
-        f"a base of {parameters:,} parameters is faster on this machine's CPU, with a worker for each core: "
-        "CUDA_VISIBLE_DEVICES= zoo bench ..."
-    ]
 
 
 def budget_of(spec: Spec, probe: Probe) -> float:
@@ -282,11 +230,13 @@ def lack_of(row: Row, share: float, budget: float, needed: float) -> str:
 
 
 def warnings_of(row: Row, found: Filled, budget: float, needed: float) -> list[str]:
-    """What is unusual about a row; `BudgetError` if not one update fits."""
+    """What is unusual about a row; `BudgetError` if not one update fits, except at another share of the budget."""
     share, warnings = found["stage_share"], []
     if share > MOST_FOR_STAGES:
         return [f"{row.name} does not fit in this budget: its stages take {share:.0%} of it."]
     if lack := lack_of(row, share, budget, needed):
+        if row.entry.budget_share != 1:  # the other rows have a budget that they fit in
+            return [f"{lack} Leave its share out of --budgets, or give a larger --budget."]
         raise BudgetError(f"{lack} Give a larger --budget.")
     if share > LARGE_STAGE_SHARE:
         warnings.append(f"{row.name}: its stages take {share:.0%} of the budget.")

@@ -1,7 +1,7 @@
 """Which algorithms a bench runs, and which stages stand before them. No algorithm is known here by its name."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast, get_args
 
 from pydantic import JsonValue
@@ -10,7 +10,7 @@ from zoo_core.errors import PluginError, SpecError, did_you_mean
 from zoo_core.records import Algorithm, Signal
 from zoo_core.registry.plugins import plugins
 from zoo_core.rows import Kind
-from zoo_harness import controls
+from zoo_harness import budgets, controls
 from zoo_harness.faults import Faults
 from zoo_harness.spec.schema import FROM_PAIRS, Entry, LabelPairs, Spec
 from zoo_harness.spec.settings import configure
@@ -24,6 +24,8 @@ class Row:
     algorithm: Algorithm
     reward: str | None
     """The reward it learns from; None if from none."""
+    at_share_of: str | None = None
+    """The row that it is at another share of the budget, if there is one."""
 
     @property
     def name(self) -> str:
@@ -35,6 +37,11 @@ class Row:
         """Whether it is shown and not ranked."""
         return self.entry.reference or self.entry.control is not None or self.algorithm.reference
 
+    def measured(self, proxy: str | None) -> list[str]:
+        """What its own objective follows from; nothing where it learns from another reward, or is a control."""
+        own = self.reward in (None, proxy) and self.entry.control is None
+        return [*self.algorithm.learns_from] if own else []
+
 
 @dataclass(frozen=True)
 class LeftOut:
@@ -44,6 +51,8 @@ class LeftOut:
     algorithm: Algorithm | None
     """None if its plugin could not be loaded at all."""
     reason: str
+    at_share_of: str | None = None
+    """The row that it would be at another share of the budget."""
 
     @property
     def name(self) -> str:
@@ -79,12 +88,16 @@ class Pipeline:
                 "no algorithm is installed; pip install a plugin such as zoo-ppo. `zoo plugins` shows them."
             )
         faults, rows, left_out = Faults(), list[Row](), list[LeftOut]()
-        for entry in [*entries, *_references(spec, entries), *_controls(spec, entries)]:
+        entries = [*entries, *_references(spec, entries), *_controls(spec, entries)]
+        with faults.noted():
+            entries += _at_shares(spec, entries)
+        for entry in entries:
+            owner = budgets.belongs_to(entry, entries)
             with faults.noted():
                 try:
-                    rows.append(_row(spec, entry))
+                    rows.append(replace(_row(spec, entry), at_share_of=owner))
                 except PluginError as error:
-                    left_out.append(LeftOut(entry, _algorithm(entry.name), str(error)))
+                    left_out.append(LeftOut(entry, _algorithm(entry.name), str(error), owner))
         check_some_are_left(rows, left_out)
         start = reward_maker = None
         with faults.noted():
@@ -237,6 +250,13 @@ def _controls(spec: Spec, entries: Sequence[Entry]) -> list[Entry]:
     named = {entry.row for entry in entries}
     found = controls.of(known) if spec.controls else ()
     return [Entry(name=algorithm.name, row=row, control=one) for row, algorithm, one in found if row not in named]
+
+
+def _at_shares(spec: Spec, entries: Sequence[Entry]) -> list[Entry]:
+    """The rows of algorithms at the other shares of the budget that are asked for; what is never ranked has none."""
+    known = [(entry, algorithm) for entry in entries if (algorithm := _algorithm(entry.name))]
+    able = [entry for entry, one in known if not (entry.reference or entry.control or one.reference)]
+    return budgets.of(able, spec.budgets, entries)
 
 
 def _start(rows: Sequence[Row]) -> Algorithm | None:

@@ -38,6 +38,10 @@ class Plan:
         """The spec."""
         return self.pipeline.spec
 
+    def budget_of(self, row: Row) -> float:
+        """FLOPs that a row may spend, stages included: its share of the bench's budget."""
+        return self.budget * row.entry.budget_share
+
     @cached_property
     def identity(self) -> str:
         """Hash of everything that the results depend on."""
@@ -177,7 +181,8 @@ class Plan:
             **self._reading(stages),
             algorithm=row.algorithm.name,
             settings=row.entry.settings,
-            budget=self.budget,
+            budget=self.budget_of(row),
+            budget_share=row.entry.budget_share,
             stages=[job.directory for job in closure],
             start=stages["start"].directory / "final" if row.algorithm.starts_from != "base" else None,
             shuffled=row.entry.control == "shuffled",
@@ -197,13 +202,13 @@ class Plan:
             seed=seed,
             directory=self.output / "cells" / f"{row.name}-seed{seed}",
             needs=needs,
-            identity=identify(depends, row.entry.settings, self.budget, needs),
+            identity=identify(depends, row.entry.settings, self.budget_of(row), needs),
             payload=payload.to_json(),
         )
 
     def _reading(self, stages: Stages, half: str | None = None) -> "_Read":
         """What a training process reads. It is not told of gold, of tasks, nor of other rows."""
-        blind = self.spec.model_copy(update={"gold": None, "tasks": [], "algorithms": []})
+        blind = self.spec.model_copy(update={"gold": None, "tasks": [], "algorithms": [], "budgets": []})
         if isinstance(self.spec.preferences, LabelPairs):
             blind = blind.model_copy(update={"preferences": None})  # the annotator may be gold
         if self.spec.gold == FROM_PAIRS:
@@ -241,7 +246,7 @@ class Plan:
             reward_model=_reward_model(proxy, stages),
             gold_model=gold.directory / "final" if gold else None,
             calibration=stages[f"calibration {proxy}"].directory if proxy else None,
-            learns_from=_measured(learner, proxy),
+            learns_from=learner.measured(proxy) if learner else [],
             selects=bool(learner and learner.algorithm.stops_early),
             stands_on=[stages[name].identity for name in ("pairs", "reward") if best_of and name in stages],
             algorithm_plugins=algorithm_plugins(),
@@ -284,12 +289,6 @@ class _Read(TypedDict):
     spec: Spec
     pairs: Path | None
     half: str | None
-
-
-def _measured(row: Row | None, proxy: str | None) -> list[str]:
-    """What a row's own objective follows from; nothing where it learns from another reward, or is a control."""
-    own = row is not None and row.reward in (None, proxy) and row.entry.control is None
-    return [*row.algorithm.learns_from] if row is not None and own else []
 
 
 def _reward_model(reward: str | None, stages: Stages) -> Path | None:

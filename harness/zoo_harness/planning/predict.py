@@ -159,12 +159,12 @@ def predict(plan: Plan, ref: str | None, machine: Machine) -> Predicted:
     seconds = _sum(whole(cost, "seconds") if machine.flops_per_second else None for cost in shared)
     for row in plan.pipeline.rows:
         cost = costs[row.name]
-        stages, updates, spent, needed = filling(scaled, row)
+        budget, (stages, updates, spent, needed) = scaled.budget_of(row), filling(scaled, row)
         memory = _memory(plan, measured[row.name], scales[row.name], machine.devices)
         found: PredictedRow = {
             "row": row.name,
             "algorithm": row.algorithm.name,
-            "stage_share": stages / scaled.budget,
+            "stage_share": stages / budget,
             "flops_per_update": cost["loops"][-1]["flops"],
             "updates": updates,
             "seconds": spent if machine.flops_per_second else None,
@@ -172,7 +172,7 @@ def predict(plan: Plan, ref: str | None, machine: Machine) -> Predicted:
         }
         rows.append(found)
         seconds = _sum([seconds, found["seconds"]])
-        warnings += warnings_of(row, found, scaled.budget, needed)
+        warnings += warnings_of(row, found, budget, needed)
         warnings += _fits(row.name, memory, machine)
     hours = None if seconds is None else seconds * plan.spec.seeds / 3600
     price = machine.price_per_hour
@@ -271,9 +271,10 @@ def _check_budget(plan: Plan, of_stages: Mapping[str, float]) -> None:
         + plan.probe["costs"][row.name]["prepare_flops"]
         + plan.probe["costs"][row.name]["loops"][-1]["flops"]
         for row in plan.pipeline.rows
+        if row.entry.budget_share == 1  # of the others `warnings_of` tells
     }
-    dearest = max(least, key=lambda row: least[row])
-    if least[dearest] > plan.budget:
+    dearest = max(least, key=lambda row: least[row], default=None)
+    if dearest is not None and least[dearest] > plan.budget:
         raise BudgetError(
             f"the budget of {plan.budget:.3g} FLOPs is too small for this base: {dearest} needs "
             f"{least[dearest]:.3g} for its stages and one update. Give a larger --budget."

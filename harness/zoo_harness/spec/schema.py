@@ -31,7 +31,20 @@ class _Strict(BaseModel):
         return values
 
 
-ENTRY_KEYS = ("name", "row", "reward", "reference", "control")
+ENTRY_KEYS = ("name", "row", "reward", "reference", "control", "budget_share")
+
+
+def share_of(value: object) -> float:
+    """Return a share of the budget from a number or a fraction such as "1/4"; `ValueError` for what is none."""
+    parts = value.split("/") if isinstance(value, str) else [value]
+    try:
+        numbers = [float(part) for part in parts if isinstance(part, (str, int, float))]
+        share = numbers[0] / numbers[1] if len(parts) == 2 else numbers[0] if len(parts) == 1 else math.nan
+    except (ValueError, ArithmeticError, IndexError):
+        share = math.nan
+    if not 0 < share < math.inf:
+        raise ValueError(f"{value!r} is no share of the budget; write a number above 0, or a fraction such as 1/4")
+    return share
 
 
 GOLD_PAIRS, UNSEEN_PAIRS = "gold pairs", "unseen pairs"
@@ -58,6 +71,8 @@ class Entry(_Strict):
     control: Control | None = None
     """What it learns from in place of the bench's reward or labels, so that it should gain nothing: "length", "random",
     or "shuffled" labels. Such a row is a point of reference."""
+    budget_share: float = 1.0
+    """What of the bench's budget it is trained with, a number or a fraction such as "1/4". Only rows at 1 rank."""
     settings: dict[str, JsonValue] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -70,6 +85,11 @@ class Entry(_Strict):
             settings = {key: one for key, one in value.items() if key not in ENTRY_KEYS}
             return {"row": own.get("name"), **own, "settings": settings}
         return value
+
+    @field_validator("budget_share", mode="before")
+    @classmethod
+    def _is_a_share(cls, share: object) -> float:
+        return share_of(share)
 
     @field_validator("row")
     @classmethod
@@ -153,6 +173,9 @@ class Spec(_Strict):
     """Whether the reference rows of the installed plugins are rows as well."""
     controls: bool = False
     """Whether rows that should gain nothing are trained as well: on length, on noise, on shuffled labels."""
+    budgets: list[float] = []
+    """Shares of the budget, numbers or fractions such as "1/4", at which every algorithm is trained as well, each time
+    as a whole run; at 1 it is always trained."""
     stages: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
     """By algorithm: settings that change the recipe of the stage it makes for others."""
     budget: float | str = 3e12
@@ -205,6 +228,17 @@ class Spec(_Strict):
         if not 0 < flops < float("inf"):
             raise ValueError(f"a budget must be above 0, got {budget!r}")
         return flops
+
+    @field_validator("budgets", mode="before")
+    @classmethod
+    def _shares(cls, shares: object) -> list[float]:
+        if not isinstance(shares, list):
+            raise ValueError("write a list of shares of the budget, such as [1/4, 1, 4]")
+        found = [share_of(share) for share in shares]
+        names = [f"{share:g}" for share in found]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"the share {twice[0]} of the budget stands there twice; leave one of them out")
+        return sorted(found)
 
     @model_validator(mode="after")
     def _halves_are_of_given_pairs(self) -> "Spec":

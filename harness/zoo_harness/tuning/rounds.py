@@ -133,7 +133,9 @@ class Rounds:
     def _of_round(self, spec: Spec, points: Sequence[Point], first_seed: int, seeds: int) -> Spec:
         own = self._own
         rows = [
-            own.model_copy(update={"row": point.row, "settings": {**own.settings, **point.settings}})
+            own.model_copy(
+                update={"row": point.row, "budget_share": 1.0, "settings": {**own.settings, **point.settings}}
+            )
             for point in points
         ]
         evaluation = spec.evaluation.model_copy(
@@ -149,6 +151,7 @@ class Rounds:
                 "name": f"tune-{own.name}",
                 "algorithms": rows,
                 "references": False,
+                "budgets": [],
                 "seeds": seeds,
                 "first_seed": first_seed,
                 "tasks": [],

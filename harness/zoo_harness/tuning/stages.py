@@ -95,7 +95,7 @@ class StageRounds(Rounds):
 
     def _plan(self, world: str, first_seed: int, seeds: int, waiting: Waiting) -> Plan:
         """Plan a bench of one row, the least that a stage can be planned for."""
-        spec = in_world(self.spec, world).model_copy(update={"references": False})
+        spec = in_world(self.spec, world).model_copy(update={"references": False, "budgets": []})
         rows = Pipeline.of(spec).rows
         row = next((row for row in rows if self._is_under(row)), rows[0])
         update = {
