@@ -19,7 +19,7 @@ class DPOConfig:
         "beta": Range(0.01, 1.0, log=True),
         "batch_size": Choice((8, 16, 32, 64)),
     }
-    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=13)
+    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=12)
 
     batch_size: int = 32
     """Preference pairs per update."""
