@@ -119,8 +119,7 @@ def test_an_error_is_told_once(tmp_path):
 def test_the_share_of_a_row_is_of_its_own_updates_and_what_was_done_before_sets_no_rate(tmp_path):
     job, other = jobs_of(tmp_path, 2)
     screen = screen_of([job, other], 80, workers=1)
-    screen.stages = {job.row: 0.2}
-    progress(job, flops=60, budget=100)
+    progress(job, flops=60, budget=100, before=20)
     screen.watch([job])
     assert screen.running[0].share == pytest.approx(0.5)
     assert screen.left.seconds({"0": screen.running[0].way()}) == pytest.approx(90, abs=1)

@@ -90,9 +90,9 @@ def run(
     def finished(job: Job, outcome: Outcome) -> None:
         if outcome.status == "ok":
             remember(plan, job)
-        else:
+        elif not job.trial:  # a trial that fails is behind the others, and its row says so
             result.failures[f"{job.title} seed {job.seed}"] = outcome
-        if job.kind == "score":
+        if job.kind == "score" and not job.trial:
             _write_record(plan, bench, jobs, job, outcome)
         display.finished(job, outcome)
 

@@ -174,7 +174,7 @@ def train(
 
     if model is not None:
         check_place(model)
-    spec = read(algorithms=[algorithm], budgets=[], first_seed=seed, seeds=1)
+    spec = read(algorithms=[algorithm], budgets=[], trials=0, first_seed=seed, seeds=1)
     from zoo_harness.live import LiveScreen
     from zoo_harness.prepare import make_plan
     from zoo_harness.single import train_one

@@ -40,8 +40,12 @@ class Job(BaseModel):
     """Its folder."""
     needs: tuple[str, ...] = ()
     """Identities of the jobs that must have ended well before."""
+    after: tuple[str, ...] = ()
+    """Identities of the jobs that must have ended before, well or not."""
     row: str = ""
     seed: int = 0
+    trial: int = 0
+    """The trial of the row that it belongs to, from 1; 0 if it belongs to none."""
     identity: str
     """Hash of all that its result depends on; a result with the same identity is never computed again."""
     payload: dict[str, JsonValue] = {}

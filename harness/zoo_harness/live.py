@@ -37,8 +37,6 @@ class Running:
     """What is known of a job that runs."""
 
     job: Job
-    stages: float = 0.0
-    """The share of a row's budget that its stages took."""
     began: float = field(default_factory=time.monotonic)
     before: float = 0.0
     """The share that was done when this bench first saw it."""
@@ -51,8 +49,9 @@ class Running:
         """Read its progress."""
         progress = cast(Progress, read_json(self.job.progress_file) or {})
         budget = progress.get("budget")
-        if budget and self.stages < 1:
-            self.share = max(0.0, (progress["flops"] / budget - self.stages) / (1 - self.stages))
+        before = progress.get("before", 0)
+        if budget and before < budget:
+            self.share = max(0.0, (progress["flops"] - before) / (budget - before))
         self.updates = progress.get("updates", self.updates)
         doing = progress.get("doing")
         self.said = _figures(progress.get("metrics", {})) or ([doing] if doing else self.said)
@@ -65,8 +64,13 @@ class Running:
         """Title, seed, state, share of the budget, updates, and what it says."""
         share = "" if self.share is None else f"{min(1.0, self.share):.0%}"
         updates = "" if self.updates is None else f"{self.updates} updates"
-        title = plain(self.job.row or self.job.title)
+        title = plain(trial_of(self.job) or self.job.row or self.job.title)
         return [title, f"seed {self.job.seed}", WORDS[self.job.kind], share, updates, *self.said]
+
+
+def trial_of(job: Job) -> str:
+    """Return what is said of the trial that a job belongs to, "dpo-tuned trial 3 of 8"; nothing of another job."""
+    return job.title.removeprefix("score ") if job.trial else ""
 
 
 class LiveScreen:
@@ -80,7 +84,6 @@ class LiveScreen:
         self.jobs = self.done = self.failed = 0
         self.seen: dict[str, Running] = {}
         self.running: list[Running] = []
-        self.stages: dict[str, float] = {}
         self.left = TimeLeft({}, 1)
         self.told: set[str] = set()
 
@@ -100,7 +103,6 @@ class LiveScreen:
         found = figures(plan)
         for warning in found["warnings"]:
             self.console.print(f"note: {warning}")
-        self.stages = {row["row"]: row["stage_share"] for row in found["rows"]}
         self.jobs = len(jobs)
         self.left = TimeLeft(
             {job.identity: Expected(_kind(job), price_of(plan, job)["seconds"]) for job in jobs}, workers
@@ -112,8 +114,7 @@ class LiveScreen:
         for job in running:
             found = self.seen.get(job.identity)
             if found is None:
-                stages = self.stages.get(job.row, 0.0) if job.kind == "train" else 0.0
-                found = self.seen[job.identity] = Running(job, stages)
+                found = self.seen[job.identity] = Running(job)
                 found.look()
                 found.before = found.share or 0.0
             else:
@@ -213,7 +214,7 @@ def _figures(metrics: dict[str, float]) -> list[str]:
 
 
 def _scored(job: Job) -> list[str]:
-    found = scored(job) if job.kind == "score" else None
+    found = scored(job) if job.kind == "score" and not job.trial else None
     if found is None:
         return []
     scores = found["scores"]

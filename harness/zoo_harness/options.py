@@ -41,6 +41,7 @@ FLAGS: dict[str, object] = {
     "controls": _flag(bool, "Train rows as well that should gain nothing: on length, noise, shuffled labels."),
     "budget": _flag(str, "FLOPs (2e13) or a time (90s)."),
     "budgets": _flag(str, "Shares of the budget (1/4,1,4) at which every algorithm is trained as well."),
+    "trials": _flag(int, "Tuned rows as well: so many trials choose their settings, charged to their budget."),
     "seeds": _flag(int, "Seeds; each draws labels, stages, reward model, prompts."),
     "tasks": _flag(str, "lm-eval tasks, with commas between them; none for no task."),
     "tracker": _flag(str, "tensorboard, wandb, trackio: watch every training."),

@@ -80,6 +80,20 @@ class Reading(Payload):
     """The model of a reward that is trained on pairs."""
 
 
+class Candidate(BaseModel):
+    """One trial of a row: settings, and the jobs that say what they are worth."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    settings: dict[str, JsonValue]
+    training: Path
+    """The folder of the trial's training."""
+    training_identity: str
+    score: Path
+    """The folder of the job that scored it on dev prompts."""
+    score_identity: str
+
+
 class Training(Reading):
     """An algorithm to train, for its whole budget or as a stage."""
 
@@ -91,6 +105,14 @@ class Training(Reading):
     """FLOPs, stages included; None for a stage, whose recipe is of fixed length."""
     budget_share: float = 1.0
     """What they are of the bench's budget."""
+    part: float = 1.0
+    """What it may spend of what the stages leave of the budget: less than all where trials are charged, too."""
+    trial: bool = False
+    """Whether it is a trial: only its final weights are looked at."""
+    candidates: list[Candidate] = []
+    """The trials before it, of which it takes the settings of the best; none where it has settings of its own."""
+    chosen_by: Literal["gold", "proxy"] = "gold"
+    """What the best trial is the best by."""
     stages: list[Path] = []
     """The folders of the stages that are charged to this training."""
     calibration: Path | None = None
@@ -140,5 +162,7 @@ class ToScore(Reading):
     """What the row learns from, which says what its own objective is; empty for what is not trained."""
     selects: bool = False
     """Whether it learns from demonstrations that it selects, and ends when it has."""
+    dev_only: bool = False
+    """Whether it is a trial, of which only answers to dev prompts are looked at."""
     algorithm_plugins: list[str] = []
     """Entry points that the scoring process must not load."""

@@ -30,9 +30,12 @@ ANY_BENCH: dict[str, object] = {
     "name": "any",
     "budget": 1.0,
     "budgets": [],
+    "trials": 0,
     "tracker": None,
 }
 """Keys of a spec that neither the check of the input nor a measurement depends on, made alike."""
+NO_UPDATE_DEPENDS_ON = {"row", "budget_share", "trials"}
+"""Keys of a row that change nothing of what one of its updates costs."""
 STAGE = "stage "
 """Before the name of a stage, where rows and stages are listed together."""
 
@@ -144,11 +147,13 @@ def _measuring_jobs(pipeline: Pipeline, found: Checked, place: Path) -> dict[str
     world += [{kind: data["sha256"][:1] for kind, data in found["data"].items()}]
     alone = spec.model_copy(update={**ANY_BENCH, "seeds": 1})
     blind = alone.model_copy(update={"gold": None, "tasks": [], "evaluation": Evaluation()})
-    names = {row.name for row in pipeline.rows}
+    # At another share of the budget, or by a tuned row, an update of the same settings is made: it is measured once.
+    like = dict[str, str]()
+    first = dict[str, str]()
+    for row in pipeline.rows:
+        like[row.name] = first.setdefault(row.entry.model_dump_json(exclude=NO_UPDATE_DEPENDS_ON), row.name)
     wanted: dict[str, tuple[Algorithm, dict[str, JsonValue], str | None]] = {
-        row.name: (row.algorithm, row.entry.settings, row.reward)
-        for row in pipeline.rows
-        if row.at_share_of not in names
+        row.name: (row.algorithm, row.entry.settings, row.reward) for row in pipeline.rows if like[row.name] == row.name
     }
     wanted |= {STAGE + stage.name: (stage, pipeline.recipe(stage), spec.reward) for stage in pipeline.stages}
     jobs = dict[str, Job]()
@@ -157,8 +162,7 @@ def _measuring_jobs(pipeline: Pipeline, found: Checked, place: Path) -> dict[str
         depends = [code_of_job("measure", algorithm, spec.rollout_engine), world]
         folder = place / "stages" if name.startswith(STAGE) else place / "rows"
         jobs[name] = _job(name, folder / name.removeprefix(STAGE), payload, depends)
-    # At another share of the budget an update costs the same: it is measured once.
-    jobs |= {row.name: jobs[row.at_share_of] for row in pipeline.rows if row.at_share_of in wanted}
+    jobs |= {name: jobs[measured_as] for name, measured_as in like.items()}
     rehearsing = Rehearsing(spec=alone, rewards=pipeline.rewards, half=half)
     depends = [code_of_job("rehearse", None, spec.rollout_engine), world]
     jobs[REHEARSAL] = _job("scoring", place / "scoring", rehearsing, depends)

@@ -6,18 +6,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TypedDict, cast
 
-from zoo_leaderboard.schema import SCHEMA_VERSION, Bench, Code, Kind, Planned, Record, Searched
+from zoo_leaderboard.schema import SCHEMA_VERSION, Bench, Code, Kind, Planned, Record, Searched, Trial, Trials
 
 from zoo_core.accounting.ledger import LedgerReport
 from zoo_core.records import Algorithm, Defaults
 from zoo_core.registry.plugins import plugins
 from zoo_core.registry.spaces import defaults_of
 from zoo_harness.job import Job, Outcome, read_json
+from zoo_harness.jobs.choice import ledgers_of, tried_of
+from zoo_harness.payloads import Training
 from zoo_harness.planning.identity import OWN, commit_of, package_hash, root_of
 from zoo_harness.planning.pipeline import LeftOut, Row
 from zoo_harness.planning.plan import Plan
-from zoo_harness.results import Begun, scored, staged, trained
+from zoo_harness.results import Begun, Trained, Tried, scored, staged, trained
 
+TUNED_HERE = "tuned here"
+"""Where the settings of a row come from that trials chose, and paid for out of its budget."""
 LABELLED = ("demonstrations", "preferences")
 
 
@@ -36,13 +40,17 @@ def record_of(
     found, own = scored(score), trained(training)
     begun = cast(Begun | None, read_json(training.directory / "begun.json") if training else None)
     of_stages = [(job.title, one["ledger"]) for job in stages if (one := staged(job))]
-    ledgers = [*([own["ledger"]] if own else []), *(ledger for _, ledger in of_stages)]
+    tried = _tried(training, own)
+    runs = [*([own["ledger"]] if own else []), *ledgers_of(tried)]
+    ledgers = [*runs, *(ledger for _, ledger in of_stages)]
     by_cell: Counter[str] = Counter()
     for ledger in ledgers:
         by_cell.update(ledger["flops_by_role_phase"])
     observed = own["observer_failures"] if own else []
     tuning = _tuning(row)
-    main = ledgers[0] if ledgers else None  # memory is the row's own: its stages are alike for all rows
+    settings = entry.settings if entry else {}
+    if own and "choice" in own:
+        settings = own["choice"]["tried"][own["choice"]["chosen"]]["settings"]
     return {
         "schema_version": SCHEMA_VERSION,
         "bench_id": bench["bench_id"],
@@ -56,9 +64,10 @@ def record_of(
         "plugin": owner.distribution if owner else None,
         "plugin_version": owner.version if owner else None,
         "paper": algorithm.paper if algorithm else None,
-        "settings": entry.settings if entry else {},
+        "settings": settings,
         "tuning": tuning["tuning"],
         "searched": tuning["searched"],
+        "trials": _trials(tried, own) if tried else None,
         "learns_from": list(algorithm.learns_from) if algorithm else [],
         "starts_from": algorithm.starts_from if algorithm else "base",
         "seed": score.seed,
@@ -81,16 +90,17 @@ def record_of(
         "flops_by_role_phase": dict(sorted(by_cell.items())),
         "audit_ratio": _audit_ratio(ledgers),
         "labels": {kind: len({row for one in ledgers for row in one["rows"].get(kind, [])}) for kind in LABELLED},
-        "updates": own["ledger"]["updates"] if own else 0,
+        "updates": sum(one["updates"] for one in runs),
         "judge_calls": sum(one["judge_calls"] for one in ledgers),
         "generated_tokens": sum(one["generated_tokens"] for one in ledgers),
         "reward_queries": sum(one["reward_queries"] for one in ledgers),
         "optimizer_steps": sum(one["optimizer_steps"] for one in ledgers),
         "wall_seconds": sum(one["wall_seconds"] for one in ledgers),
-        "peak_memory_bytes": main["peak_memory_bytes"] if main else None,
-        "models_resident": main["models_resident"] if main else None,
-        "parameter_bytes": main["parameter_bytes"] if main else None,
-        "training_bytes": main["training_bytes"] if main else None,
+        # Memory is the row's own: its stages are alike for all rows.
+        "peak_memory_bytes": max((one["peak_memory_bytes"] for one in runs or ledgers[:1]), default=None),
+        "models_resident": max((one["models_resident"] for one in runs or ledgers[:1]), default=None),
+        "parameter_bytes": max((one["parameter_bytes"] for one in runs or ledgers[:1]), default=None),
+        "training_bytes": max((one["training_bytes"] for one in runs or ledgers[:1]), default=None),
         "flags": sorted({*(flag for one in ledgers for flag in one["flags"]), *observed}),
     }
 
@@ -152,6 +162,8 @@ def _planned(one: Row | LeftOut, algorithm: str) -> Planned:
     found: Planned = {"row": entry.row, "algorithm": algorithm, "settings": entry.settings, "kind": kind}
     if entry.budget_share != 1:
         found |= {"budget_share": entry.budget_share, "at_share_of": one.at_share_of}
+    if entry.trials:
+        found["trials"] = entry.trials
     return found
 
 
@@ -164,10 +176,35 @@ def _tuning(row: Row | None) -> "_Tuning":
     """Where the settings of a row come from: whoever gives one sets them by hand, whatever the defaults are."""
     if row is None:
         return {"tuning": None, "searched": None}
+    if row.entry.trials:
+        return {"tuning": TUNED_HERE, "searched": None}
     defaults = defaults_of(row.algorithm.load_config()) if not row.entry.settings else Defaults()
     if defaults.beat_sft is None:
         return {"tuning": defaults.source, "searched": None}
     return {"tuning": defaults.source, "searched": {"points": defaults.points, "beat_sft": defaults.beat_sft}}
+
+
+def _tried(training: Job | None, own: Trained | None) -> list[Tried]:
+    """What trials of a row were worth when its run began; of one that could not begin, as far as they ended."""
+    if own is not None:
+        return own["choice"]["tried"] if "choice" in own else []
+    return [tried_of(one) for one in Training.of(training.payload).candidates] if training else []
+
+
+def _trials(tried: Sequence[Tried], own: Trained | None) -> Trials:
+    choice = own["choice"] if own and "choice" in own else None
+    found: list[Trial] = [
+        {
+            "settings": one["settings"],
+            "gold": one["gold"],
+            "proxy": one["proxy"],
+            "flops": one["ledger"]["flops"] if one["ledger"] else None,
+            "error": one["error"],
+        }
+        for one in tried
+    ]
+    chosen, by_proxy = (choice["chosen"], choice["by_proxy"]) if choice else (None, None)
+    return {"tried": found, "chosen": chosen, "by_proxy": by_proxy}
 
 
 class _Tuning(TypedDict):

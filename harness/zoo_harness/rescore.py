@@ -86,7 +86,7 @@ def _jobs(plan: Plan, known: dict[tuple[str, int], Record], checkpoints: Path) -
                 yield job
             continue
         payload = ToScore.of(job.payload)
-        if (job.row, job.seed) not in known:
+        if job.trial or (job.row, job.seed) not in known:
             continue
         if payload.trained is not None and cells & {*job.needs}:
             weights = checkpoints / "cells" / f"{job.row}-seed{job.seed}" / "final"

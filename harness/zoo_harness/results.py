@@ -3,10 +3,11 @@
 A result is read only by a job or a bench whose identity names the code that wrote it, so its shape is known.
 """
 
-from typing import TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
+from pydantic import JsonValue
 from zoo_leaderboard.schema import DataSet, Environment, ProbedBase
-from zoo_leaderboard.scores import Item, Point, Scores
+from zoo_leaderboard.scores import Item, Point, Scores, Summary
 
 from zoo_core.accounting.ledger import LedgerReport
 from zoo_harness.job import Job
@@ -161,6 +162,9 @@ class Progress(TypedDict, total=False):
 
     flops: int
     budget: float | None
+    """FLOPs that are spent when it ends."""
+    before: int
+    """FLOPs that were spent when it began, by stages and trials."""
     updates: int
     metrics: dict[str, float]
     doing: str
@@ -174,6 +178,36 @@ class Staged(TypedDict):
     ledger: LedgerReport
 
 
+class Spent(TypedDict):
+    """What a trial that failed leaves of its costs."""
+
+    identity: str
+    ledger: LedgerReport
+
+
+class Tried(TypedDict):
+    """What one trial was worth."""
+
+    settings: dict[str, JsonValue]
+    gold: float | None
+    """Mean over answers to dev prompts, at the temperature at which it is highest; None where it failed."""
+    proxy: float | None
+    """The same, for the reward that algorithms see."""
+    error: str | None
+    ledger: LedgerReport | None
+    """Its costs; None where its process was killed, or never began to train."""
+
+
+class Choice(TypedDict):
+    """What all trials of a row and seed were worth, and which was chosen."""
+
+    tried: list[Tried]
+    chosen: int
+    """The place of the best in `tried`, from 0."""
+    by_proxy: int | None
+    """That of the best by proxy."""
+
+
 class Trained(Staged):
     """What a training leaves."""
 
@@ -183,6 +217,17 @@ class Trained(Staged):
     weights_sha256: str
     environment: Environment
     observer_failures: list[str]
+    choice: NotRequired[Choice]
+    """Where trials chose the settings."""
+
+
+class ScoredOnDev(TypedDict):
+    """What scoring a trial leaves."""
+
+    identity: str
+    by_temperature: dict[str, Summary]
+    weights_sha256: str
+    environment: Environment
 
 
 class Scored(TypedDict):

@@ -158,11 +158,12 @@ def _is_same(mine: Cells | None, cells: Cells, bundle: Bundle, first: Bundle) ->
 
 
 def _what(record: Record) -> tuple[object, ...]:
+    trials = record.get("trials")
     return (
         record["kind"],
         record["algorithm"],
         record["plugin"],
-        record["settings"],
+        len(trials["tried"]) if trials else record["settings"],  # each seed of a tuned row has its own
         record["reward"],
         record.get("control"),
         record.get("budget_share", 1.0),

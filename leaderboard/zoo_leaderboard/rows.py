@@ -40,6 +40,9 @@ def build_row(bench: Bench, cells: Sequence[Cell], starts: Mapping[tuple[str, in
     tax = summarize(cell.capability_delta_start for cell in finished)
     first: Mapping[str, Any] = records[0]
     row = {name: first[name] for name in _ABOUT} | {name: first.get(name, other) for name, other in _MAYBE.items()}
+    row |= {"settings": _shared([record["settings"] for record in records])}
+    if trials := _count_trials(records):  # the bytes of boards without such rows stay as they are
+        row["trials"] = trials
     row |= _scores(finished, starts) | _costs(measured)
     row |= {
         "row": records[0]["row"],
@@ -132,7 +135,19 @@ def _seed(cell: Cell) -> dict[str, Any]:
     row = {name: record[name] for name in ("seed", "status", "attempt", "cell_id")}
     row |= {name: score(cell.record, name) for name in AVERAGED}
     names = ("headline", "gold_delta_start", "gold_delta_sft", "capability_delta_start")
-    return row | {name: getattr(cell, name) for name in names}
+    row |= {name: getattr(cell, name) for name in names}
+    # Of a tuned row each seed has settings of its own.
+    return row | ({name: record[name] for name in ("settings", "trials")} if record.get("trials") else {})
+
+
+def _shared(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the settings that all seeds have."""
+    return {name: value for name, value in settings[0].items() if all(one.get(name) == value for one in settings)}
+
+
+def _count_trials(records: Sequence[Record]) -> int:
+    """Return how many trials chose the settings of a row, for each seed; 0 where none did."""
+    return max((len(trials["tried"]) for record in records if (trials := record.get("trials"))), default=0)
 
 
 def _costs(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

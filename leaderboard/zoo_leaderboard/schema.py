@@ -19,7 +19,7 @@ IMITATES_CHOSEN = "There are no demonstrations: SFT imitates the chosen answers 
 """What plan and board say of a bench of pairs alone."""
 UNIMPORTANT = {
     "name", "preset", "folder", "checkpoint_seconds", "update_seconds", "tracker", "budget", "algorithms", "references",
-    "controls", "budgets", "seeds", "first_seed",
+    "controls", "budgets", "trials", "seeds", "first_seed",
 }  # fmt: skip
 """Keys of a spec that change no result, or are part of a bench's identity in another form."""
 
@@ -86,6 +86,8 @@ class Planned(TypedDict):
     budget_share: NotRequired[Annotated[float, Field(gt=0)]]
     """Of a row that is not trained with the bench's budget: what it has of it."""
     at_share_of: NotRequired[str | None]
+    trials: NotRequired[Annotated[int, Field(ge=2)]]
+    """Of a row that is tuned out of its own budget: how many settings it tries."""
 
 
 class Code(TypedDict):
@@ -154,6 +156,29 @@ class Searched(TypedDict):
     """Points that ended above `sft` of the same budget: how forgiving the algorithm is."""
 
 
+class Trial(TypedDict):
+    """One trial of a row that is tuned out of its own budget."""
+
+    settings: dict[str, Any]
+    gold: float | None
+    """Mean over answers to dev prompts at the temperature that is best for it; null where it failed."""
+    proxy: float | None
+    """The same, for the reward that algorithms see."""
+    flops: float | None
+    """What it spent, of the row's budget; null where it was killed and nobody knows."""
+    error: str | None
+
+
+class Trials(TypedDict):
+    """The trials that chose the settings of a row and seed; `flops_used` holds what they spent."""
+
+    tried: list[Trial]
+    chosen: int | None
+    """The place in `tried`, from 0, of the best by gold (by proxy where there is no gold); null where all failed."""
+    by_proxy: int | None
+    """That of the best by proxy: which a user without gold would have chosen."""
+
+
 Tier = Literal["self-reported", "recomputed", "re-run"]
 """How far a row was checked: not at all; its numbers were computed again from its answers and its ledger, by whoever
 joined bundles; another person trained it again, on the same seeds, and got the same weights."""
@@ -174,9 +199,12 @@ class Record(TypedDict):
     paper: str | None
     settings: dict[str, Any]
     tuning: str | None
-    """Where the settings come from: "tuned" (by a search), "paper" or "hand-set"; null where nothing is trained."""
+    """Where the settings come from: "tuned" (by a search), "tuned here" (by `trials`, which are charged), "paper" or
+    "hand-set"; null where nothing is trained."""
     searched: NotRequired[Searched | None]
     """The search, where they are its winner."""
+    trials: NotRequired[Trials | None]
+    """Of a row that is tuned out of its own budget; its costs are sums over them and the run with what they chose."""
     learns_from: list[str]
     starts_from: str | None
     reward: str | None

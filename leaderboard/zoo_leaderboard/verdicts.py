@@ -113,12 +113,15 @@ def _ledger_flags(record: Record) -> Iterable[str]:
 
 
 def _explained(record: Record, used: float, left: float) -> bool:
-    """Whether the harness spoke of the budget or of a stop, or one more update need not have fitted.
+    """Whether the harness spoke of the budget, a stop or trials that failed, or one more update need not have fitted.
 
-    An update starts only if what is left covers more than the dearest one: 1.5 times the mean need not do.
+    An update starts only if what is left covers more than the dearest one: 1.5 times the mean need not do. Each trial
+    of a tuned row has a budget of its own in which that holds.
     """
-    if any("budget" in flag or "stopped" in flag for flag in record["flags"]):
+    if any(word in flag for flag in record["flags"] for word in ("budget", "stopped", "trials failed")):
         return True
     own = used - sum(finite(stage["flops"]) or 0.0 for stage in record["stages"])
     updates = finite(record["updates"])
-    return updates is not None and updates > 0 and left <= 1.5 * own / updates
+    trials = record.get("trials")
+    runs = 1 + len(trials["tried"]) if trials else 1
+    return updates is not None and updates > 0 and left <= runs * 1.5 * own / updates

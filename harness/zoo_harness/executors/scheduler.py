@@ -59,7 +59,8 @@ def run(place: Place[Any], jobs: Sequence[Job], finished: Finished, workers: int
     """Run jobs whose needs are met, until none is left that can run. An exception, as Ctrl-C, stops what runs.
 
     `finished(job, outcome)` is called once per job, `watch(running)` about once a second or more often. A job that
-    needs one that failed ends as failed without being tried. Several benches may do this with one output folder: a job
+    needs one that failed ends as failed without being tried; one that is only
+    `after` it is tried. Several benches may do this with one output folder: a job
     that another holds is left to it, and its result is taken as it comes; if the other is gone, the job is taken over.
     """
     _Schedule(place, jobs, finished, workers).run(watch)
@@ -94,7 +95,7 @@ class _Schedule(Generic[H]):
         broken = [need for need in job.needs if need in self.ended and self.ended[need].status != "ok"]
         if broken:
             self._end(job, self.ended[broken[0]])
-        elif all(need in self.ended for need in job.needs):
+        elif all(one in self.ended for one in (*job.needs, *job.after)):
             outcome = known_outcome(job)
             if outcome is not None:
                 self._end(job, outcome)

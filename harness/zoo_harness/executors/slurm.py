@@ -90,7 +90,7 @@ def levels(jobs: Sequence[Job]) -> list[list[Job]]:
     above: set[str] = set()
     for waiting in ([job for job in jobs if not job.row], [job for job in jobs if job.row]):
         while waiting:
-            found.append([job for job in waiting if above.issuperset(job.needs)])
+            found.append([job for job in waiting if above.issuperset((*job.needs, *job.after))])
             above.update(job.identity for job in found[-1])
             waiting = [job for job in waiting if job.identity not in above]
     return found

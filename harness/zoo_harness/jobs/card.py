@@ -24,6 +24,7 @@ from zoo_core.registry.plugins import plugins
 from zoo_core.rows import DataRow, fingerprint
 from zoo_core.storage.atomic import write_text
 from zoo_harness.job import Job, read_json
+from zoo_harness.jobs.choice import ledgers_of
 from zoo_harness.model_folder import TAG
 from zoo_harness.payloads import Training
 from zoo_harness.results import Staged, Trained
@@ -106,8 +107,9 @@ def _origins(
 
 
 def _costs(payload: Training, result: Trained, stages: Sequence[Staged]) -> dict[str, object]:
-    """What the training cost, with the stages that it stands on."""
-    ledgers = [result["ledger"], *(stage["ledger"] for stage in stages)]
+    """What the training cost, with the stages that it stands on and the trials that chose its settings."""
+    trials = ledgers_of(result["choice"]["tried"]) if "choice" in result else []
+    ledgers = [result["ledger"], *trials, *(stage["ledger"] for stage in stages)]
     flops: Counter[str] = Counter()
     for ledger in ledgers:
         flops.update(ledger["flops_by_role_phase"])
@@ -126,7 +128,7 @@ def _costs(payload: Training, result: Trained, stages: Sequence[Staged]) -> dict
             "generated_tokens": sum(one["generated_tokens"] for one in ledgers),
             "seconds": round(sum(one["wall_seconds"] for one in ledgers), 1),
         },
-        "updates": result["ledger"]["updates"],
+        "updates": sum(one["updates"] for one in [result["ledger"], *trials]),
         "peak_memory_bytes": result["ledger"]["peak_memory_bytes"],
     }
 

@@ -22,8 +22,9 @@ class Observed:
         self.failures = set[str]()
         """A line for each failure of an observer."""
         stage = "" if job.row else job.title.removeprefix("stage ")
+        trial = f"/trial-{job.trial}" if job.trial else ""
         self.training = records.Training(
-            name=f"{job.row or f'stages/{stage}'}-seed{job.seed}",  # no row has a stroke in its name
+            name=f"{job.row or f'stages/{stage}'}{trial}-seed{job.seed}",  # no row has a stroke in its name
             row=job.row,
             stage=stage,
             seed=job.seed,

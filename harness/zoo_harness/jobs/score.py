@@ -32,15 +32,22 @@ from zoo_harness.jobs.materials import PAIRS_MEASURED, Materials, environment, o
 from zoo_harness.jobs.measures import GoldAndProxy, kl, mean, mean_of_groups, means, shorter, show
 from zoo_harness.jobs.objective import ROWS, of_demonstrations, of_preferences, of_reward
 from zoo_harness.payloads import ToScore
-from zoo_harness.results import Scored, Trained, WeightsAt
+from zoo_harness.results import Scored, ScoredOnDev, Trained, WeightsAt
 
 BATCH = 64
 
 
-def run(job: Job) -> Scored:
-    """Score the final weights in full, and the points on the way there on fewer prompts."""
+def run(job: Job) -> Scored | ScoredOnDev:
+    """Score the final weights in full, and the points on the way on fewer prompts; a trial on dev prompts alone."""
     payload = ToScore.of(job.payload)
     scoring = Scoring(job, payload)
+    if payload.dev_only:
+        return {
+            "identity": job.identity,
+            "by_temperature": scoring.on_dev(scoring.load(payload.weights)),
+            "weights_sha256": weights_sha256(payload.weights),
+            "environment": environment(),
+        }
     scores, items = scoring.final(scoring.load(payload.weights))
     return {
         "identity": job.identity,
@@ -95,15 +102,8 @@ class Scoring:
 
     def final(self, model: PreTrainedModel) -> tuple[Scores, list[Item]]:
         """Score final weights: {name: number} and the items behind them."""
-        evaluation = self.spec.evaluation
-        dev = self.materials.texts("dev_prompts", self.job.seed, evaluation.dev_prompts)
-        test = self.materials.texts("test_prompts", self.job.seed, evaluation.test_prompts)
-        by_temperature = dict[str, Summary]()
-        # The best of several greedy answers is the greedy answer.
-        for temperature in [t for t in evaluation.temperatures if t > 0 or self.best_of == 1] or [1.0]:
-            self._say(f"dev prompts at temperature {temperature:g}")
-            rollouts = self.sample(model, dev, temperature, "dev")
-            by_temperature[f"{temperature:g}"] = self.summary(rollouts)
+        test = self.materials.texts("test_prompts", self.job.seed, self.spec.evaluation.test_prompts)
+        by_temperature = self.on_dev(model)
         best = self._best(by_temperature)
         self._say(f"test prompts at temperature {best:g}")
         before = self.meter.total
@@ -140,6 +140,16 @@ class Scoring:
         if self.job.row == "start":
             scores["pair_accuracy"] = self._pair_accuracies()
         return scores, items
+
+    def on_dev(self, model: PreTrainedModel) -> dict[str, Summary]:
+        """Return by temperature what answers to dev prompts are worth."""
+        evaluation, by_temperature = self.spec.evaluation, dict[str, Summary]()
+        dev = self.materials.texts("dev_prompts", self.job.seed, evaluation.dev_prompts)
+        # The best of several greedy answers is the greedy answer.
+        for temperature in [t for t in evaluation.temperatures if t > 0 or self.best_of == 1] or [1.0]:
+            self._say(f"dev prompts at temperature {temperature:g}")
+            by_temperature[f"{temperature:g}"] = self.summary(self.sample(model, dev, temperature, "dev"))
+        return by_temperature
 
     def point(self, point: WeightsAt, weights: Path) -> Point:
         """Score weights from the middle of a run: gold, proxy, KL and length at temperature 1."""

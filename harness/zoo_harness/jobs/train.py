@@ -2,7 +2,8 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -24,6 +25,7 @@ from zoo_core.session.session import Session
 from zoo_core.storage.atomic import write_json
 from zoo_harness.job import Job, read_json
 from zoo_harness.jobs import card
+from zoo_harness.jobs.choice import SPENT, choice_of, remarks_on, spent_by_trials
 from zoo_harness.jobs.driven import Watchdog, driven
 from zoo_harness.jobs.materials import Materials, environment, open_judge, open_reward
 from zoo_harness.jobs.observed import Observed
@@ -37,19 +39,23 @@ def run(job: Job) -> Trained:
     """Train, save what is handed over, and return the result."""
     payload = Training.of(job.payload)
     algorithm = plugins().algorithm(payload.algorithm)
-    before = sum(stage_flops(directory) for directory in payload.stages)
-    session = _session(job, payload, algorithm, before)
-    config = configure(algorithm, payload.settings)
-    progress = _Progress(job, payload, before)
-    observed = Observed(job, payload, config, before)
-    observed.started()
-    with Watchdog(job, algorithm) as watchdog:
+    choice = choice_of(payload) if payload.candidates else None
+    if choice:
+        payload = payload.model_copy(update={"settings": choice["tried"][choice["chosen"]]["settings"]})
+    stages = sum(stage_flops(directory) for directory in payload.stages)
+    before = stages + spent_by_trials(choice)
+    session = _session(job, payload, algorithm, stages, before)
+    progress = _Progress(job, payload, before, session.budget)
+    with _charged_if_it_fails(job, payload, session), Watchdog(job, algorithm) as watchdog:
+        config = configure(algorithm, payload.settings)
+        observed = Observed(job, payload, config, before)
+        observed.started()
         for metrics in driven(algorithm, config, Run(session), session):
             watchdog.update_ended(payload.spec.update_seconds)
             progress.write(session, metrics)
             observed.updated(session, metrics)
-    final = observed.weights
-    _hand_over(session, algorithm, Materials.of(payload).base, final)
+        final = observed.weights
+        _hand_over(session, algorithm, Materials.of(payload).base, final)
     session.flag_moved_references()
     session.ledger.gather()
     ledger, sha256 = session.ledger.report(), broadcast(lambda: weights_sha256(final))
@@ -58,11 +64,14 @@ def run(job: Job) -> Trained:
         "algorithm": algorithm.name,
         "seed": job.seed,
         "ledger": ledger,
-        "points": _points(job) if payload.budget else [],
+        "points": _points(job) if payload.budget and not payload.trial else [],
         "weights_sha256": sha256,
         "environment": environment(),
         "observer_failures": [],
     }
+    if choice:
+        result["choice"] = choice
+        ledger["flags"] += remarks_on(choice)
     if is_main_process():
         card.write(final, job, payload, algorithm, session.rows, result)
     observed.finished(sha256, ledger)
@@ -80,13 +89,27 @@ def stage_flops(directory: Path) -> int:
     return result["ledger"]["flops"]
 
 
-def _session(job: Job, payload: Training, algorithm: Algorithm, before: int) -> Session:
-    budget = float("inf") if payload.budget is None else payload.budget - before
-    if payload.budget and before > MOST_FOR_STAGES * payload.budget:
+@contextmanager
+def _charged_if_it_fails(job: Job, payload: Training, session: Session) -> Iterator[None]:
+    """Note what a trial had spent when it failed: its row goes on without it, and pays for it."""
+    try:
+        yield
+    except BaseException:
+        if payload.trial and is_main_process():
+            write_json(job.directory / SPENT, {"identity": job.identity, "ledger": session.ledger.report()})
+        raise
+
+
+def _session(job: Job, payload: Training, algorithm: Algorithm, stages: int, before: int) -> Session:
+    """Open a session; `stages` FLOPs were spent by the stages, `before` by them and by trials."""
+    budget = float("inf")
+    if payload.budget is not None:
+        budget = min((payload.budget - stages) * payload.part, payload.budget - before)
+    if payload.budget and stages > MOST_FOR_STAGES * payload.budget:
         other = payload.budget_share != 1
         raise BudgetError(
-            f"{job.row} does not fit in this budget: its stages cost {before:.3g} FLOPs of {payload.budget:.3g}. "
-            f"Raise the budget above {before / MOST_FOR_STAGES / payload.budget_share:.2g}, "
+            f"{job.row} does not fit in this budget: its stages cost {stages:.3g} FLOPs of {payload.budget:.3g}. "
+            f"Raise the budget above {stages / MOST_FOR_STAGES / payload.budget_share:.2g}, "
             + (f"leave the share {payload.budget_share:g} out of --budgets, " if other else "")
             + "or lower the limits on labels and demonstrations."
         )
@@ -105,7 +128,7 @@ def _session(job: Job, payload: Training, algorithm: Algorithm, before: int) -> 
         engine=materials.engine(),
         directory=job.directory,
         checkpoint_seconds=materials.spec.checkpoint_seconds,
-        at_boundary=_Points(job, payload.budget, before),
+        at_boundary=_Points(job, None if payload.trial else payload.budget, before),
     )
 
 
@@ -121,7 +144,7 @@ class _Points:
         spent = self.before + session.ledger.flops
         for share in POINTS:
             path = _point(self.job, share)
-            # Points that lie inside the stages have no weights of their own: there the curve is at the start.
+            # Points that lie inside stages or trials have no weights of their own: there the curve is at the start.
             if self.before < share * self.budget <= spent and not broadcast(path.exists):
                 point: WeightsAt = {"fraction": share, "flops": spent, "weights": path.name}
                 _save(session.policy, path, partial(_write_point, point))
@@ -169,8 +192,11 @@ def _save(model: PreTrainedModel, path: Path, complete: Callable[[Path], object]
 class _Progress:
     """Tells the table how far the job is, at most once a second."""
 
-    def __init__(self, job: Job, payload: Training, before: int) -> None:
-        self.job, self.budget, self.before, self.written = job, payload.budget, before, 0.0
+    def __init__(self, job: Job, payload: Training, before: int, own: float) -> None:
+        self.job, self.before, self.written = job, before, 0.0
+        whole = payload.part == 1
+        self.budget = payload.budget if whole else before + own
+        """FLOPs that are spent when it ends, with all that was spent before."""
 
     def write(self, session: Session, metrics: dict[str, float]) -> None:
         if not is_main_process() or time.monotonic() - self.written < 1.0:
@@ -181,6 +207,7 @@ class _Progress:
             {
                 "flops": self.before + session.ledger.flops,
                 "budget": self.budget,
+                "before": self.before,
                 "updates": session.ledger.updates,
                 "metrics": metrics,
             },

@@ -6,8 +6,9 @@ from typing import Literal, TypedDict
 from zoo_leaderboard.schema import DataSet, ProbedBase
 
 from zoo_core.errors import BudgetError
+from zoo_harness import trials
 from zoo_harness.job import Job
-from zoo_harness.payloads import ToScore
+from zoo_harness.payloads import ToScore, Training
 from zoo_harness.planning.notes import notes_on_data, notes_on_device, notes_on_models, notes_on_plugins
 from zoo_harness.planning.pipeline import Row
 from zoo_harness.planning.plan import Plan
@@ -69,22 +70,24 @@ def figures(plan: Plan) -> Figures:
     costs, of_stages = plan.probe["costs"], stage_flops(plan)
     rows, warnings = list[RowFigures](), list[str]()
     for row in plan.pipeline.rows:
-        cost, (stages, updates, spent, needed) = costs[row.name], filling(plan, row)
-        budget = plan.budget_of(row)
+        cost, budget = costs[row.name], plan.budget_of(row)
+        stages, _, _, needed = filling(plan, row)
+        runs = [(count, *filling(plan, row, part)[1:3]) for count, part in trials.runs_of(row.entry)]
         found: RowFigures = {
             "row": row.name,
             "algorithm": row.algorithm.name,
             "flops": budget,
             "stage_share": stages / budget,
             "flops_per_update": cost["loops"][-1]["flops"],
-            "updates": updates,
-            "seconds": cost["opening_seconds"] + spent,
+            "updates": sum(count * updates for count, updates, _ in runs),
+            "seconds": sum(count * (cost["opening_seconds"] + spent) for count, _, spent in runs),
             "memory_bytes": cost["memory_bytes"],
             "models_resident": cost["models_resident"],
             "disk_bytes": 3 * cost["checkpoint_bytes"],
         }
         rows.append(found)
         warnings += warnings_of(row, found, budget, needed)
+    warnings += notes_on_trials(plan)
     of_jobs = [(job, price_of(plan, job)) for job in plan.jobs()]
     scoring = _sum(price for job, price in of_jobs if job.kind == "score")
     best_of = _sum(price for job, price in of_jobs if job.kind == "score" and job.payload["best_of"])
@@ -122,11 +125,11 @@ def _sum(prices: Iterable[Price]) -> Price:
     return {"seconds": sum(one["seconds"] for one in found), "flops": sum(one["flops"] for one in found)}
 
 
-def filling(plan: Plan, row: Row) -> tuple[float, int, float, float]:
-    """Return FLOPs of a row's stages, and of the rest what `updates_of` says: updates, seconds, FLOPs to the first."""
+def filling(plan: Plan, row: Row, part: float = 1.0) -> tuple[float, int, float, float]:
+    """Return FLOPs of a row's stages; of a part of the rest updates, seconds, FLOPs to the first (`updates_of`)."""
     cost, of_stages = plan.probe["costs"][row.name], stage_flops(plan)
     stages = sum((of_stages[name] for name in plan.pipeline.closure(row)), 0.0)
-    return stages, *updates_of(cost["loops"], max(0.0, plan.budget_of(row) - stages - cost["prepare_flops"]))
+    return stages, *updates_of(cost["loops"], max(0.0, (plan.budget_of(row) - stages) * part - cost["prepare_flops"]))
 
 
 def price_of(plan: Plan, job: Job) -> Price:
@@ -136,10 +139,11 @@ def price_of(plan: Plan, job: Job) -> Price:
         return _price_of_scoring(plan, ToScore.of(job.payload), job.seed)
     if job.kind == "train" and job.row:
         row = next(row for row in plan.pipeline.rows if row.name == job.row)
-        stages, _, seconds, _ = filling(plan, row)
+        part = Training.of(job.payload).part
+        stages, _, seconds, _ = filling(plan, row, part)
         return {
             "seconds": costs[row.name]["opening_seconds"] + seconds,
-            "flops": max(0.0, plan.budget_of(row) - stages),
+            "flops": max(0.0, plan.budget_of(row) - stages) * part,
         }
     stage: SamplingCost
     if job.kind == "held_out":  # its rows are read once, by one model
@@ -164,7 +168,11 @@ def _price_of_scoring(plan: Plan, payload: ToScore, seed: int) -> Price:
     )
     samples = payload.best_of or 1
     colder = [temperature for temperature in wanted.temperatures if temperature > 0 or samples == 1]
-    answers = dev * max(1, len(colder)) + test
+    on_dev = dev * max(1, len(colder))
+    if payload.dev_only:
+        answer = cost["answer"]
+        return {"seconds": cost["opening_seconds"] + on_dev * answer["seconds"], "flops": on_dev * answer["flops"]}
+    answers = on_dev + test
     points = len(POINTS) if payload.trained and payload.trained.is_relative_to(plan.output) else 0
     compared = 0 if payload.best_of or not payload.start else test + points * curve
     if samples == 1:  # the divergence is of samples at temperature 1, mostly not the row's own
@@ -227,6 +235,33 @@ def lack_of(row: Row, share: float, budget: float, needed: float) -> str:
         f"the budget of {budget:.3g} FLOPs is too small for one update of {row.name}: beside its stages ({share:.0%}) "
         f"there is less left than the {needed:.3g} FLOPs that lead to one."
     )
+
+
+def notes_on_trials(plan: Plan) -> list[str]:
+    """What each trial of a tuned row has; `BudgetError` if no tuned row's have enough for one update."""
+    lacking, enough = list[str](), list[str]()
+    for row in plan.pipeline.rows:
+        (stages, updates, _, needed), budget = (
+            filling(plan, row, trials.part_of_a_trial(row.entry)),
+            plan.budget_of(row),
+        )
+        count, own = row.entry.trials, (budget - stages) * trials.part_of_a_trial(row.entry)
+        if not count or stages > MOST_FOR_STAGES * budget:
+            continue
+        _, final, _, _ = filling(plan, row, trials.FINAL_PART)
+        if needed > own - plan.probe["costs"][row.name]["prepare_flops"]:
+            lacking.append(
+                f"{row.name}: {count} trials are too many for this budget: each has {own:.3g} FLOPs, less than the "
+                f"{needed:.3g} that lead to one update with the settings that the row is given."
+            )
+        else:
+            enough.append(
+                f"{row.name}: each of its {count} trials makes about {updates} updates ({own:.2g} FLOPs), the run with "
+                f"the settings of the best {final}."
+            )
+    if lacking and not enough:
+        raise BudgetError(" ".join([*lacking, "Give fewer --trials, or a larger --budget."]))
+    return [*enough, *(f"{lack} It is likely to fail: give fewer --trials, or a larger --budget." for lack in lacking)]
 
 
 def warnings_of(row: Row, found: Filled, budget: float, needed: float) -> list[str]:

@@ -10,7 +10,7 @@ from zoo_core.errors import PluginError, SpecError, did_you_mean
 from zoo_core.records import Algorithm, Signal
 from zoo_core.registry.plugins import plugins
 from zoo_core.rows import Kind
-from zoo_harness import budgets, controls
+from zoo_harness import budgets, controls, trials
 from zoo_harness.faults import Faults
 from zoo_harness.spec.schema import FROM_PAIRS, Entry, LabelPairs, Spec
 from zoo_harness.spec.settings import configure
@@ -90,7 +90,9 @@ class Pipeline:
         faults, rows, left_out = Faults(), list[Row](), list[LeftOut]()
         entries = [*entries, *_references(spec, entries), *_controls(spec, entries)]
         with faults.noted():
-            entries += _at_shares(spec, entries)
+            entries += budgets.of(_ranked(entries), spec.budgets, entries)
+        with faults.noted():
+            entries += trials.of(_ranked(entries), spec.trials, entries)
         for entry in entries:
             owner = budgets.belongs_to(entry, entries)
             with faults.noted():
@@ -204,8 +206,19 @@ def _row(spec: Spec, entry: Entry) -> Row:
         raise SpecError(f"algorithms: {entry.row!r} is given a reward and a control; leave one of them out.")
     if entry.reward and "reward" not in algorithm.learns_from:
         raise SpecError(f"algorithms: {entry.row!r} is given a reward, and {entry.name} learns from none.")
+    if entry.trials:
+        _check_trials(spec, entry, algorithm)
     own = entry.reward or (controls.REWARDS.get(entry.control) if entry.control else None)
     return Row(entry, algorithm, own or spec.reward if "reward" in algorithm.learns_from else None)
+
+
+def _check_trials(spec: Spec, entry: Entry, algorithm: Algorithm) -> None:
+    """Raise `SpecError` where trials cannot choose a row's settings."""
+    trials.space(algorithm)
+    if entry.control:
+        raise SpecError(f"algorithms: {entry.row!r} is a control, which nothing tunes; leave its `trials` out.")
+    if spec.gold is None and spec.reward is None:
+        raise SpecError("trials: there is neither gold nor reward, so nothing says which trial is the best; give one.")
 
 
 def _algorithm(name: str) -> Algorithm | None:
@@ -252,11 +265,10 @@ def _controls(spec: Spec, entries: Sequence[Entry]) -> list[Entry]:
     return [Entry(name=algorithm.name, row=row, control=one) for row, algorithm, one in found if row not in named]
 
 
-def _at_shares(spec: Spec, entries: Sequence[Entry]) -> list[Entry]:
-    """The rows of algorithms at the other shares of the budget that are asked for; what is never ranked has none."""
+def _ranked(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the rows that are no point of reference: others have no second row, of another budget or tuned."""
     known = [(entry, algorithm) for entry in entries if (algorithm := _algorithm(entry.name))]
-    able = [entry for entry, one in known if not (entry.reference or entry.control or one.reference)]
-    return budgets.of(able, spec.budgets, entries)
+    return [entry for entry, one in known if not (entry.reference or entry.control or one.reference)]
 
 
 def _start(rows: Sequence[Row]) -> Algorithm | None:

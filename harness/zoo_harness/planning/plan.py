@@ -13,12 +13,15 @@ from zoo_harness.job import Job, identify
 from zoo_harness.payloads import Calibrating, Kind, Labelling, Payload, ToScore, Training
 from zoo_harness.planning.identity import code_of_job, files_named
 from zoo_harness.planning.pipeline import Pipeline, Row, algorithm_plugins
+from zoo_harness.planning.trial_jobs import trial_jobs
 from zoo_harness.results import Probe
 from zoo_harness.spec.schema import FOR_ALGORITHMS, FOR_GOLD, FROM_PAIRS, GOLD_PAIRS, LabelPairs, Spec
 
 GOLD_SEED = 10_000
 """Added to the seed of a gold's training: another head and another order than the reward model's."""
 
+BLIND: Mapping[str, object] = {"gold": None, "tasks": [], "algorithms": [], "budgets": [], "trials": 0}
+"""What a training is not told."""
 Stages = Mapping[str, Job]
 """The shared jobs of one seed: start, pairs, reward, gold, and a calibration for each reward."""
 
@@ -74,9 +77,7 @@ class Plan:
 
     def jobs(self, scored: bool = True) -> list[Job]:
         """Every job of the bench, each behind those it needs."""
-        found: list[Job] = []
-        for seed in self.spec.seed_numbers:
-            found += self._seed_jobs(seed, scored)
+        found = [job for seed in self.spec.seed_numbers for job in self._seed_jobs(seed, scored)]
         # Stages of all seeds first, so that no worker waits while cells could run; a score right behind its row.
         place = {"train": 0, "label_pairs": 0, "calibrate": 1, "score": 2}
         return sorted(found, key=lambda job: (0, place[job.kind]) if not job.row else (1 + self._turn(job), 0))
@@ -102,6 +103,9 @@ class Plan:
                 ]
         for row in self.pipeline.rows:
             cell = self._cell(row, seed, stages)
+            if row.entry.trials:
+                *tried, cell = trial_jobs(row.entry, cell, self._score(seed, row.name, cell, stages))
+                jobs += tried
             jobs.append(cell)
             if scored:
                 jobs.append(self._score(seed, row.name, cell, stages, start_score, learner=row))
@@ -123,7 +127,8 @@ class Plan:
         return stages
 
     def _stage(self, algorithm: Algorithm, seed: int, stages: Stages, half: str | None = None) -> Job:
-        named = ("start" if algorithm.starts_from != "base" else "", "pairs" if _reads_pairs(algorithm) else "")
+        reads_pairs = "preferences" in algorithm.learns_from
+        named = ("start" if algorithm.starts_from != "base" else "", "pairs" if reads_pairs else "")
         needs = [stages[name] for name in named if name in stages]
         payload = Training(
             **self._reading(stages, half),
@@ -192,9 +197,8 @@ class Plan:
             output=self.output,
         )
         needs = tuple(job.identity for job in closure)
-        files = files_named(row.entry.settings)
-        depends = [self._for("train", row.algorithm, seed), row.reward, self._hash_of(row.reward), files]
-        depends += [row.entry.control] if row.entry.control else []
+        depends: list[object] = [self._for("train", row.algorithm, seed), row.reward, self._hash_of(row.reward)]
+        depends += [files_named(row.entry.settings), *([row.entry.control] if row.entry.control else [])]
         return Job(
             kind=payload.kind,
             title=row.name,
@@ -208,7 +212,7 @@ class Plan:
 
     def _reading(self, stages: Stages, half: str | None = None) -> "_Read":
         """What a training process reads. It is not told of gold, of tasks, nor of other rows."""
-        blind = self.spec.model_copy(update={"gold": None, "tasks": [], "algorithms": [], "budgets": []})
+        blind = self.spec.model_copy(update=BLIND)
         if isinstance(self.spec.preferences, LabelPairs):
             blind = blind.model_copy(update={"preferences": None})  # the annotator may be gold
         if self.spec.gold == FROM_PAIRS:
@@ -232,11 +236,10 @@ class Plan:
             "score", self._for("score", None, seed), self._world["spec"], self.probe["hashes"], row, needs
         )
         data = {kind: self.rows_sha256(kind, seed) for kind in self.probe["data"]}
-        start, gold, reading = stages.get("start"), stages.get("gold"), self._reading(stages)
+        start, gold = stages.get("start"), stages.get("gold")
+        reading: _Read = {**self._reading(stages), "spec": self.spec}
         payload = ToScore(
-            spec=self.spec,
-            pairs=reading["pairs"],
-            half=reading["half"],
+            **reading,
             weights=trained.directory / "final" if trained else Path(self.probe["base_path"]),
             trained=trained.directory if trained else None,
             best_of=best_of,
@@ -293,7 +296,3 @@ class _Read(TypedDict):
 
 def _reward_model(reward: str | None, stages: Stages) -> Path | None:
     return stages["reward"].directory / "final" if reward == FROM_PAIRS else None
-
-
-def _reads_pairs(algorithm: Algorithm) -> bool:
-    return "preferences" in algorithm.learns_from

@@ -31,7 +31,17 @@ class _Strict(BaseModel):
         return values
 
 
-ENTRY_KEYS = ("name", "row", "reward", "reference", "control", "budget_share")
+ENTRY_KEYS = ("name", "row", "reward", "reference", "control", "budget_share", "trials")
+
+TRIALS = "0 for none, or 2 and more: one trial has nothing to be compared with"
+MOST_TRIALS = 1000
+
+
+def trials_of(count: int) -> int:
+    """Return a number of trials; `ValueError` for one that cannot be."""
+    if count < 0 or count == 1 or count > MOST_TRIALS:
+        raise ValueError(f"{count} trials cannot be; write {TRIALS}, up to {MOST_TRIALS}")
+    return count
 
 
 def share_of(value: object) -> float:
@@ -73,6 +83,8 @@ class Entry(_Strict):
     or "shuffled" labels. Such a row is a point of reference."""
     budget_share: float = 1.0
     """What of the bench's budget it is trained with, a number or a fraction such as "1/4". Only rows at 1 rank."""
+    trials: int = 0
+    """So many trials choose its settings; they are charged to its budget. 0: it has the settings that it is given."""
     settings: dict[str, JsonValue] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -90,6 +102,11 @@ class Entry(_Strict):
     @classmethod
     def _is_a_share(cls, share: object) -> float:
         return share_of(share)
+
+    @field_validator("trials")
+    @classmethod
+    def _are_several(cls, count: int) -> int:
+        return trials_of(count)
 
     @field_validator("row")
     @classmethod
@@ -176,6 +193,9 @@ class Spec(_Strict):
     budgets: list[float] = []
     """Shares of the budget, numbers or fractions such as "1/4", at which every algorithm is trained as well, each time
     as a whole run; at 1 it is always trained."""
+    trials: int = 0
+    """Every algorithm that declares a search space has one more row, whose settings are chosen by so many trials that
+    are charged to its budget. 0 for none."""
     stages: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
     """By algorithm: settings that change the recipe of the stage it makes for others."""
     budget: float | str = 3e12
@@ -239,6 +259,11 @@ class Spec(_Strict):
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"the share {twice[0]} of the budget stands there twice; leave one of them out")
         return sorted(found)
+
+    @field_validator("trials")
+    @classmethod
+    def _are_several(cls, count: int) -> int:
+        return trials_of(count)
 
     @model_validator(mode="after")
     def _halves_are_of_given_pairs(self) -> "Spec":

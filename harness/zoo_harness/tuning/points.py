@@ -35,6 +35,21 @@ class Point:
     """Of the searched settings; empty for the present defaults."""
 
 
+def sequence(space: Space, present: Mapping[str, JsonValue], count: int, seed: int) -> list[Settings]:
+    """Return so many points of the sequence that `seed` scrambles, numbers rounded to two digits; nothing is kept.
+
+    The sequence begins at its second point, as that of a `Study` does: the place of the first is that of `present`.
+    """
+    optuna.logging.get_logger("optuna").setLevel(logging.WARNING)
+    distributions = {setting: _distribution(values) for setting, values in space.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of the sampler's interface
+        study = optuna.create_study(sampler=optuna.samplers.QMCSampler(scramble=True, seed=seed))
+        study.enqueue_trial(dict(present))
+        trials = [study.ask(distributions) for _ in range(count + 1)]
+    return [_rounded(trial.params) for trial in trials[1:]]
+
+
 class Study:
     """A search that is kept in a folder, so that it goes on where it was stopped; `optuna-dashboard` reads it, too."""
 

@@ -131,11 +131,9 @@ class Rounds:
         return [*tried(load(plan.output)[1], world), *failed]
 
     def _of_round(self, spec: Spec, points: Sequence[Point], first_seed: int, seeds: int) -> Spec:
-        own = self._own
+        own = self._own.model_copy(update={"budget_share": 1.0, "trials": 0})
         rows = [
-            own.model_copy(
-                update={"row": point.row, "budget_share": 1.0, "settings": {**own.settings, **point.settings}}
-            )
+            own.model_copy(update={"row": point.row, "settings": {**own.settings, **point.settings}})
             for point in points
         ]
         evaluation = spec.evaluation.model_copy(
@@ -152,6 +150,7 @@ class Rounds:
                 "algorithms": rows,
                 "references": False,
                 "budgets": [],
+                "trials": 0,
                 "seeds": seeds,
                 "first_seed": first_seed,
                 "tasks": [],
