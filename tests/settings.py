@@ -94,7 +94,7 @@ def _remarks(log: Log) -> Iterator[str]:
     means = [mean for mean in _means(log["rounds"][1]["found"], log["by"]).values() if mean is not None]
     least = max(values := worth(log["rounds"][1]["found"], log["by"]), key=lambda row: values[row] or -math.inf)
     if log["by"] == "loss" and log["winner"]["row"] != least:
-        yield f"{least} has the least loss; {log['winner']['row']} is as good within a standard error, and moves less."
+        yield f"{least} has the least loss; {log['winner']['row']} is as good within a standard error."
     if log["by"] == "gold" and max(means) <= 0:
         yield "None that was tried with the whole budget takes gold above that of `start`: tuning does not help here."
     if log["beat_sft"] is not None:

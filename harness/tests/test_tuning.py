@@ -322,7 +322,8 @@ def test_the_recipe_of_a_stage_is_chosen_by_its_loss_on_unseen_rows(
     least = min(losses, key=losses.__getitem__)
     equal = as_good_as(least, log["rounds"][1]["found"])
     rates = {row: log["points"][row]["learning_rate"] for row in equal}
-    assert rates[log["winner"]["row"]] == min(rates.values())
+    expected = "defaults" if "defaults" in equal else min(rates, key=rates.__getitem__)
+    assert log["winner"]["row"] == expected
     assert (log["by"], log["winner_by_proxy"]) == ("loss", None)
     assert "epochs" not in log["space"]  # what a stage costs is charged to everyone: it is not searched
 

@@ -47,10 +47,10 @@ class Search:
     """What the search is called: the algorithm's name, or "stage NAME"."""
 
     def winner(self, by: By | None = None) -> Point:
-        """The best point of the second round; of recipes that are as good as the best, the one that moves least.
+        """The best point of the second round; of recipes as good as it the present one, or that which moves least.
 
-        A recipe is what everything starts from, and losses of many recipes differ by less than seeds do. A higher
-        learning rate forgets more of what the base knew.
+        A recipe is what everything starts from, and losses of many recipes differ by less than seeds do. So the present
+        one stays unless it is beaten, and a higher learning rate, which forgets more, has to be worth it.
         """
         values = worth(self.second, by or self.by)
         finalists = [point for point in self.points if point.row in values]
@@ -58,7 +58,8 @@ class Search:
         if (by or self.by) != "loss" or "learning_rate" not in self.space:
             return best
         equal = as_good_as(best.row, self.second)
-        return min((point for point in finalists if point.row in equal), key=self._rate)
+        equals = [point for point in finalists if point.row in equal]
+        return next((point for point in equals if point.row == DEFAULTS), min(equals, key=self._rate))
 
     def _rate(self, point: Point) -> float:
         rate = self.settings(point)["learning_rate"]

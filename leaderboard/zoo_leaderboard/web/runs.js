@@ -49,7 +49,8 @@ function facts(row) {
     listed("Stages", row.stages.map((stage) => [stage.name, `${short(stage.flops)} FLOPs, ${percent(stage.share)} of the budget`])),
     listed("Compute", Object.entries(row.flops_by_role_phase).map(([part, flops]) => [part, `${short(flops)} FLOPs`])),
     listed("Counts", counts(row)),
-    listed("Settings", Object.entries(row.settings ?? {}).map(([name, value]) => [name, words(value)])),
+    row.trials ? listed("Settings that each seed chose", row.by_seed.map((seed) => [`Seed ${seed.seed}`, Object.entries(seed.settings ?? {}).map(([name, value]) => `${name} ${words(value)}`).join(", ")])) : null,
+    listed(row.trials ? "Settings of all seeds" : "Settings", Object.entries(row.settings ?? {}).map(([name, value]) => [name, words(value)])),
   ];
 }
 
@@ -63,6 +64,7 @@ function about(row) {
   return [
     ["Algorithm", row.algorithm], ["Plugin", row.plugin ? `${row.plugin} ${row.plugin_version ?? ""}` : null], ["Paper", paperLink(row.paper)],
     ["Learns from", (row.learns_from ?? []).join(", ")], ["Reward", row.reward], ["May stop early", row.stops_early], ["Starts from", row.starts_from], ["Settings are", row.tuning],
+    ["Trials that were charged", row.trials],
     ["Charged / counted compute", number(row.audit_ratio, 4)], ["Worst case of the headline", number(row.headline_worst_case, 3)],
   ];
 }

@@ -24,11 +24,11 @@ class RewardModelConfig:
     scorer: Literal["log-ratio", "last-token"] = "log-ratio"
     """What a score is made of: how much likelier the model finds the answer than the start does, or a scalar head on
     the state of the last token, an ordinary sequence classifier."""
-    ratio_scale: float = 0.44
+    ratio_scale: float = 0.095
     """β of "log-ratio": score units of one nat."""
-    batch_size: int = 64
+    batch_size: int = 16
     """Preference pairs per update."""
-    learning_rate: float = 0.00031
+    learning_rate: float = 0.001
     """Peak step size of AdamW."""
     epochs: float | None = None
     """Passes over the pairs; None goes on until the budget is spent."""
