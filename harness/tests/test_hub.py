@@ -99,7 +99,7 @@ def hub() -> Iterator[Hub]:
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished bench, as small as one can be: nothing of it is trained here."""
     folder = tmp_path_factory.mktemp("bench")
-    kept = Path(__file__).parents[2] / "docs" / "results" / "quick"
+    kept = Path(__file__).parents[2] / "leaderboard" / "published" / "quick"
     plan = json.loads((kept / "bench.json").read_text())
     (folder / "records").mkdir()
     (folder / "bench.json").write_text(json.dumps(plan | {"seeds": 1, "algorithms": []}))
