@@ -59,9 +59,9 @@ def run(place: Place[Any], jobs: Sequence[Job], finished: Finished, workers: int
     """Run jobs whose needs are met, until none is left that can run. An exception, as Ctrl-C, stops what runs.
 
     `finished(job, outcome)` is called once per job, `watch(running)` about once a second or more often. A job that
-    needs one that failed ends as failed without being tried; one that is only
-    `after` it is tried. Several benches may do this with one output folder: a job
-    that another holds is left to it, and its result is taken as it comes; if the other is gone, the job is taken over.
+    needs one that failed ends as failed without being tried; one that is only `after` it is tried. Several benches may
+    do this with one output folder: a job that another holds is left to it, and its result is taken as it comes; if the
+    other is gone, the job is taken over.
     """
     _Schedule(place, jobs, finished, workers).run(watch)
 

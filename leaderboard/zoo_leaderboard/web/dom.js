@@ -7,6 +7,7 @@ const board = JSON.parse(document.getElementById("board").textContent);
 const copies = JSON.parse(document.getElementById("copies").textContent);
 const scorer = board.headline === null ? "proxy" : "gold";
 
+const pairOf = (a, b) => board.pairs.find((one) => (one.a === a && one.b === b) || (one.a === b && one.b === a));
 const known = (value) => value !== null && value !== undefined;
 const words = (value) => typeof value === "string" ? value : JSON.stringify(value);
 

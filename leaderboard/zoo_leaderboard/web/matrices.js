@@ -12,7 +12,7 @@ function pairMatrix() {
 }
 
 function pairCell(row, column) {
-  const pair = board.pairs.find((one) => (one.a === row && one.b === column) || (one.a === column && one.b === row));
+  const pair = pairOf(row, column);
   if (!pair || !known(pair.difference)) return el("td", { class: "soft" }, row === column ? "" : NONE);
   const sign = pair.a === row ? 1 : -1;
   return el("td", { class: pair.separated ? (sign > 0 ? "up2" : "down2") : "soft", title: pair.words }, number(sign * pair.difference, 2, true));

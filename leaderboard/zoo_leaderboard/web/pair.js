@@ -24,7 +24,7 @@ function pairSection() {
 
 function sideBySide(rows, { a, b, show }) {
   const [first, second] = [a, b].map((name) => rows.find((row) => row.row === name));
-  const pair = board.pairs.find((one) => (one.a === a && one.b === b) || (one.a === b && one.b === a));
+  const pair = pairOf(a, b);
   const both = first.samples.flatMap((item) => {
     const other = second.samples.find((one) => one.prompt === item.prompt);
     return other ? [{ item, other, verdict: verdict(item[scorer], other[scorer]) }] : [];
@@ -34,8 +34,7 @@ function sideBySide(rows, { a, b, show }) {
     pair ? el("p", {}, pair.words) : null,
     pair?.prompts ? el("p", {}, promptsWon(pair)) : null,
     el("p", { class: "soft" }, `${shown.length} of ${both.length} prompts to read, of each row's first finished seed at its best temperature.`),
-    ...folded(shown.map((one) => el("div", { class: "prompt" }, el("p", { class: "asked" }, one.item.prompt),
-      el("div", { class: "answers" }, answer(a, one.item, one.verdict === "a"), answer(b, one.other, one.verdict === "b"))))),
+    ...folded(shown.map((one) => asked(one.item.prompt, answer(a, one.item, one.verdict === "a"), answer(b, one.other, one.verdict === "b")))),
   ].filter(known);
 }
 
@@ -55,6 +54,10 @@ function promptsWon(pair) {
 function verdict(mine, other) {
   if (!known(mine) || !known(other)) return "";
   return Math.abs(mine - other) < 1e-9 ? "ties" : mine > other ? "a" : "b";
+}
+
+function asked(prompt, ...answers) {
+  return el("div", { class: "prompt" }, el("p", { class: "asked" }, prompt), el("div", { class: "answers" }, ...answers));
 }
 
 function answer(name, item, better) {

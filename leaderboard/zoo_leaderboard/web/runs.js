@@ -98,7 +98,6 @@ function ownAnswers(row) {
   if (row.samples.length === 0 || !start || start === row) return [];
   return [el("h3", {}, "Answers, beside those of start"), ...row.samples.slice(0, 8).map((item) => {
     const other = start.samples.find((one) => one.prompt === item.prompt), better = other ? verdict(item[scorer], other[scorer]) : "";
-    return el("div", { class: "prompt" }, el("p", { class: "asked" }, item.prompt),
-      el("div", { class: "answers" }, answer(row.row, item, better === "a"), other ? answer("start", other, better === "b") : null));
+    return asked(item.prompt, answer(row.row, item, better === "a"), other ? answer("start", other, better === "b") : null);
   })];
 }
