@@ -15,6 +15,7 @@ import torch
 from torch import distributed as dist
 from torch.optim import AdamW
 
+from zoo_core.compute.micro_batches import save_memory
 from zoo_core.compute.processes import accelerator
 from zoo_core.compute.sharding import full_tensor, local_shard, prepare_model
 from zoo_core.errors import ModelError
@@ -64,11 +65,16 @@ def told(name: str, at: Session, history: Sequence[dict[str, float]]) -> dict[st
     }
 
 
-def train(name: str, updates: int = 3, directory: str | None = None, **settings: Any) -> dict[str, Any]:
+def train(
+    name: str, updates: int = 3, directory: str | None = None, memory: dict[str, Any] | None = None, **settings: Any
+) -> dict[str, Any]:
     """Make a few updates, from a checkpoint if there is one; it ends up behind all of them but the last."""
     at = session(name, directory=Path(directory) if directory else None)
-    steps = training(name, at, **settings)
-    return told(name, at, list(islice(steps, updates)))
+    save_memory(**memory or {})
+    try:
+        return told(name, at, list(islice(training(name, at, **settings), updates)))
+    finally:
+        save_memory()
 
 
 def spend(name: str, budget: float) -> dict[str, Any]:
@@ -104,12 +110,15 @@ def moody(name: str) -> dict[str, Any]:
     return told(name, at, [next(training(name, at))])
 
 
-def refused(name: str, **settings: Any) -> str:
+def refused(name: str, memory: dict[str, Any] | None = None, **settings: Any) -> str:
     """Say why it cannot be trained so."""
+    save_memory(**memory or {})
     try:
         next(training(name, session(name), **settings))
     except ModelError as error:
         return str(error)
+    finally:
+        save_memory()
     return ""
 
 

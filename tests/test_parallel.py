@@ -22,6 +22,7 @@ TRAINED = {
     "reward-model": {"kind": "train", "name": "reward-model"},
     "grpo": {"kind": "train", "name": "grpo"},
     "ppo": {"kind": "train", "name": "ppo"},
+    "layers": {"kind": "train", "name": "dpo", "memory": {"gradient_checkpointing": True}},
 }
 SHARING = {
     "hydra": {"kind": "train", "name": "ppo", "models": "hydra", "unfrozen_layers": 1},
@@ -29,6 +30,18 @@ SHARING = {
     "lora-reward": {"kind": "train", "name": "reward-model", "lora_rank": 2},
 }
 """Models that share weights: FSDP2 cannot have them."""
+MICRO = {
+    "micro": {"kind": "train", "name": "ppo", "memory": {"micro_batch": 25}},
+    "micro-lora": {"kind": "train", "name": "ppo", "models": "lora", "lora_rank": 2, "memory": {"micro_batch": 1}},
+    "micro-hydra": {
+        "kind": "train",
+        "name": "ppo",
+        "models": "hydra",
+        "unfrozen_layers": 1,
+        "memory": {"micro_batch": 25, "gradient_checkpointing": True},
+    },
+}
+"""Passes in parts, of which each process has another number: FSDP2 cannot have them either."""
 BODY = {"name": "coreset"}
 """Reads the policy's body alone."""
 OTHERS = {
@@ -41,6 +54,8 @@ OTHERS = {
 UNDISTURBED = {"kind": "train", "name": "ppo", "updates": 4}
 pytestmark = pytest.mark.slow
 WAYS = ("ddp", "fsdp")
+WHOLE = {"micro": "ppo", "micro-lora": "lora", "micro-hydra": "hydra"}
+"""The runs in micro-batches, and the same with whole batches."""
 Told = dict[str, Any]
 SCRIPT = Path(__file__).with_name("processes.py")
 do = runpy.run_path(str(SCRIPT))["do"]
@@ -62,7 +77,7 @@ def went_on(folder: Path, of: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def one(folder: Path) -> dict[str, Any]:
     """What one process did; its checkpoint is left for the others."""
-    found = {name: do(json.dumps(case)) for name, case in {**TRAINED, **SHARING, **OTHERS}.items()}
+    found = {name: do(json.dumps(case)) for name, case in {**TRAINED, **SHARING, **MICRO, **OTHERS}.items()}
     do(json.dumps(began(folder, "one")))
     return {**found, "undisturbed": do(json.dumps(UNDISTURBED))}
 
@@ -87,13 +102,14 @@ def launched(output: Path, cases: dict[str, dict[str, Any]], **environment: str)
 @pytest.fixture(scope="module")
 def ddp(one: Told, folder: Path) -> list[Told]:
     """The second run goes on from what the first left."""
-    cases = {**TRAINED, **SHARING, **OTHERS, "began": began(folder, "ddp"), "went on": went_on(folder, "one")}
+    last = {"began": began(folder, "ddp"), "went on": went_on(folder, "one")}
+    cases = {**TRAINED, **SHARING, **MICRO, **OTHERS, **last}
     return launched(folder / "saw-ddp", cases)
 
 
 @pytest.fixture(scope="module")
 def fsdp(ddp: list[Told], folder: Path) -> list[Told]:
-    refused = {name: {**case, "kind": "refused"} for name, case in {**SHARING, "body": BODY}.items()}
+    refused = {name: {**case, "kind": "refused"} for name, case in {**SHARING, **MICRO, "body": BODY}.items()}
     cases = {**TRAINED, **OTHERS, **refused, "began": began(folder, "fsdp"), "went on": went_on(folder, "ddp")}
     return launched(folder / "saw-fsdp", cases, ACCELERATE_USE_FSDP="true", FSDP_VERSION="2")
 
@@ -124,13 +140,22 @@ def test_two_processes_train_as_one_does(one: Told, two: list[Told], name: str) 
     same(two[0][name], one[name])
 
 
+@pytest.mark.parametrize("name", MICRO)
+def test_ddp_trains_in_micro_batches_as_one_process_does_in_whole_batches(
+    one: Told, ddp: list[Told], name: str
+) -> None:
+    same(one[name], one[WHOLE[name]])
+    same(ddp[0][name], one[WHOLE[name]])
+    assert one[name]["ledger"]["flops"] > one[WHOLE[name]]["ledger"]["flops"]
+
+
 @pytest.mark.parametrize("name", SHARING)
 def test_ddp_trains_models_that_share_weights_as_one_process_does(one: Told, ddp: list[Told], name: str) -> None:
     same(ddp[0][name], one[name])
     assert ddp[0][name]["ledger"]["parameter_bytes"] == one[name]["ledger"]["parameter_bytes"], "no longer shared"
 
 
-@pytest.mark.parametrize("name", [*SHARING, "body"])
+@pytest.mark.parametrize("name", [*SHARING, *MICRO, "body"])
 def test_fsdp_says_what_cannot_be_shared(fsdp: list[Told], name: str) -> None:
     assert [process[name] for process in fsdp] == [fsdp[0][name]] * 2
     assert fsdp[0][name].startswith("FSDP2: ")

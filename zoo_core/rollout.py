@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
-from zoo_core.compute.data_parallel import across_ranks
+from zoo_core.compute.micro_batches import forward_pass
 from zoo_core.compute.packing import Packing, TokenRow, packs
 from zoo_core.compute.placing import sent, spread
 from zoo_core.functional import token_logprobs
@@ -209,7 +209,7 @@ AS_THEY_ARE = nn.Identity()
 
 def response_logprobs(policy: PreTrainedModel, responses: Responses, temperature: float = 1.0) -> Float[Tensor, "B T"]:
     """Return log π(yₜ | x, y₍<t₎) of every response token; 0 where the mask is false. Collective."""
-    return across_ranks(lambda some: _response_logprobs(policy, some, temperature), responses, policy)
+    return forward_pass(lambda some: _response_logprobs(policy, some, temperature), responses, policy)
 
 
 def _response_logprobs(policy: PreTrainedModel, responses: Responses, temperature: float) -> Float[Tensor, "B T"]:
@@ -237,7 +237,7 @@ def response_states(body: nn.Module, responses: Responses, head: nn.Module = AS_
 
     With a `head`, return its outputs on these states. Collective.
     """
-    return across_ranks(lambda some: _response_states(body, some, head), responses, body, head)
+    return forward_pass(lambda some: _response_states(body, some, head), responses, body, head)
 
 
 def _response_states(body: nn.Module, responses: Responses, head: nn.Module) -> Float[Tensor, "B slots D"]:
@@ -251,7 +251,7 @@ def _response_states(body: nn.Module, responses: Responses, head: nn.Module) -> 
 
 def text_states(body: nn.Module, responses: Responses) -> tuple[Float[Tensor, "B S D"], Bool[Tensor, "B S"]]:
     """Return the last hidden state of every token of prompt and response, 0 on padding, and their mask. Collective."""
-    return across_ranks(lambda some: _text_states(body, some), responses, body), responses.attention
+    return forward_pass(lambda some: _text_states(body, some), responses, body), responses.attention
 
 
 def _text_states(body: nn.Module, responses: Responses) -> Float[Tensor, "B S D"]:
@@ -273,7 +273,7 @@ def logprobs_and_states(
     def compute(some: Responses) -> tuple[Tensor, Tensor]:
         return _logprobs_and_states(policy, some, temperature, head)
 
-    logprobs, states = across_ranks(compute, responses, policy, head)
+    logprobs, states = forward_pass(compute, responses, policy, head)
     return logprobs, states
 
 

@@ -27,9 +27,10 @@ from transformers import (
 )
 from zoo_harness.executors.inline import Inline
 from zoo_harness.jobs import measure
+from zoo_harness.jobs.activations import Held
 from zoo_harness.jobs.label_pairs import labelled
 from zoo_harness.jobs.materials import Materials
-from zoo_harness.jobs.trace import Held, Tracer
+from zoo_harness.jobs.trace import Tracer
 from zoo_harness.jobs.worker import import_beside
 from zoo_harness.planning.estimate import figures, price_of, stage_flops
 from zoo_harness.planning.pipeline import Pipeline
@@ -44,6 +45,7 @@ from zoo_harness.spec.schema import LabelPairs
 from zoo_core.accounting.ledger import Ledger
 from zoo_core.accounting.meter import Meter
 from zoo_core.calibration import calibrate
+from zoo_core.compute.micro_batches import save_memory
 from zoo_core.compute.precision import Precision, compute_in
 from zoo_core.errors import BudgetError, ModelError, SpecError
 from zoo_core.models.copies import scorer_from
@@ -307,16 +309,16 @@ def kept(request: pytest.FixtureRequest) -> Iterator[Precision]:
     compute_in("fp32")
 
 
-@pytest.mark.parametrize("pairs", [4, 48])  # the activations are smaller than the copy to undo by, and larger
-def test_predicted_memory_is_what_the_allocator_holds_at_its_peak(world, tmp_path, pairs: int, kept: Precision):
+def predicted_and_held(world, tmp_path, pairs: int, **spec: Any) -> tuple[dict[str, float], int]:
+    """What is predicted of DPO on a wider model, and the most bytes that the allocator gave out while it trained."""
     settings = {"batch_size": pairs, **STILL}
     rows = [{"name": "dpo", **settings}]
-    plan = measured(world, save(tmp_path / "small", **SMALL), algorithms=rows, precision=kept)
+    plan = measured(world, save(tmp_path / "small", **SMALL), algorithms=rows, **spec)
     save(tmp_path / "wide", hidden_size=256, intermediate_size=512, num_hidden_layers=5, num_attention_heads=4)
-    memory = predict(plan, str(tmp_path / "wide"), Machine())["rows"][0]["memory"]
+    predicted = predict(plan, str(tmp_path / "wide"), Machine())["rows"][0]
     session = measure.unbounded(*_opened(plan, tmp_path / "wide"), None)
     session.rows = {"preferences": _materials(plan, tmp_path / "wide").rows("preferences", 0)}
-    session.budget = 4 * predict(plan, str(tmp_path / "wide"), Machine())["rows"][0]["flops_per_update"]
+    session.budget = 4 * predicted["flops_per_update"]
     gc.collect()  # what earlier tests left would be freed in the middle, and taken off this sum
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         _train("dpo", Run(session), None, **settings)
@@ -327,7 +329,40 @@ def test_predicted_memory_is_what_the_allocator_holds_at_its_peak(world, tmp_pat
     for _, change in changes:
         now += change
         peak = max(peak, now)
+    return predicted["memory"], peak
+
+
+@pytest.mark.parametrize("pairs", [4, 48])  # the activations are smaller than the copy to undo by, and larger
+def test_predicted_memory_is_what_the_allocator_holds_at_its_peak(world, tmp_path, pairs: int, kept: Precision):
+    memory, peak = predicted_and_held(world, tmp_path, pairs, precision=kept)
     assert memory["fsdp2_device"] == memory["ddp_device"] == pytest.approx(peak, rel=0.05)
+
+
+SAVED = [
+    {"micro_batch": 256},
+    {"gradient_checkpointing": True},
+    {"micro_batch": 256, "gradient_checkpointing": True},
+]
+
+
+@pytest.mark.parametrize("saved", SAVED)
+def test_predicted_memory_is_that_of_micro_batches_and_of_layers_computed_again(world, tmp_path, saved: dict[str, Any]):
+    save_memory(**saved)
+    try:
+        memory, peak = predicted_and_held(world, tmp_path, 48, **saved)
+    finally:
+        save_memory()
+    assert memory["ddp_device"] == pytest.approx(peak, rel=0.05)
+    assert peak < 0.85 * 159e6  # what it is without
+
+
+def test_a_result_that_is_held_is_let_go_with_its_graph():
+    held = Held(None, {})
+    with held:
+        found = torch.ones(3, requires_grad=True).exp()  # exp holds its own result
+        assert held._total == 12
+        del found
+        assert held._total == 0
 
 
 def test_what_autograd_holds_is_counted_once_and_let_go():

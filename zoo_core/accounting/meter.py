@@ -82,6 +82,12 @@ class Meter:
         finally:
             self._phase = before
 
+    def look(self, compute: Callable[[], Any]) -> None:
+        """Look at a computation before it is done whose backward pass will do it again. There is nothing to see here.
+
+        (The meter of `zoo plan` notes what it holds.)
+        """
+
     def _usual_phase(self) -> str:
         if not self.in_loop:
             return "prepare"

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zoo_core.compute.data_parallel import across_ranks
+from zoo_core.compute.micro_batches import forward_pass
 from zoo_core.compute.readers import reader_of
 from zoo_core.compute.sampler import sample_cached
 from zoo_core.datasets.chat import as_ids
@@ -71,7 +71,7 @@ class CausalJudge:
 
         for start in range(0, len(questions), self.batch_size):
             prompts = encoder.prompts(questions[start : start + self.batch_size])
-            found += across_ranks(logprobs, prompts, self.model).tolist()
+            found += forward_pass(logprobs, prompts, self.model).tolist()
         return found
 
     def write(self, questions: Sequence[Text], longest: int, temperature: float, seed: int) -> list[Written]:

@@ -52,7 +52,7 @@ def adapter(model: nn.Module, name: str | None) -> Iterator[None]:
     Trainable weights stay trainable. (peft freezes inactive adapters, and a backward pass would leave them out.)
     """
     layers = list(adapted_layers(model))
-    before = layers[0].active_adapters[0]
+    before = active_adapter(model)
     trainable = [weight for weight in model.parameters() if weight.requires_grad]
 
     def switch(to: str | None) -> None:
@@ -68,6 +68,12 @@ def adapter(model: nn.Module, name: str | None) -> Iterator[None]:
         yield
     finally:
         switch(before)
+
+
+def active_adapter(model: nn.Module) -> str | None:
+    """Return the name of the adapter that computes with the base of this model; None if it is the base alone."""
+    layer = next(adapted_layers(model))
+    return None if layer.disable_adapters else layer.active_adapters[0]
 
 
 def adapted_layers(model: nn.Module) -> Iterator[Any]:

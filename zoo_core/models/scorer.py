@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zoo_core.compute.data_parallel import TokenRows, across_ranks
+from zoo_core.compute.data_parallel import TokenRows
+from zoo_core.compute.micro_batches import forward_pass
 from zoo_core.compute.packing import Packing, TokenRow, packs
 from zoo_core.datasets.chat import Chat
 from zoo_core.errors import ModelError
@@ -27,7 +28,7 @@ def row_scores(scorer: PreTrainedModel | LogRatioScorer, rows: Sequence[TokenRow
     """
     if isinstance(scorer, LogRatioScorer):
         return scorer(rows)  # type: ignore[no-any-return]
-    return across_ranks(lambda some: _row_scores(scorer, some.rows), TokenRows(rows), scorer)
+    return forward_pass(lambda some: _row_scores(scorer, some.rows), TokenRows(rows), scorer)
 
 
 def _row_scores(scorer: PreTrainedModel, rows: Sequence[TokenRow]) -> Float[Tensor, " B"]:

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from zoo_core.compute.micro_batches import save_memory
 from zoo_core.datasets.encoding import Encoder
 from zoo_core.errors import PluginError
 from zoo_core.records import LEARNING_RATES, Algorithm
@@ -71,6 +72,18 @@ class Finished:
     """FLOPs in the ledger at each yield."""
     gradients: list[bool] = field(default_factory=list)
     """Whether gradients were on at each yield."""
+
+
+@dataclass
+class FirstStep:
+    """A run until its first update with a step of an optimizer."""
+
+    session: Session
+    gradients: list[Tensor] = field(default_factory=list)
+    """Of the first step of each optimizer."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    flops: dict[str, int] = field(default_factory=dict)
+    """By role and phase."""
 
 
 class AlgorithmSuite:
@@ -130,6 +143,28 @@ class AlgorithmSuite:
         assert len(seen.history) <= cls.most_updates, f"not at the end after {cls.most_updates} updates"
         return seen
 
+    def first_step(self) -> FirstStep:
+        """Return a new run until its first step; one more update is made, because the audit ends with it."""
+        found = FirstStep(self.session())
+
+        class Witness(Run):
+            def keep(self, name: str, thing: Any) -> Any:
+                if isinstance(thing, torch.optim.Optimizer):
+                    handle = thing.register_step_pre_hook(lambda *_: note(thing, handle))
+                return super().keep(name, thing)
+
+        def note(optimizer: torch.optim.Optimizer, handle: Any) -> None:
+            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+            found.gradients += [weight.grad.clone() for weight in weights if weight.grad is not None]
+            handle.remove()
+
+        training = self.training(found.session, Witness(found.session))
+        while not found.gradients:
+            found.metrics = next(training)
+        found.flops = found.session.ledger.report()["flops_by_role_phase"]
+        next(training)
+        return found
+
     def test_every_update_yields_finite_numbers_once(self, finished: Finished) -> None:
         history, ledger = finished.history, finished.session.ledger
         undone = sum("discarded" in flag for flag in ledger.flags)
@@ -188,6 +223,23 @@ class AlgorithmSuite:
         first, same = next(self.training(plain)), next(self.training(padded))
         assert padded.ledger.flops == plain.ledger.flops
         assert same == pytest.approx(first, rel=1e-4, abs=1e-5)
+
+    def test_micro_batches_and_recomputation_change_no_loss_and_no_gradient(self) -> None:
+        plain = self.first_step()
+        for micro_batch, again in ((1, False), (25, True), (None, True)):  # each row alone, a few rows, all of them
+            save_memory(micro_batch, gradient_checkpointing=again)
+            try:
+                divided = self.first_step()
+            finally:
+                save_memory()
+            assert divided.metrics == pytest.approx(plain.metrics, rel=1e-4, abs=1e-5), micro_batch
+            for gradient, expected in zip(divided.gradients, plain.gradients, strict=True):
+                torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
+            repeated = sum(flops for cell, flops in divided.flops.items() if cell.endswith("/recompute"))
+            assert repeated > 0, micro_batch
+            if micro_batch is None:  # prompts that rows share are read once in each micro-batch
+                assert sum(divided.flops.values()) - repeated == sum(plain.flops.values())
+            assert divided.session.ledger.report()["audit_ratio"] == pytest.approx(1.0, abs=0.02), micro_batch
 
     def test_it_learns_from_what_its_record_lists_and_from_nothing_else(self) -> None:
         session = self.session()

@@ -154,6 +154,7 @@ def _prepare(job: Job) -> None:
     from tqdm import tqdm
 
     from zoo_core.accounting import memory
+    from zoo_core.compute.micro_batches import save_memory
     from zoo_core.compute.precision import compute_in
 
     # tqdm's own lock is a semaphore between processes, which os._exit would leave behind.
@@ -170,6 +171,7 @@ def _prepare(job: Job) -> None:
     elif job.kind == "train":
         load_for_training()
     compute_in("fp32" if job.kind == "score" else spec.precision)
+    save_memory(spec.micro_batch, spec.gradient_checkpointing)
 
 
 def disk_is_full(error: BaseException) -> bool:

@@ -62,7 +62,6 @@ GOLD_PAIRS, UNSEEN_PAIRS = "gold pairs", "unseen pairs"
 FOR_ALGORITHMS, FOR_GOLD = "algorithms", "gold"
 """The halves of the pairs where gold is trained on pairs."""
 
-
 Control = Literal["length", "random", "shuffled"]
 """Learn from the length of answers alone, from noise, or from pairs of which half are the wrong way round."""
 
@@ -215,6 +214,10 @@ class Spec(_Strict):
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """In which models compute while they train: float32; on NVIDIA GPUs tf32, with rougher products; or bfloat16 with
     weights in float32 (autocast). Scores are measured in float32 in all."""
+    micro_batch: int | None = Field(default=None, ge=1)
+    """Most tokens of one pass of a model; larger batches are computed in parts, and again in the backward pass."""
+    gradient_checkpointing: bool = False
+    """Whether a pass keeps the inputs of its layers only, which are computed again in the backward pass."""
     rollout_engine: str = "cached"
     checkpoint_seconds: float = Field(default=20.0, ge=0)
     """Least time between checkpoints of a cell: more where writing one takes long, so that all take 2 % of the time.

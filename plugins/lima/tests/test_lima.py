@@ -33,6 +33,11 @@ class TestLIMA(AlgorithmSuite):
         monkeypatch.setattr(type(self), "settings", self.settings | {"dropout": 0.0})
         super().test_padding_before_prompts_changes_nothing_and_costs_nothing()
 
+    def test_micro_batches_and_recomputation_change_no_loss_and_no_gradient(self, monkeypatch):
+        # Nor are the random numbers of a batch those of its parts.
+        monkeypatch.setattr(type(self), "settings", self.settings | {"dropout": 0.0})
+        super().test_micro_batches_and_recomputation_change_no_loss_and_no_gradient()
+
 
 def said(prompt, answer, where):
     return Demonstration([{"role": "user", "content": prompt}], [{"role": "assistant", "content": answer}], where)
