@@ -15,15 +15,17 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from zoo_core.accounting.budget import BudgetWindow
 from zoo_core.errors import BudgetError, PluginError, StorageError
+from zoo_core.models.lora import add_adapter
 from zoo_core.reward import Sample
 from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run
 from zoo_core.session import checkpoint, loop
 from zoo_core.session.seeds import derive
 from zoo_core.session.session import Session
-from zoo_core.testing.suite import repeatable, same_weights, weights
 from zoo_core.testing.tiny import tiny_policy, tiny_run, tiny_session
+from zoo_core.testing.witness import repeatable, same_weights, weights
 
 
 def step(stage, optimizer, parameters, update, noise):
@@ -216,6 +218,17 @@ def test_a_discarded_update_leaves_weights_optimizer_and_ledger_as_before():
     assert session.ledger.flops == states[1][2]
     assert session.ledger.flags == ["the last update was discarded: it would have passed the budget"]
     assert session.kept["optimizer"].state_dict()["state"][0]["step"] == 2
+
+
+def test_what_an_update_is_undone_by_has_copies_of_trained_weights_only():
+    run = tiny_run()
+    trained = {weight.data_ptr() for weight in add_adapter(run.policy, "mine", 2)}
+    kept = run._session.undo("", 0, BudgetWindow(0, 1.0))["kept"]["policy"]
+    weights = run.policy.state_dict()
+    assert {name for name in weights if kept[name].data_ptr() != weights[name].data_ptr()} == {
+        name for name, weight in weights.items() if weight.data_ptr() in trained
+    }
+    assert all(torch.equal(kept[name], weights[name]) for name in weights)
 
 
 def test_a_checkpoint_of_an_undone_update_is_never_written(tmp_path):

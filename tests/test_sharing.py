@@ -10,10 +10,10 @@ from zoo_core.accounting.ledger import Ledger, bytes_of
 from zoo_core.errors import ModelError
 from zoo_core.models.copies import scorer_from
 from zoo_core.models.loading import load_policy, load_scorer, save_model
-from zoo_core.models.lora import adapter, add_adapter, merged_weights, share_storage
+from zoo_core.models.lora import adapter, add_adapter, merged_weights, share_storage, unadapted
 from zoo_core.run import Run
-from zoo_core.testing.suite import same_weights, weights
 from zoo_core.testing.tiny import tiny_encoder, tiny_policy, tiny_session
+from zoo_core.testing.witness import same_weights, weights
 
 TOKENS = torch.randint(6, 37, (3, 11), generator=torch.Generator().manual_seed(0))
 
@@ -233,3 +233,44 @@ def test_a_run_is_measured_at_the_end_of_each_update():
     assert session.ledger.parameter_bytes == 2 * size
     assert session.ledger.training_bytes > 5 * size
     assert session.ledger.report()["models_resident"] == 2.0
+
+
+def test_a_model_whose_adapter_was_put_into_its_weights_computes_the_same_and_has_none():
+    model = tiny_policy()
+    stirred(add_adapter(model, "one", 2, alpha=8, targets=["q_proj", "down_proj"]))
+    tokens = torch.tensor([[3, 4, 5]])
+    before = model(input_ids=tokens).logits
+    assert {path.split(".lora_")[0].rsplit(".", 1)[-1] for path, _ in model.named_parameters() if ".lora_" in path} == {
+        "q_proj",
+        "down_proj",
+    }
+    assert unadapted(model).state_dict().keys() == tiny_policy().state_dict().keys()
+    torch.testing.assert_close(model(input_ids=tokens).logits, before)
+
+
+def test_alpha_over_rank_is_how_strong_an_adapter_is():
+    weak, strong = tiny_policy(), tiny_policy()
+    for model, alpha in ((weak, 2), (strong, 6)):
+        torch.manual_seed(0)
+        stirred(add_adapter(model, "one", 2, alpha=alpha))
+    plain, (one, three) = tiny_policy().state_dict(), (merged_weights(model) for model in (weak, strong))
+    for name, weight in plain.items():
+        torch.testing.assert_close(three[name] - weight, 3 * (one[name] - weight))
+
+
+def test_dropout_of_an_adapter_is_of_passes_with_a_gradient_only():
+    model = tiny_policy().train()
+    stirred(add_adapter(model, "one", 2, dropout=0.5))
+    tokens = torch.tensor([[3, 4, 5]])
+    with torch.no_grad():
+        assert torch.equal(model(input_ids=tokens).logits, model(input_ids=tokens).logits)
+    assert not torch.equal(model(input_ids=tokens).logits, model(input_ids=tokens).logits)
+    model.eval()
+    assert torch.equal(model(input_ids=tokens).logits, model(input_ids=tokens).logits)
+
+
+def test_layers_that_are_not_there_are_named_beside_those_that_are():
+    with pytest.raises(
+        ModelError, match=r"has no qkv; it has down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_pr"
+    ):
+        add_adapter(tiny_policy(), "one", 2, targets=["q_proj", "qkv"])

@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from zoo_core.compute.sharding import full_state, is_sharded, prepare_model
 from zoo_core.errors import ModelError
 from zoo_core.models.attention import attention_for
+from zoo_core.models.lora import adapted_layers, merged_weights
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -30,7 +31,10 @@ def scorer_from(policy: PreTrainedModel, seed: int) -> PreTrainedModel:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         head.copy_(torch.randn(head.shape, generator=generator) / (head.shape[1] + 1) ** 0.5)
-    prepare_model(scorer).base_model.load_state_dict(policy.base_model.state_dict())
+    body = policy.base_model.state_dict()
+    if any(adapted_layers(policy)):
+        body = merged_weights(policy.base_model)
+    prepare_model(scorer).base_model.load_state_dict(body)
     return without_dropout(scorer)
 
 

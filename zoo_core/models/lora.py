@@ -6,9 +6,9 @@ peft's, which is imported late, because most runs have no adapters.
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,11 +21,32 @@ from zoo_core.errors import ModelError
 from zoo_core.models.attention import attention_for
 from zoo_core.models.weights import put
 
+M = TypeVar("M", bound=nn.Module)
 
-def add_adapter(model: PreTrainedModel, name: str, rank: int) -> list[nn.Parameter]:
-    """Replace W by W + 2BA in every linear layer of the body, with B = 0; return all A and B.
 
-    All other weights are frozen, those of earlier adapters, too. The new adapter is the active one.
+class TrainingDropout(nn.Dropout):
+    """Dropout of passes with a gradient only: what is sampled or scored is the policy as it is."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Drop, if this pass is trained on."""
+        return super().forward(input) if torch.is_grad_enabled() else input
+
+
+def add_adapter(
+    model: PreTrainedModel,
+    name: str,
+    rank: int,
+    *,
+    alpha: int | None = None,
+    targets: Collection[str] | None = None,
+    dropout: float = 0.0,
+) -> list[nn.Parameter]:
+    """Replace W by W + (α/r)BA in linear layers of the body, with B = 0; return all A and B.
+
+    r is `rank`, and α is 2r unless `alpha` is given. `targets` are the last parts of the layers' names, such as q_proj;
+    None takes every linear layer. `dropout` is the probability that an input of A is 0 in passes that are trained on.
+    All other weights are frozen, those of earlier adapters, too. The new adapter is the active one. `ModelError` if no
+    layer has a name in `targets`.
     """
     from peft import LoraConfig
 
@@ -36,38 +57,41 @@ def add_adapter(model: PreTrainedModel, name: str, rank: int) -> list[nn.Paramet
         for path, part in model.named_modules()
         if isinstance(part, (nn.Linear, Conv1D)) and _in_body(model, path) and ".lora_" not in path
     }
+    chosen = [path for path in linear if targets is None or path.rsplit(".", 1)[-1] in targets]
+    unknown = set(targets or ()) - {path.rsplit(".", 1)[-1] for path in linear}
+    if unknown or not chosen:
+        there = ", ".join(sorted({path.rsplit(".", 1)[-1] for path in linear}))
+        raise ModelError(f"adapters: {type(model).__name__} has no {', '.join(sorted(unknown))}; it has {there}.")
     transposed = any(issubclass(kind, Conv1D) for kind in linear.values())
-    _inject(
-        model,
-        name,
-        LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=sorted(linear), fan_in_fan_out=transposed),
-    )
+    strength = 2 * rank if alpha is None else alpha
+    settings = LoraConfig(r=rank, lora_alpha=strength, target_modules=sorted(chosen), fan_in_fan_out=transposed)
+    _inject(model, name, settings)
+    for layer in adapted_layers(model) if dropout else ():
+        if name in layer.lora_A:
+            layer.lora_dropout[name] = TrainingDropout(dropout)
     return [weight for path, weight in model.named_parameters() if ".lora_" in path and f".{name}." in path]
 
 
 @contextlib.contextmanager
 def adapter(model: nn.Module, name: str | None) -> Iterator[None]:
-    """Make this adapter active inside the context, or none of them (None); restore the one before afterwards.
-
-    Trainable weights stay trainable. (peft freezes inactive adapters, and a backward pass would leave them out.)
-    """
-    layers = list(adapted_layers(model))
+    """Make this adapter active inside the context, or none of them (None); restore the one before afterwards."""
     before = active_adapter(model)
-    trainable = [weight for weight in model.parameters() if weight.requires_grad]
-
-    def switch(to: str | None) -> None:
-        for layer in layers:
-            layer.enable_adapters(to is not None)
-            if to is not None:
-                layer.set_adapter(to)
-        for weight in trainable:
-            weight.requires_grad_(True)
-
-    switch(name)
+    activate(model, name)
     try:
         yield
     finally:
-        switch(before)
+        activate(model, before)
+
+
+def activate(model: nn.Module, name: str | None) -> None:
+    """Make this adapter compute with the base from now on, or none of them (None). Trainable weights stay trainable."""
+    trainable = [weight for weight in model.parameters() if weight.requires_grad]
+    for layer in adapted_layers(model):
+        layer.enable_adapters(name is not None)
+        if name is not None:
+            layer.set_adapter(name)
+    for weight in trainable:  # peft freezes inactive adapters, and a backward pass would leave them out
+        weight.requires_grad_(True)
 
 
 def active_adapter(model: nn.Module) -> str | None:
@@ -86,10 +110,23 @@ def merged_weights(model: nn.Module) -> dict[str, Tensor]:
     """Return the weights of an ordinary model with the active adapter merged; this model stays unchanged."""
     state = {path: weight for path, weight in full_state(model).items() if ".lora_" not in path}
     for path, layer in model.named_modules():
-        if hasattr(layer, "lora_A"):
+        if hasattr(layer, "lora_A") and layer.active_adapters[0] in layer.lora_A:
             delta = layer.get_delta_weight(layer.active_adapters[0])
             state[f"{path}.base_layer.weight"] = state[f"{path}.base_layer.weight"] + delta
     return {plain(path): weight for path, weight in state.items()}
+
+
+@torch.no_grad()
+def unadapted(model: M) -> M:
+    """Put the active adapter into the weights of the layers and remove all adapters; return the model."""
+    for path, layer in [(path, part) for path, part in model.named_modules() if hasattr(part, "lora_A")]:
+        plain_layer = layer.get_base_layer()
+        if not layer.disable_adapters and layer.active_adapters[0] in layer.lora_A:
+            plain_layer.weight += layer.get_delta_weight(layer.active_adapters[0])
+        model.set_submodule(path, plain_layer)
+    if hasattr(model, "peft_config"):
+        del model.peft_config
+    return model
 
 
 def save_apart(model: PreTrainedModel, directory: Path) -> None:

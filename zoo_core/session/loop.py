@@ -1,6 +1,5 @@
 """The engine behind `run.updates()`: budget, audit, checkpoints and resume of one training loop."""
 
-import copy
 import random
 import time
 from collections.abc import Iterator
@@ -109,7 +108,7 @@ class Loop:
         while (self._bound is None or update < self._bound) and window.allows(self.spent):
             undo = None  # freed before the next one is made, so that there is one copy of all weights at a time
             if window.is_near(ledger.flops):
-                undo = copy.deepcopy(session.snapshot(self.stage, update, window))
+                undo = session.undo(self.stage, update, window)
             before = ledger.flops
             self.update, self.draws = update, 0
             session.begun += 1

@@ -1,5 +1,6 @@
 """A session holds all that the stages of one run share: models, data, reward, ledger, and kept state."""
 
+import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,13 +10,14 @@ from typing import Any
 from weakref import ReferenceType
 
 import torch
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from zoo_core.accounting.budget import BudgetWindow
 from zoo_core.accounting.ledger import Ledger, bytes_of
 from zoo_core.accounting.meter import module_of
 from zoo_core.compute.sampler import sample_cached
-from zoo_core.compute.sharding import local_shards
+from zoo_core.compute.sharding import local_shard, local_shards
 from zoo_core.datasets.encoding import Encoder
 from zoo_core.datasets.feeds import check_rows
 from zoo_core.errors import PluginError
@@ -112,6 +114,17 @@ class Session:
             "kept": {**self.unclaimed, **{name: state_of(thing) for name, thing in self.kept.items()}},
             "ledger": self.ledger.state_dict(),
         }
+
+    def undo(self, stage: str, update: int, window: BudgetWindow) -> dict[str, Any]:
+        """Return a copy of the snapshot, to go back to. Frozen weights stay what they are, so they are not copied."""
+        snapshot = self.snapshot(stage, update, window)
+        models = [thing for thing in self.kept.values() if isinstance(thing, nn.Module)]
+        weights = [weight for model in models for weight in model.parameters() if not weight.requires_grad]
+        frozen = {local_shard(weight).data_ptr() for weight in weights}
+        states = [state for state in snapshot["kept"].values() if isinstance(state, Mapping)]
+        tensors = [value for state in states for value in state.values() if isinstance(value, Tensor)]
+        still = {id(tensor): tensor for tensor in tensors if local_shard(tensor).data_ptr() in frozen}
+        return copy.deepcopy(snapshot, still)  # deepcopy takes what is in its memo for copied already
 
     def adopt(self, snapshot: Mapping[str, Any]) -> None:
         """Restore all kept objects and the ledger from a snapshot."""

@@ -15,8 +15,7 @@ import math
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,63 +26,15 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from zoo_core.compute.micro_batches import save_memory
-from zoo_core.datasets.encoding import Encoder
 from zoo_core.errors import PluginError
+from zoo_core.models.lora import add_adapter
 from zoo_core.records import LEARNING_RATES, Algorithm
 from zoo_core.registry.plugins import plugins
 from zoo_core.registry.spaces import space_of
-from zoo_core.rollout import Prompts
-from zoo_core.rows import DataRow, Text
 from zoo_core.run import Run
 from zoo_core.session.session import Session
-from zoo_core.testing.tiny import SIGNALS, tiny_encoder, tiny_session
-
-NOT_REPEATED = ("wall_seconds", "peak_memory_bytes", "parameter_bytes", "training_bytes")
-"""Fields of a ledger that depend on the process: a run that resumes in a later stage has no old gradients."""
-
-
-def same_weights(one: nn.Module, other: Mapping[str, Tensor]) -> bool:
-    """Return whether a model has these weights bit for bit."""
-    state = one.state_dict()
-    return state.keys() == other.keys() and all(torch.equal(state[name], other[name]) for name in state)
-
-
-def weights(model: nn.Module) -> dict[str, Tensor]:
-    """Return a copy of a model's weights."""
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-
-def repeatable(session: Session) -> dict[str, Any]:
-    """Return the part of a session's ledger that every repetition of the run must repeat."""
-    return {name: value for name, value in session.ledger.report().items() if name not in NOT_REPEATED}
-
-
-@dataclass
-class Finished:
-    """A run that went to its end, and what was recorded of it on the way."""
-
-    session: Session
-    references: list[tuple[PreTrainedModel, dict[str, Tensor]]]
-    """The references that the run made, each with the weights that it had then."""
-    start: dict[str, Tensor] = field(default_factory=dict)
-    """The weights of the trained model after the first update."""
-    history: list[dict[str, float]] = field(default_factory=list)
-    spent: list[int] = field(default_factory=list)
-    """FLOPs in the ledger at each yield."""
-    gradients: list[bool] = field(default_factory=list)
-    """Whether gradients were on at each yield."""
-
-
-@dataclass
-class FirstStep:
-    """A run until its first update with a step of an optimizer."""
-
-    session: Session
-    gradients: list[Tensor] = field(default_factory=list)
-    """Of the first step of each optimizer."""
-    metrics: dict[str, float] = field(default_factory=dict)
-    flops: dict[str, int] = field(default_factory=dict)
-    """By role and phase."""
+from zoo_core.testing.tiny import SIGNALS, tiny_encoder, tiny_policy, tiny_session
+from zoo_core.testing.witness import Finished, FirstStep, repeatable, same_weights, weights, wide
 
 
 class AlgorithmSuite:
@@ -219,7 +170,7 @@ class AlgorithmSuite:
             assert repeatable(resumed) == repeatable(finished.session), f"killed after {seen} updates"
 
     def test_padding_before_prompts_changes_nothing_and_costs_nothing(self) -> None:
-        plain, padded = self.session(), self.session(encoder=_wide(tiny_encoder()))
+        plain, padded = self.session(), self.session(encoder=wide(tiny_encoder()))
         first, same = next(self.training(plain)), next(self.training(padded))
         assert padded.ledger.flops == plain.ledger.flops
         assert same == pytest.approx(first, rel=1e-4, abs=1e-5)
@@ -240,6 +191,36 @@ class AlgorithmSuite:
             if micro_batch is None:  # prompts that rows share are read once in each micro-batch
                 assert sum(divided.flops.values()) - repeated == sum(plain.flops.values())
             assert divided.session.ledger.report()["audit_ratio"] == pytest.approx(1.0, abs=0.02), micro_batch
+
+    def test_it_trains_an_adapter_alone_and_resumes_it_to_the_same_bits(self, tmp_path: Path) -> None:
+        if self.record.makes != "policy":
+            pytest.skip("it makes no policy: an adapter is its own setting, if it has one")
+
+        def trained(folder: str, seen: int | None = None) -> Session:
+            session = self.session(budget=budget, directory=tmp_path / folder)
+            torch.manual_seed(0)
+            add_adapter(session.policy, "policy", 2)
+            for _ in islice(self.training(session), seen):
+                pass
+            return session
+
+        trial = self.session()
+        next(self.training(trial))
+        budget = 1.6 * self.updates * trial.ledger.flops  # what is computed again is charged
+        save_memory(25, gradient_checkpointing=True)
+        try:
+            whole = trained("whole")
+            trained("killed", 2)
+            resumed = trained("killed")
+        finally:
+            save_memory()
+        start = tiny_policy().state_dict()
+        state = whole.policy.state_dict()
+        frozen = {name.replace(".base_layer.", "."): weight for name, weight in state.items() if ".lora_" not in name}
+        assert all(torch.equal(frozen[name], weight) for name, weight in start.items())
+        assert any(bool(weight.any()) for name, weight in state.items() if ".lora_B." in name)
+        assert same_weights(resumed.policy, state)
+        assert repeatable(resumed) == repeatable(whole)
 
     def test_it_learns_from_what_its_record_lists_and_from_nothing_else(self) -> None:
         session = self.session()
@@ -282,18 +263,3 @@ class AlgorithmSuite:
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert (done.stdout.strip(), done.stderr) == ("", "")
-
-
-class _WideEncoder(Encoder):
-    """An encoder that pads every prompt by three more columns than it needs."""
-
-    def prompts(self, prompts: Sequence[Text | DataRow]) -> Prompts:
-        narrow = super().prompts(prompts)
-        pad = narrow.tokens.new_full((len(prompts), 3), self.tokenizer.pad_token_id)
-        attention = narrow.attention.new_zeros((len(prompts), 3))
-        wide = torch.cat([pad, narrow.tokens], 1), torch.cat([attention, narrow.attention], 1)
-        return Prompts(*wide, narrow.texts, columns=narrow.columns)
-
-
-def _wide(encoder: Encoder) -> Encoder:
-    return _WideEncoder(**{field.name: getattr(encoder, field.name) for field in dataclasses.fields(encoder)})

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from transformers import PreTrainedModel
 from zoo_leaderboard.schema import Environment
 
 from zoo_core.accounting.meter import METER_VERSION
@@ -23,13 +24,16 @@ from zoo_core.errors import ModelError, SpecError
 from zoo_core.judge import Judge
 from zoo_core.models.directories import context_of
 from zoo_core.models.loading import load_policy, load_scorer
+from zoo_core.models.lora import add_adapter
 from zoo_core.models.scorer import Scorer
 from zoo_core.models.tokenizers import load_scorer_tokenizer, load_tokenizer
+from zoo_core.records import Algorithm
 from zoo_core.registry.plugins import plugins
 from zoo_core.registry.references import load_judge, load_reward, load_rows, load_unseen, resolve
 from zoo_core.reward import Reward
 from zoo_core.rollout import RolloutEngine
 from zoo_core.rows import DataRow, Demonstration, Kind, Preference, Prompt, distinct
+from zoo_core.session.seeds import derive
 from zoo_core.session.session import Session
 from zoo_harness import controls
 from zoo_harness.payloads import Reading
@@ -88,6 +92,15 @@ class Materials:
         spec = self.spec
         device, ends = accelerator().device, named_ends(self.base)
         return Encoder(load_tokenizer(self.base), spec.prompt_tokens, spec.response_tokens, device, ends)
+
+    def policy(self, start: Path, algorithm: Algorithm, seed: int) -> PreTrainedModel:
+        """Return the model that an algorithm trains, with the adapter of the spec if it hands over a policy."""
+        policy: PreTrainedModel = load_policy(start).train()
+        if self.spec.lora and algorithm.makes == "policy":
+            with torch.random.fork_rng():
+                torch.manual_seed(derive(seed, "lora"))
+                add_adapter(policy, "policy", **self.spec.lora.model_dump())
+        return policy
 
     def rows(self, kind: Kind, seed: int) -> list[DataRow]:
         """Rows of a data set for a seed: limited, short enough, and pairs with a difference only."""

@@ -19,7 +19,7 @@ from zoo_core.accounting.ledger import Ledger
 from zoo_core.accounting.meter import module_of
 from zoo_core.errors import ModelError
 from zoo_core.models.copies import copied, scorer_from
-from zoo_core.models.loading import load_policy
+from zoo_core.models.lora import unadapted
 from zoo_core.models.scorer import Scorer
 from zoo_core.records import Algorithm, load_path
 from zoo_core.registry.plugins import plugins
@@ -84,7 +84,7 @@ def run(job: Job) -> Measured:
 def measure(payload: Measuring, algorithm: Algorithm, watchdog: Watchdog) -> Cost:
     """Run the first updates of each loop from the base model; what they cost does not depend on the weights."""
     materials, reward_ref = Materials(payload.spec, half=payload.half), payload.reward
-    policy = load_policy(materials.base).train()
+    policy = materials.policy(materials.base, algorithm, 0)
     rewarded = "reward" in algorithm.learns_from
     session = unbounded(materials, policy, reward_ref if rewarded else None)
     session.rows = _rows(materials, policy, algorithm)
@@ -143,7 +143,8 @@ def reward_to_measure(ref: str | None, materials: Materials, policy: PreTrainedM
     if maker is None or maker.untrained is None:
         scorer = scorer_from(policy, 0)
     else:
-        scorer = load_path(maker.untrained)(configure(maker, pipeline.recipe(maker)), copied(policy), 0)
+        base = unadapted(copied(policy))
+        scorer = load_path(maker.untrained)(configure(maker, pipeline.recipe(maker)), base, 0)
     return Scorer(scorer.eval().requires_grad_(False), materials.encoder.tokenizer)
 
 

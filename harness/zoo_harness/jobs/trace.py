@@ -124,8 +124,8 @@ class Tracer(Meter):
                 part = FIXED if fixed else self._part(module, path, name, tuple(weight.shape), "parameters")
                 part = "outside/causal" if causal and part.startswith("outside/") else part
                 found.weights[part] += weight.nbytes
-                found.undo[part] += weight.nbytes * any(whole is model for model in models)
-                if weight in states:
+                found.undo[part] += weight.nbytes * (weight.requires_grad and any(whole is model for model in models))
+                if weight in states and weight.requires_grad:
                     found.gradients[part] += weight.nbytes
                     moments = bytes_of(one for one in states[weight].values() if isinstance(one, Tensor) and one.dim())
                     found.states[part] += moments

@@ -15,7 +15,7 @@ from zoo_core.compute.processes import broadcast, is_main_process
 from zoo_core.compute.sharding import local_shard
 from zoo_core.errors import BudgetError, StorageError
 from zoo_core.models.directories import weights_sha256
-from zoo_core.models.loading import load_policy, save_model
+from zoo_core.models.loading import save_model
 from zoo_core.models.tokenizers import load_tokenizer
 from zoo_core.records import Algorithm
 from zoo_core.registry.plugins import plugins
@@ -115,10 +115,11 @@ def _session(job: Job, payload: Training, algorithm: Algorithm, stages: int, bef
         )
     materials = Materials.of(payload)
     calibrated = payload.calibration if "reward" in algorithm.learns_from else None
+    seed = job.seed if payload.session_seed is None else payload.session_seed
     return Session(
-        policy=load_policy(payload.start or materials.base).train(),
+        policy=materials.policy(payload.start or materials.base, algorithm, seed),
         encoder=materials.encoder,
-        seed=job.seed if payload.session_seed is None else payload.session_seed,
+        seed=seed,
         budget=budget,
         rows=materials.signals(algorithm.learns_from, job.seed),
         counted_as={"demonstrations": "preferences"} if materials.spec.imitates_chosen else {},

@@ -271,8 +271,8 @@ class Plan:
         data = {kind: self.rows_sha256(kind, seed) for kind in signals if kind in self.probe["data"]}
         names = ["prompt_tokens", "response_tokens", "precision", "rollout_engine"]
         judge = self._hash_of(self.spec.judge) if "judge" in signals else None
-        names += [name for name in ("micro_batch", "gradient_checkpointing") if getattr(self.spec, name)]
-        spec = {name: getattr(self.spec, name) for name in names}
+        names += [name for name in ("micro_batch", "gradient_checkpointing", "lora") if getattr(self.spec, name)]
+        spec = self.spec.model_dump(include=set(names))
         if self.spec.imitates_chosen and "demonstrations" in signals:
             spec["imitated"] = self.spec.preferences  # the rows are counted as labels, by their place
         known = [self.probe["base"]["files"], self.probe["environment"], self._code(kind, algorithm)]

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 from zoo_leaderboard.schema import BEST_OF
 
+from zoo_harness.spec.numbers import share_of, trials_of
 from zoo_harness.spec.settings import refuse_truth_for_a_number
 
 MOST_FOR_STAGES = 0.8
@@ -32,30 +33,6 @@ class _Strict(BaseModel):
 
 
 ENTRY_KEYS = ("name", "row", "reward", "reference", "control", "budget_share", "trials")
-
-TRIALS = "0 for none, or 2 and more: one trial has nothing to be compared with"
-MOST_TRIALS = 1000
-
-
-def trials_of(count: int) -> int:
-    """Return a number of trials; `ValueError` for one that cannot be."""
-    if count < 0 or count == 1 or count > MOST_TRIALS:
-        raise ValueError(f"{count} trials cannot be; write {TRIALS}, up to {MOST_TRIALS}")
-    return count
-
-
-def share_of(value: object) -> float:
-    """Return a share of the budget from a number or a fraction such as "1/4"; `ValueError` for what is none."""
-    parts = value.split("/") if isinstance(value, str) else [value]
-    try:
-        numbers = [float(part) for part in parts if isinstance(part, (str, int, float))]
-        share = numbers[0] / numbers[1] if len(parts) == 2 else numbers[0] if len(parts) == 1 else math.nan
-    except (ValueError, ArithmeticError, IndexError):
-        share = math.nan
-    if not 0 < share < math.inf:
-        raise ValueError(f"{value!r} is no share of the budget; write a number above 0, or a fraction such as 1/4")
-    return share
-
 
 GOLD_PAIRS, UNSEEN_PAIRS = "gold pairs", "unseen pairs"
 """What the probe calls the pairs that gold is trained on, and those that gold and proxy are measured on."""
@@ -137,6 +114,18 @@ class Limits(_Strict):
     prompts: int | None = Field(default=4000, ge=1)
 
 
+class LoRA(_Strict):
+    """An adapter on the policy of every row and of the SFT stage, which is trained alone (Hu et al. 2021)."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: int | None = Field(default=None, ge=1)
+    """The adapter counts alpha / rank times; left out, twice."""
+    targets: list[str] | None = Field(default=None, min_length=1)
+    """Names of layers, such as q_proj; left out, all linear layers of the body."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Of the adapter's input, in passes that are trained on only."""
+
+
 class Evaluation(_Strict):
     """How final weights are scored."""
 
@@ -216,6 +205,8 @@ class Spec(_Strict):
     weights in float32 (autocast). Scores are measured in float32 in all."""
     micro_batch: int | None = Field(default=None, ge=1)
     """Most tokens of one pass of a model; larger batches are computed in parts, and again in the backward pass."""
+    lora: LoRA | None = None
+    """Train an adapter in place of the policy's weights; it is merged into them when the policy is saved."""
     gradient_checkpointing: bool = False
     """Whether a pass keeps the inputs of its layers only, which are computed again in the backward pass."""
     rollout_engine: str = "cached"

@@ -6,9 +6,10 @@ from zoo_grpo.config import GRPOConfig
 from zoo_grpo.train import train
 
 from zoo_core.run import Run
-from zoo_core.testing.suite import AlgorithmSuite, same_weights, weights
+from zoo_core.testing.suite import AlgorithmSuite
 from zoo_core.testing.tiny import tiny_encoder, tiny_session
 from zoo_core.testing.toys import ARMS, BANDIT, arm_probabilities, bandit, reward_of_arms, trained
+from zoo_core.testing.witness import same_weights, weights
 
 
 class TestGRPO(AlgorithmSuite):

@@ -21,8 +21,9 @@ from zoo_core.reward import Calibration, Sample
 from zoo_core.rollout import response_logprobs
 from zoo_core.rows import Prompt
 from zoo_core.run import Run
-from zoo_core.testing.suite import AlgorithmSuite, same_weights
+from zoo_core.testing.suite import AlgorithmSuite
 from zoo_core.testing.tiny import tiny_encoder, tiny_policy, tiny_session, tiny_tokenizer
+from zoo_core.testing.witness import same_weights
 
 SMALL = {"batch_size": 8, "minibatch_size": 4}
 TEXTS = [("ab", "cab"), ("a", "b"), ("abcdef", "aaaa")]
@@ -34,6 +35,12 @@ class TestHydra(AlgorithmSuite):
     name = "ppo"
     settings = {**SMALL, "models": "hydra", "unfrozen_layers": 1}
     updates = 2.7
+
+    def test_it_trains_an_adapter_alone_and_resumes_it_to_the_same_bits(self):
+        session = self.session()
+        add_adapter(session.policy, "policy", 2)
+        with pytest.raises(SpecError, match="Set models: lora"):
+            next(self.training(session))
 
 
 class TestLoRA(AlgorithmSuite):

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from zoo_core.compute.sharding import full_tensor
 from zoo_core.errors import ModelError
 from zoo_core.models.copies import copied
-from zoo_core.models.lora import merged_weights
+from zoo_core.models.lora import merged_weights, unadapted
 from zoo_core.rollout import Responses, response_states
 from zoo_core.run import Run
 
@@ -18,7 +18,7 @@ class Critic(nn.Module):
 
     def __init__(self, policy: PreTrainedModel) -> None:
         super().__init__()
-        self.body = copied(policy.base_model).requires_grad_(True)
+        self.body = unadapted(copied(policy.base_model)).requires_grad_(True)
         self.head = value_head(policy)
 
     def forward(self, responses: Responses) -> Float[Tensor, "B slots"]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from zoo_core.errors import ModelError, SpecError
-from zoo_core.models.lora import adapter, add_adapter, share_storage
+from zoo_core.models.lora import activate, adapted_layers, adapter, add_adapter, share_storage
 from zoo_core.rollout import Responses, logprobs_and_states, response_logprobs, response_states
 from zoo_core.run import Run
 from zoo_ppo.config import PPOConfig
@@ -61,6 +61,8 @@ class Hydra:
 
     def __init__(self, config: PPOConfig, run: Run) -> None:
         self.policy, self.temperature = run.policy, config.temperature
+        if any(adapted_layers(run.policy)):
+            raise SpecError("models='hydra' trains whole layers, and the spec's `lora` adapters. Set models: lora.")
         freeze_trunk(run.policy, config.unfrozen_layers)
         self.reference = run.reference()  # shares all frozen weights, tied embeddings included
         self.head = run.keep("critic", value_head(run.policy))
@@ -88,8 +90,14 @@ class LoRA:
     def __init__(self, config: PPOConfig, run: Run) -> None:
         self.policy, self.temperature = run.policy, config.temperature
         self.head = run.keep("critic", value_head(run.policy))
-        adapters = [add_adapter(run.policy, name, config.lora_rank) for name in ("critic", "policy")]
-        self.parameters = [*adapters[1], *adapters[0], *self.head.parameters()]
+        adapted = any(adapted_layers(run.policy))  # by the spec's `lora`; of_policy are its weights then
+        of_policy = [weight for weight in run.policy.parameters() if weight.requires_grad]
+        of_critic = add_adapter(run.policy, "critic", config.lora_rank)
+        if adapted:
+            activate(run.policy, "policy")
+        else:
+            of_policy = add_adapter(run.policy, "policy", config.lora_rank)
+        self.parameters = [*of_policy, *of_critic, *self.head.parameters()]
         for weight in self.parameters:
             weight.requires_grad_(True)
         if run.reward_model is not None:

@@ -14,9 +14,10 @@ from zoo_core.registry.references import load_reward
 from zoo_core.reward import Sample
 from zoo_core.rows import Preference
 from zoo_core.run import Run
-from zoo_core.testing.suite import AlgorithmSuite, same_weights, weights
+from zoo_core.testing.suite import AlgorithmSuite
 from zoo_core.testing.tiny import tiny_policy, tiny_session, tiny_tokenizer
 from zoo_core.testing.toys import PROMPT
+from zoo_core.testing.witness import same_weights, weights
 
 
 class TestRewardModel(AlgorithmSuite):
