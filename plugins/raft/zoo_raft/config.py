@@ -23,13 +23,13 @@ class RAFTConfig:
         "kl_coefficient": Range(0.0, 0.2),
         "epochs": Choice((1, 2)),
     }
-    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=14)
+    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=12)
 
     variant: Variant = "raft"
     """What is learnt: "raft" (each prompt's best), "raft-global" (the batch's best), "raft++" (all good, clipped)."""
     batch_size: int = 32
     """b: prompts per stage; a stage is one update."""
-    samples_per_prompt: int = 8
+    samples_per_prompt: int = 4
     """K: responses to each prompt, of which the best is kept."""
     minibatch_size: int = 16
     """Responses per optimizer step."""
@@ -37,9 +37,9 @@ class RAFTConfig:
     """Passes over what a stage has selected."""
     temperature: float = 1.0
     """λ: sampling temperature; fine-tuning is at 1, the ratio of RAFT++ at λ."""
-    learning_rate: float = 0.00021
+    learning_rate: float = 0.00097
     """Peak step size of AdamW."""
-    kl_coefficient: float = 0.13
+    kl_coefficient: float = 0.17
     """β: reward units that a response loses in the ranking per nat above the reference; 0 needs no reference."""
     clip_range: float = 0.2
     """ε of RAFT++: how far the probability ratio may rise above 1."""

@@ -21,17 +21,17 @@ class RLOOConfig:
         "samples_per_prompt": Choice((2, 4, 8)),
         "batch_size": Choice((16, 32, 64, 128)),
     }
-    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=10)
+    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=8)
 
-    batch_size: int = 64
+    batch_size: int = 128
     """Responses sampled per update, which is one optimizer step."""
-    samples_per_prompt: int = 4
+    samples_per_prompt: int = 2
     """k: responses to each prompt, each the baseline of the others; divides `batch_size`."""
     temperature: float = 1.0
     """Sampling temperature; all log-probabilities are taken at it."""
-    learning_rate: float = 0.00062
+    learning_rate: float = 0.0017
     """Peak step size of AdamW."""
-    kl_coefficient: float = 0.12
+    kl_coefficient: float = 0.26
     """β: reward units lost per nat of divergence from the reference."""
     missing_eos_penalty: float = 1.0
     """What a response that did not end itself loses, in standard deviations of the reward on the start's samples."""

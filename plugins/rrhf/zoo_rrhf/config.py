@@ -22,7 +22,7 @@ class RRHFConfig:
         "samples": Choice((2, 4, 8)),
         "iterations": Choice((1, 2, 4)),
     }
-    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=8)
+    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=6)
 
     samples: int = 2
     """Responses sampled to each prompt, beside the two of its pair."""
