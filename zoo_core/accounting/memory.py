@@ -29,6 +29,12 @@ def peak() -> int:
     return max(0, most - _imports)
 
 
+def ran_out(error: BaseException) -> bool:
+    """Return whether an error says that there is no memory left: of a GPU, or, which has no class of its own, a CPU."""
+    on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or on_cpu
+
+
 def _highest() -> int:
     """Return the most bytes that this process was ever given."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -32,6 +32,8 @@ B = TypeVar("B", bound=Batch)
 
 _tokens: int | None = None
 _layers = False
+_largest = 0
+"""Tokens of the largest pass of more than one row since `save_memory`."""
 
 
 def save_memory(micro_batch: int | None = None, gradient_checkpointing: bool = False) -> None:
@@ -40,10 +42,18 @@ def save_memory(micro_batch: int | None = None, gradient_checkpointing: bool = F
     `micro_batch` is the largest number of tokens in one pass, padding not counted; None: a batch is one pass. With
     `gradient_checkpointing` a pass keeps the inputs of its layers only, and the backward pass computes each again.
     """
-    global _tokens, _layers
+    global _tokens, _layers, _largest
     if micro_batch is not None and micro_batch < 1:
         raise ValueError(f"micro_batch={micro_batch} must be 1 or more tokens.")
-    _tokens, _layers = micro_batch, gradient_checkpointing
+    _tokens, _layers, _largest = micro_batch, gradient_checkpointing, 0
+
+
+def halve_micro_batch() -> int | None:
+    """Halve the largest number of tokens that were computed in one pass; return it, or None if all had one row."""
+    if _largest < 2:
+        return None
+    save_memory(_largest // 2, gradient_checkpointing=_layers)
+    return _tokens
 
 
 @overload
@@ -95,7 +105,8 @@ def _in_micro_batches(compute: Callable[[Any], Any], batch: Any, models: Sequenc
     trains = torch.is_grad_enabled() and any(weight.requires_grad for model in models for weight in model.parameters())
     if _layers and trains:
         compute = partial(_with_layers_again, compute, models)
-    parts = micro_batches(batch.rows, _tokens) if _tokens else []
+    parts = micro_batches(batch.rows, _tokens) if _tokens else [[*range(len(batch.rows))]]
+    _note(batch.rows, parts)
     if len(parts) < 2:
         return compute(batch)
     divided = [batch[torch.tensor(part)] for part in parts]
@@ -104,6 +115,14 @@ def _in_micro_batches(compute: Callable[[Any], Any], batch: Any, models: Sequenc
     if isinstance(found[0], Tensor):
         return torch.cat(found)[order.to(found[0].device)]
     return tuple(torch.cat(results)[order.to(results[0].device)] for results in zip(*found, strict=True))
+
+
+def _note(rows: Sequence[TokenRow], parts: Sequence[Sequence[int]]) -> None:
+    global _largest
+    for part in parts:
+        if len(part) > 1:
+            shared = sum(map(len, {tuple(rows[row][0]) for row in part}))
+            _largest = max(_largest, shared + sum(len(rows[row][1]) for row in part))
 
 
 def _with_layers_again(compute: Callable[[Any], Any], models: Sequence[nn.Module], batch: Any) -> Any:

@@ -8,8 +8,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
+from zoo_core.accounting import memory
 from zoo_core.errors import PluginError, ZooError
 from zoo_core.records import Algorithm
 from zoo_core.registry.plugins import plugins
@@ -36,10 +35,10 @@ def _blamed(algorithm: Algorithm) -> Iterator[None]:
         yield
     except PluginError as error:
         raise plugins().fault_of(algorithm, error) from error
-    except (ZooError, FloatingPointError, MemoryError, torch.OutOfMemoryError):
-        raise  # what the user can mend, a training that diverged, a model too large: no fault of the plugin's
+    except (ZooError, FloatingPointError):
+        raise  # what the user can mend, a training that diverged: no fault of the plugin's
     except (Exception, SystemExit) as error:
-        if disk_is_full(error):
+        if disk_is_full(error) or memory.ran_out(error):
             raise
         raise plugins().fault_of(algorithm, error) from error
 

@@ -1,5 +1,6 @@
 """The job that trains: an algorithm for its whole budget, or its fixed recipe as a stage of others."""
 
+import gc
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,9 @@ from typing import cast
 import torch
 from transformers import PreTrainedModel
 
-from zoo_core.compute.processes import broadcast, is_main_process
+from zoo_core.accounting import memory
+from zoo_core.compute.micro_batches import halve_micro_batch
+from zoo_core.compute.processes import broadcast, is_main_process, world_size
 from zoo_core.compute.sharding import local_shard
 from zoo_core.errors import BudgetError, StorageError
 from zoo_core.models.directories import weights_sha256
@@ -36,7 +39,26 @@ from zoo_harness.spec.settings import configure
 
 
 def run(job: Job) -> Trained:
-    """Train, save what is handed over, and return the result."""
+    """Train, save what is handed over, and return the result.
+
+    When memory runs out, it goes on from the last checkpoint in smaller micro-batches, and its record says so.
+    """
+    remarks: list[str] = []
+    while True:
+        try:
+            return _trained(job, remarks)
+        except Exception as error:
+            # Processes that share a training would have to agree.
+            tokens = halve_micro_batch() if memory.ran_out(error) and world_size() == 1 else None
+            if tokens is None:
+                raise
+        # Only here, where the error is forgotten, is what its frames hold freed.
+        gc.collect()
+        torch.cuda.empty_cache()
+        remarks.append(f"memory ran out: micro-batches of {tokens} tokens from the last checkpoint on")
+
+
+def _trained(job: Job, remarks: list[str]) -> Trained:
     payload = Training.of(job.payload)
     algorithm = plugins().algorithm(payload.algorithm)
     choice = choice_of(payload) if payload.candidates else None
@@ -57,6 +79,8 @@ def run(job: Job) -> Trained:
         final = observed.weights
         _hand_over(session, algorithm, Materials.of(payload).base, final)
     session.flag_moved_references()
+    for remark in remarks:
+        session.ledger.flag(remark)
     session.ledger.gather()
     ledger, sha256 = session.ledger.report(), broadcast(lambda: weights_sha256(final))
     result: Trained = {
