@@ -20,7 +20,7 @@ from zoo_harness.job import Job, Outcome, read_json
 from zoo_harness.payloads import ToScore
 from zoo_harness.planning.estimate import figures
 from zoo_harness.planning.plan import Plan
-from zoo_harness.prepare import HERE, default_workers, forget_failures
+from zoo_harness.prepare import HERE, forget_failures, workers_of
 from zoo_harness.record import bench_of, record_file, record_left_out, record_of
 from zoo_harness.reuse import adopt, change_rows, remember
 
@@ -78,7 +78,7 @@ def run(
 ) -> Result:
     """Do every job that is not done, write records as rows are scored, and the board at the end."""
     bench, jobs = prepare(plan, retry, command)
-    most = workers or (default_workers(plan.probe["environment"]["device"]) if runner.is_local else len(jobs))
+    most = workers or (workers_of(plan) if runner.is_local else len(jobs))
     display.planned(plan, jobs, most)
     result = Result({}, plan.output)
 

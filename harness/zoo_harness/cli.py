@@ -132,7 +132,7 @@ def plan(
     """
     spec = read()
     from zoo_harness.planning.estimate import figures
-    from zoo_harness.prepare import default_workers, make_plan
+    from zoo_harness.prepare import make_plan, workers_of
     from zoo_harness.show import plan_table
     from zoo_harness.waiting import WaitingScreen
 
@@ -150,7 +150,7 @@ def plan(
         predicted = predict(ready, base_config, Machine(devices or 1, *known[1:]))
         print_found({**predicted}, partial(prediction_table, predicted), notes_of(predicted), as_json)
         return
-    found, most = figures(ready), workers or default_workers(ready.probe["environment"]["device"])
+    found, most = figures(ready), workers or workers_of(ready)
     print_found({**found, "workers": most}, partial(plan_table, found, most), found["warnings"], as_json)
 
 

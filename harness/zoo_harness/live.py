@@ -16,7 +16,7 @@ from zoo_harness.eta import Expected, TimeLeft, UnderWay, in_words
 from zoo_harness.job import Job, Outcome, read_json
 from zoo_harness.planning.estimate import figures, price_of
 from zoo_harness.planning.plan import Plan
-from zoo_harness.results import Progress, scored
+from zoo_harness.results import Begun, Progress, scored
 
 WORDS = {
     "user-error": "failed",
@@ -44,9 +44,13 @@ class Running:
     updates: int | None = None
     said: Sequence[str] = ()
     """Its first metrics, or what it does."""
+    gpu: str | None = None
 
     def look(self) -> None:
         """Read its progress."""
+        if self.gpu is None:
+            begun = cast(Begun | None, read_json(self.job.directory / "begun.json"))
+            self.gpu = begun.get("gpu") if begun and begun["identity"] == self.job.identity else None
         progress = cast(Progress, read_json(self.job.progress_file) or {})
         budget = progress.get("budget")
         before = progress.get("before", 0)
@@ -65,7 +69,8 @@ class Running:
         share = "" if self.share is None else f"{min(1.0, self.share):.0%}"
         updates = "" if self.updates is None else f"{self.updates} updates"
         title = plain(trial_of(self.job) or self.job.row or self.job.title)
-        return [title, f"seed {self.job.seed}", WORDS[self.job.kind], share, updates, *self.said]
+        where = WORDS[self.job.kind] + (f" on GPU {self.gpu[:12]}" if self.gpu else "")
+        return [title, f"seed {self.job.seed}", where, share, updates, *self.said]
 
 
 def trial_of(job: Job) -> str:

@@ -10,9 +10,10 @@ import psutil
 from zoo_leaderboard.schema import UNIMPORTANT, Bench
 
 from zoo_core.errors import SpecError, StorageError
+from zoo_harness.executors.gpus import gpus_here, jobs_at_once
 from zoo_harness.executors.runner import Runner
 from zoo_harness.job import Job, read_json
-from zoo_harness.planning.estimate import budget_of
+from zoo_harness.planning.estimate import budget_of, figures
 from zoo_harness.planning.pipeline import Pipeline
 from zoo_harness.planning.plan import Plan
 from zoo_harness.probing import Waiting, probed
@@ -44,11 +45,16 @@ def cache_folder() -> Path:
     return folder
 
 
-def default_workers(device: str) -> int:
-    """One job for each core this process may use; one job for a GPU."""
-    if device != "cpu":
-        return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count() or 1
+def default_workers(device: str, most_bytes: int = 0) -> int:
+    """One job for each core this process may use; on GPUs as many as hold `most_bytes` each, or one a GPU."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count() or 1
+    return cores if device == "cpu" else jobs_at_once(gpus_here(), most_bytes, cores)
+
+
+def workers_of(plan: Plan) -> int:
+    """How many jobs of a bench this machine does at once, by the memory that its rows were seen to take."""
+    memory = [row["memory_bytes"] for row in figures(plan)["rows"]]
+    return default_workers(plan.probe["environment"]["device"], max(memory, default=0))
 
 
 def make_plan(

@@ -23,7 +23,7 @@ from zoo_harness.executors import local
 from zoo_harness.job import Job, Outcome
 from zoo_harness.payloads import ToScore
 from zoo_harness.planning.plan import Plan
-from zoo_harness.prepare import default_workers, make_plan
+from zoo_harness.prepare import make_plan, workers_of
 from zoo_harness.probing import Waiting
 from zoo_harness.results import Scored, scored
 from zoo_harness.spec.schema import Spec
@@ -67,7 +67,7 @@ def rescore(bundle: Path, checkpoints: Path, waiting: Waiting, display: Display,
             if outcome.status != "ok":
                 failed[job.identity] = outcome.error
 
-        most = workers or default_workers(plan.probe["environment"]["device"])
+        most = workers or workers_of(plan)
         display.planned(plan, jobs, most)
         local.run(jobs, finished, most, display.watch)
         same = plan.probe["environment"] == bench.get("environment")

@@ -155,6 +155,8 @@ class Begun(TypedDict):
 
     identity: str
     attempts: int
+    gpu: NotRequired[str | None]
+    """Where it runs, if an executor gave it one."""
 
 
 class Progress(TypedDict, total=False):

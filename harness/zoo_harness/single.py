@@ -14,7 +14,7 @@ from zoo_harness.model_folder import put
 from zoo_harness.payloads import ToScore
 from zoo_harness.planning.pipeline import algorithm_plugins
 from zoo_harness.planning.plan import Plan
-from zoo_harness.prepare import default_workers, forget_failures
+from zoo_harness.prepare import forget_failures, workers_of
 from zoo_harness.results import scored
 from zoo_harness.reuse import adopt
 from zoo_harness.spec.schema import Spec
@@ -31,7 +31,7 @@ def train_one(plan: Plan, seed: int, display: Display, launch: str | None = None
     wanted = [job for job in jobs if job.identity in cell.needs or job is cell]
     needed = {need for job in wanted for need in job.needs}
     wanted = [job for job in jobs if job in wanted or job.identity in needed]
-    workers = 1 if launch else default_workers(plan.probe["environment"]["device"])
+    workers = 1 if launch else workers_of(plan)
     display.planned(plan, wanted, workers)
     failures: list[Outcome] = []
 

@@ -1,4 +1,7 @@
-"""The local executor: one forked process per job, as many at once as there are cores to spare."""
+"""The local executor: one forked process per job, as many at once as there are cores to spare, or as GPUs hold.
+
+A job sees one GPU, the one that the fewest others have: CUDA_VISIBLE_DEVICES of its process says so.
+"""
 
 import contextlib
 import multiprocessing
@@ -13,6 +16,7 @@ from pathlib import Path
 
 from zoo_core.errors import SpecError
 from zoo_harness.executors import scheduler
+from zoo_harness.executors.gpus import gpus_here, least_taken
 from zoo_harness.executors.scheduler import Exit, Finished, Watch
 from zoo_harness.job import Job
 from zoo_harness.jobs.worker import PRELOAD, main
@@ -26,16 +30,25 @@ def run(
     options: Mapping[str, str] | None = None,
     folder: Path | None = None,
 ) -> None:
-    """Run jobs in processes of this machine; see `zoo_core.hookspecs.zoo_executors`."""
-    if options:
-        raise SpecError(f"the executor 'local' takes no options, and {', '.join(options)} was given.")
-    scheduler.run(Forks(), jobs, finished, workers, watch)
+    """Run jobs in processes of this machine; see `zoo_core.hookspecs.zoo_executors`.
+
+    The option `gpus` names those that are used, with commas; all, if it is left out.
+    """
+    given = dict(options or {})
+    gpus = given.pop("gpus", None)
+    if given:
+        raise SpecError(f"the executor 'local' takes the option gpus alone, and {', '.join(given)} was given.")
+    names = [gpu.name for gpu in gpus_here()] if gpus is None else [name for name in gpus.split(",") if name]
+    scheduler.run(Forks(names), jobs, finished, workers, watch)
 
 
 class Forks:
     """Processes forked from a server that has imported everything once."""
 
-    def __init__(self) -> None:
+    def __init__(self, gpus: Sequence[str] = ()) -> None:
+        self.gpus = gpus
+        self.taken: dict[ForkServerProcess, str] = {}
+        """The GPU of each process."""
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(PRELOAD)
 
@@ -45,8 +58,12 @@ class Forks:
         resource_tracker.ensure_running()  # it would let them through again
         with _without_interrupts():
             forkserver.ensure_running()
-        process = self.context.Process(target=main, args=(str(job.file),), daemon=True)
+        self.taken = {process: gpu for process, gpu in self.taken.items() if process.is_alive()}
+        gpu = least_taken(self.gpus, [*self.taken.values()])
+        process = self.context.Process(target=main, args=(str(job.file), gpu), daemon=True)
         process.start()
+        if gpu is not None:
+            self.taken[process] = gpu
         return process
 
     def pause(self, running: Sequence[ForkServerProcess]) -> None:

@@ -25,6 +25,9 @@ from zoo_harness.payloads import ToScore
 from zoo_harness.results import Begun
 from zoo_harness.spec.schema import Spec
 
+GPU = "ZOO_GPU"
+"""The environment variable with the GPU that an executor gave to this process."""
+
 PRELOAD = [
     "torch",
     "transformers",
@@ -40,8 +43,10 @@ PRELOAD = [
 """Imported once by the server that job processes are forked from. No plugin is among them."""
 
 
-def main(job_file: str) -> None:
-    """Do a job and end this process, the child of an executor's, as `do` says."""
+def main(job_file: str, gpu: str | None = None) -> None:
+    """Do a job and end this process, the child of an executor's, as `do` says; it sees this GPU, or all."""
+    if gpu is not None:  # before torch looks: it does when it is first asked for a GPU
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ[GPU] = gpu
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the bench, which then ends its jobs
     threading.Thread(target=_end_with_parent, daemon=True).start()
     end(do(of_file(Path(job_file))))
@@ -117,7 +122,8 @@ def _begin(job: Job) -> None:
             # What begins with a dot another bench is writing just now: the job.
             if not re.fullmatch(r"\..*|job\.json|lock|log(\.\d+)?\.txt", path.name):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    write_json(marker, {**begun, "attempts": begun["attempts"] + 1})
+    where = {"gpu": os.environ[GPU]} if GPU in os.environ else {}
+    write_json(marker, {**begun, "attempts": begun["attempts"] + 1, **where})
 
 
 def _end_with_parent() -> None:

@@ -81,7 +81,7 @@ def _search(
     from zoo_core.registry.spaces import space_of
     from zoo_core.storage.atomic import write_json
     from zoo_harness.live import LiveScreen
-    from zoo_harness.prepare import default_workers
+    from zoo_harness.prepare import workers_of
     from zoo_harness.spec.settings import configure
     from zoo_harness.tuning.log import Search, search_table
     from zoo_harness.tuning.points import Study
@@ -97,7 +97,7 @@ def _search(
 
     with WaitingScreen(screen) as waiting:
         plan = rounds.first(candidates, waiting)
-    most = rounds.workers or default_workers(plan.probe["environment"]["device"])
+    most = rounds.workers or workers_of(plan)
     one = rounds.seconds(plan, len(candidates))
     total = one * (PART * len(candidates) + (finalists + 1) * seeds * len(worlds)) / most
     screen.print(

@@ -16,7 +16,7 @@ from zoo_harness.planning.estimate import price_of
 from zoo_harness.planning.identity import code_of_job
 from zoo_harness.planning.pipeline import Pipeline, Row
 from zoo_harness.planning.plan import Plan
-from zoo_harness.prepare import default_workers, forget_failures, make_plan
+from zoo_harness.prepare import forget_failures, make_plan, workers_of
 from zoo_harness.probing import Waiting
 from zoo_harness.results import held_out
 from zoo_harness.spec.schema import FROM_PAIRS
@@ -85,7 +85,7 @@ class StageRounds(Rounds):
                 errors[job.identity] = outcome.error
 
         every = list(jobs.values())
-        workers = self.workers or default_workers(plan.probe["environment"]["device"])
+        workers = self.workers or workers_of(plan)
         forget_failures(every, retry=False)
         display.planned(plan, every, workers)
         self.runner(every, finished, workers, display.watch, plan.output)

@@ -1,0 +1,58 @@
+"""The GPUs of this machine, how many jobs they hold at once, and which job has which."""
+
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+FILLED = 0.8
+"""The share of a GPU's memory that jobs may fill together, by what was measured; kernels and fragments take more."""
+QUERY = ["nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"]
+
+
+@dataclass(frozen=True)
+class GPU:
+    """One GPU."""
+
+    name: str
+    """As in CUDA_VISIBLE_DEVICES: a number or a UUID."""
+    memory: int | None = None
+    """Bytes; None if they are not known."""
+
+
+@cache
+def gpus_here() -> tuple[GPU, ...]:
+    """Return the GPUs that this process may use: those of CUDA_VISIBLE_DEVICES, or all that the driver lists."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return listed(_asked(), None if named is None else named.split(","))
+
+
+def listed(answer: str, named: Sequence[str] | None) -> tuple[GPU, ...]:
+    """Return the GPUs in nvidia-smi's answer to `QUERY`; only these, in their order, if some are `named`."""
+    known = [[cell.strip() for cell in line.split(",")] for line in answer.splitlines() if line.count(",") == 2]
+    memory = {name: 2**20 * int(size) for number, uuid, size in known for name in (number, uuid) if size.isdigit()}
+    if named is None:
+        return tuple(GPU(number, memory.get(number)) for number, *_ in known)
+    wanted = [name.strip() for name in named]
+    if "-1" in wanted:  # CUDA reads no further
+        wanted = wanted[: wanted.index("-1")]
+    return tuple(GPU(name, memory.get(name)) for name in wanted if name)
+
+
+def jobs_at_once(gpus: Sequence[GPU], most_bytes: int, cores: int) -> int:
+    """Return how many jobs these GPUs hold, each of which takes at most so many bytes; one a GPU at the least."""
+    fitting = [int(FILLED * gpu.memory // most_bytes) if gpu.memory and most_bytes else 1 for gpu in gpus]
+    return max(len(gpus), 1, min(cores, sum(max(1, count) for count in fitting)))
+
+
+def least_taken(gpus: Sequence[str], taken: Sequence[str]) -> str | None:
+    """Return the GPU that the fewest jobs have; None if there are no GPUs."""
+    return min(gpus, key=list(taken).count, default=None)
+
+
+def _asked() -> str:
+    try:
+        return subprocess.run(QUERY, capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""  # no NVIDIA GPU, or no driver: jobs see whatever torch finds
