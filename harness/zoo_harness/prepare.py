@@ -13,7 +13,7 @@ from zoo_core.errors import SpecError, StorageError
 from zoo_harness.executors.gpus import gpus_here, jobs_at_once
 from zoo_harness.executors.runner import Runner
 from zoo_harness.job import Job, read_json
-from zoo_harness.planning.estimate import budget_of, figures
+from zoo_harness.planning.estimate import budget_of
 from zoo_harness.planning.pipeline import Pipeline
 from zoo_harness.planning.plan import Plan
 from zoo_harness.probing import Waiting, probed
@@ -53,7 +53,7 @@ def default_workers(device: str, most_bytes: int = 0) -> int:
 
 def workers_of(plan: Plan) -> int:
     """How many jobs of a bench this machine does at once, by the memory that its rows were seen to take."""
-    memory = [row["memory_bytes"] for row in figures(plan)["rows"]]
+    memory = [cost["memory_bytes"] for cost in plan.probe["costs"].values()]
     return default_workers(plan.probe["environment"]["device"], max(memory, default=0))
 
 
