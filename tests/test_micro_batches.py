@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo_core.accounting.meter import Meter
-from zoo_core.compute.micro_batches import forward_pass, micro_batches, save_memory
+from zoo_core.compute.micro_batches import forward_pass, halve_micro_batch, micro_batches, save_memory
 from zoo_core.errors import ModelError
 from zoo_core.models.lora import adapter, add_adapter
 from zoo_core.rollout import Responses, response_logprobs, response_states
@@ -92,6 +92,21 @@ def test_layers_that_cannot_be_computed_again_are_refused_with_what_to_do():
     model = torch.nn.Linear(2, 2)
     with pytest.raises(ModelError, match="gradient_checkpointing: Linear has no layers"):
         forward_pass(lambda some: model(torch.ones(len(some), 2)), ragged(), model)
+
+
+def test_the_largest_pass_is_halved_until_every_pass_has_one_row():
+    batch, policy = ragged(), tiny_policy()  # 18 tokens: the prompt 3 4 5 once, 9, 3, and 13 of answers
+    response_logprobs(policy, batch)
+    halved = []
+    while (tokens := halve_micro_batch()) is not None:
+        halved.append(tokens)
+        response_logprobs(policy, batch)
+    assert halved == [9, 4]
+    assert all(len(part) == 1 for part in micro_batches(batch.rows, halved[-1]))
+
+
+def test_nothing_is_halved_where_nothing_was_computed():
+    assert halve_micro_batch() is None
 
 
 def test_a_micro_batch_of_no_tokens_is_refused():

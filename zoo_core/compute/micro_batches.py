@@ -12,7 +12,7 @@ of the bench.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar, overload
 
@@ -32,8 +32,8 @@ B = TypeVar("B", bound=Batch)
 
 _tokens: int | None = None
 _layers = False
-_largest = 0
-"""Tokens of the largest pass of more than one row since `save_memory`."""
+_largest: Sequence[TokenRow] = ()
+"""The rows of the largest batch since `save_memory`."""
 
 
 def save_memory(micro_batch: int | None = None, gradient_checkpointing: bool = False) -> None:
@@ -45,14 +45,16 @@ def save_memory(micro_batch: int | None = None, gradient_checkpointing: bool = F
     global _tokens, _layers, _largest
     if micro_batch is not None and micro_batch < 1:
         raise ValueError(f"micro_batch={micro_batch} must be 1 or more tokens.")
-    _tokens, _layers, _largest = micro_batch, gradient_checkpointing, 0
+    _tokens, _layers, _largest = micro_batch, gradient_checkpointing, ()
 
 
 def halve_micro_batch() -> int | None:
-    """Halve the largest number of tokens that were computed in one pass; return it, or None if all had one row."""
-    if _largest < 2:
+    """Halve the number of tokens of the largest pass; return it, or None if every pass has a single row already."""
+    whole = _tokens_of(_largest, range(len(_largest)))
+    now = min(_tokens or whole, whole)
+    if all(len(part) == 1 for part in micro_batches(_largest, now or 1)):
         return None
-    save_memory(_largest // 2, gradient_checkpointing=_layers)
+    save_memory(now // 2, gradient_checkpointing=_layers)
     return _tokens
 
 
@@ -105,8 +107,10 @@ def _in_micro_batches(compute: Callable[[Any], Any], batch: Any, models: Sequenc
     trains = torch.is_grad_enabled() and any(weight.requires_grad for model in models for weight in model.parameters())
     if _layers and trains:
         compute = partial(_with_layers_again, compute, models)
-    parts = micro_batches(batch.rows, _tokens) if _tokens else [[*range(len(batch.rows))]]
-    _note(batch.rows, parts)
+    global _largest
+    if len(batch.rows) > len(_largest):
+        _largest = batch.rows
+    parts = micro_batches(batch.rows, _tokens) if _tokens else []
     if len(parts) < 2:
         return compute(batch)
     divided = [batch[torch.tensor(part)] for part in parts]
@@ -117,12 +121,10 @@ def _in_micro_batches(compute: Callable[[Any], Any], batch: Any, models: Sequenc
     return tuple(torch.cat(results)[order.to(results[0].device)] for results in zip(*found, strict=True))
 
 
-def _note(rows: Sequence[TokenRow], parts: Sequence[Sequence[int]]) -> None:
-    global _largest
-    for part in parts:
-        if len(part) > 1:
-            shared = sum(map(len, {tuple(rows[row][0]) for row in part}))
-            _largest = max(_largest, shared + sum(len(rows[row][1]) for row in part))
+def _tokens_of(rows: Sequence[TokenRow], part: Iterable[int]) -> int:
+    """The tokens that are computed of some rows; what rows share is computed once."""
+    chosen = [rows[row] for row in part]
+    return sum(map(len, {tuple(shared) for shared, _ in chosen})) + sum(len(own) for _, own in chosen)
 
 
 def _with_layers_again(compute: Callable[[Any], Any], models: Sequence[nn.Module], batch: Any) -> Any:
