@@ -26,7 +26,8 @@ class TestRAFTPlusPlus(AlgorithmSuite):
 
 @pytest.mark.parametrize("variant", ["raft", "raft-global", "raft++"])
 def test_the_score_climbs_whatever_the_variant(variant):
-    config = RAFTConfig(variant=variant, batch_size=8, minibatch_size=8, learning_rate=1e-2, kl_coefficient=0.0)
+    sizes = {"batch_size": 8, "samples_per_prompt": 8, "minibatch_size": 8}
+    config = RAFTConfig(variant=variant, **sizes, learning_rate=1e-2, kl_coefficient=0.0)
     _, history = trained(train, 24, config, reward=lambda samples: [s.response.count("a") / 2 - 0.4 for s in samples])
     assert sum(metrics["score"] for metrics in history[-3:]) / 3 > history[0]["score"] + 0.4
     assert all(metrics["selected_score"] > metrics["score"] for metrics in history[:5])
