@@ -258,7 +258,7 @@ class Finished(_ReadOnly):
     flops: int
     """FLOPs in all, those of the stages that a cell stands on included."""
     ledger: Mapping[str, object]
-    """All costs of the training itself, as `zoo_core.accounting.ledger.LedgerReport` describes them."""
+    """All costs of the training itself, as `zoo_core.accounting.report.LedgerReport` describes them."""
 
 
 def _read_only(value: Any) -> Any:

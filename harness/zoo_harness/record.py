@@ -8,7 +8,7 @@ from typing import TypedDict, cast
 
 from zoo_leaderboard.schema import SCHEMA_VERSION, Bench, Code, Kind, Planned, Record, Searched, Trial, Trials
 
-from zoo_core.accounting.ledger import LedgerReport
+from zoo_core.accounting.report import LedgerReport
 from zoo_core.records import Algorithm, Defaults
 from zoo_core.registry.plugins import plugins
 from zoo_core.registry.spaces import defaults_of

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from zoo_leaderboard.schema import DataSet, Environment, ProbedBase
 from zoo_leaderboard.scores import Item, Point, Scores, Summary
 
-from zoo_core.accounting.ledger import LedgerReport
+from zoo_core.accounting.report import LedgerReport
 from zoo_harness.job import Job
 
 POINTS = (0.25, 0.5, 0.75)

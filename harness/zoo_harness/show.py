@@ -1,7 +1,9 @@
 """Tables of the commands `plan`, `eval` and `plugins`, for a terminal of any width."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.table import Table
 from rich.text import Text
@@ -11,7 +13,9 @@ from zoo_leaderboard.terminal import fitted
 
 from zoo_core.registry.plugins import Plugin
 from zoo_harness.planning.estimate import Figures, RowFigures
-from zoo_harness.planning.predict import Predicted, PredictedRow
+
+if TYPE_CHECKING:  # a prediction imports torch, which takes seconds, and the other tables need none
+    from zoo_harness.planning.predict import Predicted, PredictedRow
 
 Purpose = Literal["weights", "gradients", "states", "undo", "activations", "cache", "fsdp2_device", "ddp_device"]
 """What memory is for: a key of `zoo_harness.planning.predict.Memory`."""

@@ -3,13 +3,14 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from zoo_core.accounting import memory
 from zoo_core.accounting.meter import Meter
+from zoo_core.accounting.report import LedgerReport
 from zoo_core.compute.processes import all_gather, world_size
 from zoo_core.compute.sharding import local_shard
 
@@ -18,31 +19,6 @@ MAXIMA = ("peak_memory_bytes", "parameter_bytes", "training_bytes")
 """Fields that `gather` sums over ranks, and fields of which it takes the largest."""
 NOT_KEPT = ("meter", "rows", "gathered", "elsewhere")
 """Fields that checkpoints do not hold, or hold in another form."""
-
-
-class LedgerReport(TypedDict):
-    """All costs of a run, as a record keeps them."""
-
-    flops: int
-    flops_by_role_phase: dict[str, int]
-    """By "role/phase"; they sum to `flops`."""
-    audit_ratio: float | None
-    """FLOPs charged by FLOPs counted, over the audited updates; None if none was audited."""
-    rows: dict[str, list[str]]
-    """The data rows that were used, by data set."""
-    declared: int
-    judge_calls: int
-    generated_tokens: int
-    reward_queries: int
-    optimizer_steps: int
-    updates: int
-    wall_seconds: float
-    peak_memory_bytes: int
-    parameter_bytes: int
-    training_bytes: int
-    models_resident: float
-    """Bytes of all models in memory by bytes of the policy."""
-    flags: list[str]
 
 
 @dataclass

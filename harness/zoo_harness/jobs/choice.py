@@ -6,7 +6,7 @@ The algorithm learns nothing of it but which of N settings it is trained with.
 from collections.abc import Sequence
 from typing import Literal, cast
 
-from zoo_core.accounting.ledger import LedgerReport
+from zoo_core.accounting.report import LedgerReport
 from zoo_core.errors import PluginError, ZooError
 from zoo_harness.job import Failure, read_json
 from zoo_harness.payloads import Candidate, Training

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 
 from zoo_core import records
-from zoo_core.accounting.ledger import LedgerReport
+from zoo_core.accounting.report import LedgerReport
 from zoo_core.compute.processes import is_main_process
 from zoo_core.registry.plugins import plugins
 from zoo_core.session.session import Session

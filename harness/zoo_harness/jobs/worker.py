@@ -38,6 +38,7 @@ PRELOAD = [
     "lm_eval.evaluator",
     "lm_eval.models.huggingface",
     "lm_eval.tasks",
+    "scipy.stats",
     "zoo_core.run",
 ]
 """Imported once by the server that job processes are forked from. No plugin is among them."""

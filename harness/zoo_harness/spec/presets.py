@@ -2,14 +2,14 @@
 
 PRESETS: dict[str, dict[str, object]] = {
     "smoke": {
-        "budget": 3e11,
+        "budget": 1.5e11,
         "seeds": 1,
-        "limits": {"preference_labels": 96, "demonstrations": 256, "prompts": 1000},
+        "limits": {"preference_labels": 48, "demonstrations": 128, "prompts": 500},
         "evaluation": {
             "temperatures": [0.0, 1.0],
-            "dev_prompts": 32,
-            "test_prompts": 64,
-            "task_items": 50,
+            "dev_prompts": 16,
+            "test_prompts": 32,
+            "task_items": 20,
             "best_of": [4],
         },
     },
@@ -36,4 +36,7 @@ PRESETS: dict[str, dict[str, object]] = {
         "evaluation": {"temperatures": [0.0, 0.3, 0.5, 0.7, 1.0], "dev_prompts": 128, "test_prompts": 512},
     },
 }
-"""What a preset fixes; budgets are FLOPs, chosen so that PPO takes some hundred optimizer steps in `quick`."""
+"""What a preset fixes. Budgets are FLOPs.
+
+`smoke` shows within a minute that all rows run; in `quick` PPO takes some hundred optimizer steps.
+"""
