@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,8 @@ class Tasks:
         """Return when a task has ended, after half a second at the latest."""
         if running:
             ray.wait(list(running), num_returns=1, timeout=0.5)
+        else:  # all that is left is done by another bench
+            time.sleep(0.5)
 
     def ended(self, running: Reference) -> bool:
         """Return whether a task ended."""
@@ -97,7 +100,8 @@ def _connect(address: str) -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise SpecError(
             f"Ray at {address or 'this machine'} cannot be reached: {first_line(error)}. Start it with "
-            "`ray start --head` and give its address with --option address=HOST:6379; without an address, a Ray of this machine is used."
+            "`ray start --head` and give its address with --option address=HOST:6379; without an address, a Ray of this "
+            "machine is used."
         ) from error
 
 
