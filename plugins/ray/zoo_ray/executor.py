@@ -100,8 +100,8 @@ def _connect(address: str) -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise SpecError(
             f"Ray at {address or 'this machine'} cannot be reached: {first_line(error)}. Start it with "
-            "`ray start --head` and give its address with --option address=HOST:6379; without an address, a Ray of this "
-            "machine is used."
+            "`ray start --head` and give its address with --option address=HOST:6379. Without an address, a Ray of "
+            "this machine is used."
         ) from error
 
 
