@@ -4,15 +4,25 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torch import nn
 from torch.testing import assert_close
-from transformers import LlamaForCausalLM, LlamaForSequenceClassification, MistralForCausalLM, PreTrainedModel
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    MistralForCausalLM,
+    PreTrainedModel,
+)
 
 from zoo_core.accounting.attention import use_metered_attention
-from zoo_core.compute.precision import Precision, compute_in
+from zoo_core.compute.precision import Precision, compute_in, keep_frozen, keep_frozen_in
 from zoo_core.compute.sampler import sample_cached
-from zoo_core.errors import SpecError
+from zoo_core.errors import ModelError, SpecError
+from zoo_core.models.copies import copied
+from zoo_core.models.lora import add_adapter, merged_weights, unadapted
 from zoo_core.models.scorer import row_scores
 from zoo_core.rollout import Prompts, Responses, logprobs_and_states, response_logprobs, response_states, text_states
+from zoo_core.testing.tiny import tiny_policy
 
 BF16 = 2.0**-8
 """Half the distance of neighbours in bfloat16, relative."""
@@ -129,3 +139,82 @@ def test_products_of_float32_are_whole_unless_tf32_is_asked_for(
 def test_cudnns_attention_is_never_taken():
     use_metered_attention()
     assert not torch.backends.cuda.cudnn_sdp_enabled()
+
+
+def linear(model: nn.Module) -> set[torch.dtype]:
+    """The types of the weights of all layers of the body that are no adapter's."""
+    layers = [(path, part) for path, part in model.named_modules() if isinstance(part, nn.Linear)]
+    return {part.weight.dtype for path, part in layers if ".layers." in path and ".lora_" not in path}
+
+
+@pytest.fixture
+def halved(bf16: None) -> Iterator[None]:
+    keep_frozen_in("bf16")
+    yield
+    keep_frozen_in("fp32")
+
+
+def test_only_linear_layers_that_are_not_trained_are_kept_in_bf16(halved):
+    model = tiny_policy()
+    model.get_submodule("model.layers.0").requires_grad_(False)
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    keep_frozen(model)
+    changed = {name for name, weight in model.named_parameters() if weight.dtype != torch.float32}
+    assert changed == {name for name in before if name.startswith("model.layers.0") and "norm" not in name}
+    assert all(torch.equal(model.get_parameter(name).float(), before[name].bfloat16().float()) for name in changed)
+
+
+def test_an_output_layer_that_shares_the_embeddings_stays_as_it_is(halved):
+    model = LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=True)).requires_grad_(False)
+    keep_frozen(model)
+    assert model.lm_head.weight.dtype == model.model.embed_tokens.weight.dtype == torch.float32
+    apart = keep_frozen(LlamaForCausalLM(LlamaConfig(**SIZES)).requires_grad_(False))
+    assert apart.lm_head.weight.dtype == torch.bfloat16
+
+
+def test_an_adapter_learns_the_same_bits_on_a_base_in_bf16_which_its_reference_shares(bf16):
+    def learnt() -> tuple[PreTrainedModel, list[torch.Tensor], torch.Tensor]:
+        torch.manual_seed(0)
+        policy = tiny_policy()
+        trained = add_adapter(policy, "policy", 2)
+        keep_frozen(policy)
+        optimizer = torch.optim.AdamW(trained, lr=1e-2)
+        reference = copied(policy, {id(weight): weight for weight in policy.parameters() if not weight.requires_grad})
+        keep_frozen(reference.requires_grad_(False))
+        for _ in range(3):
+            ratio = response_logprobs(policy, batch()) - response_logprobs(reference, batch())
+            (ratio.square().mean() - response_logprobs(policy, batch()).mean()).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return policy, [weight.detach() for weight in trained], response_logprobs(policy, batch())
+
+    _, plain, logprobs = learnt()
+    keep_frozen_in("bf16")
+    try:
+        policy, trained, same = learnt()
+    finally:
+        keep_frozen_in("fp32")
+    assert linear(policy) == {torch.bfloat16}
+    assert all(map(torch.equal, trained, plain))
+    assert torch.equal(logprobs, same)
+
+
+def test_what_is_saved_of_a_policy_on_a_base_in_bf16_is_float32_with_the_whole_adapter(halved):
+    policy = tiny_policy()
+    base = {name: weight.clone() for name, weight in policy.named_parameters()}
+    for weight in add_adapter(policy, "policy", 2):
+        nn.init.normal_(weight, std=0.01)
+    keep_frozen(policy)
+    name = "model.layers.0.self_attn.q_proj"
+    expected = base[f"{name}.weight"].bfloat16().float() + policy.get_submodule(name).get_delta_weight("policy")
+    merged = merged_weights(policy)
+    assert {weight.dtype for weight in merged.values()} == {torch.float32}
+    assert torch.equal(merged[f"{name}.weight"], expected)
+    assert torch.equal(unadapted(copied(policy)).get_submodule(name).weight, expected)
+
+
+def test_models_that_fsdp_has_divided_are_not_put_into_bf16(halved, monkeypatch):
+    model = tiny_policy().requires_grad_(False)
+    monkeypatch.setattr(model.get_parameter("model.layers.0.mlp.up_proj.weight"), "full_tensor", None, raising=False)
+    with pytest.raises(ModelError, match="FSDP2: weights: bf16 needs whole models"):
+        keep_frozen(model)

@@ -27,6 +27,7 @@ from zoo_core.accounting.budget import BudgetWindow
 from zoo_core.accounting.ledger import Ledger
 from zoo_core.accounting.meter import module_of
 from zoo_core.compute.gradients import average_gradients
+from zoo_core.compute.precision import keep_frozen
 from zoo_core.compute.processes import broadcast, is_main_process
 from zoo_core.compute.sampler import roll_out
 from zoo_core.compute.sharding import prepare_model
@@ -206,7 +207,7 @@ class Run:
             raise PluginError("run.reference() must be called before the loop: inside it the policy has already moved.")
         shared = {id(weight): weight for weight in self.policy.parameters() if not weight.requires_grad}
         frozen = prepare_model(copied(self.policy, shared))
-        frozen.eval().requires_grad_(False)
+        keep_frozen(frozen.eval().requires_grad_(False))
         self._session.ledger.meter.attach(frozen, "reference")
         self._session.references.append((weakref.ref(frozen), sums_of(frozen)))
         return frozen
@@ -223,7 +224,7 @@ class Run:
         if qualified in self._session.kept:
             raise PluginError(f"run.keep: something is already kept under {qualified!r}; choose another name.")
         if isinstance(thing, nn.Module):
-            self._session.ledger.meter.attach(prepare_model(thing), name)
+            self._session.ledger.meter.attach(keep_frozen(prepare_model(thing)), name)
             if self._loop.entered:
                 average_gradients(thing)
         if isinstance(thing, torch.optim.Optimizer):

@@ -46,7 +46,7 @@ from zoo_core.accounting.ledger import Ledger
 from zoo_core.accounting.meter import Meter
 from zoo_core.calibration import calibrate
 from zoo_core.compute.micro_batches import save_memory
-from zoo_core.compute.precision import Precision, compute_in
+from zoo_core.compute.precision import Precision, compute_in, keep_frozen_in
 from zoo_core.errors import BudgetError, ModelError, SpecError
 from zoo_core.models.copies import scorer_from
 from zoo_core.models.loading import load_policy
@@ -336,6 +336,19 @@ def predicted_and_held(world, tmp_path, pairs: int, **spec: Any) -> tuple[dict[s
 def test_predicted_memory_is_what_the_allocator_holds_at_its_peak(world, tmp_path, pairs: int, kept: Precision):
     memory, peak = predicted_and_held(world, tmp_path, pairs, precision=kept)
     assert memory["fsdp2_device"] == memory["ddp_device"] == pytest.approx(peak, rel=0.05)
+
+
+def test_predicted_memory_is_that_of_frozen_weights_in_bfloat16(world, tmp_path):
+    compute_in("bf16")
+    keep_frozen_in("bf16")
+    try:
+        memory, peak = predicted_and_held(world, tmp_path, 4, precision="bf16", weights="bf16")
+    finally:
+        keep_frozen_in("fp32")
+        compute_in("fp32")
+    assert memory["ddp_device"] == pytest.approx(peak, rel=0.05)
+    policy = 4 * sizes_of(read_config(str(tmp_path / "wide"))).parameters
+    assert 1.5 * policy < memory["weights"] < 1.55 * policy  # the reference has half of the policy's bytes, and norms
 
 
 SAVED = [

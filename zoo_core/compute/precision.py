@@ -6,15 +6,20 @@ harness sets it from the spec of the bench.
 """
 
 from contextlib import AbstractContextManager
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
 
-from zoo_core.errors import SpecError
+from zoo_core.errors import ModelError, SpecError
 
+M = TypeVar("M", bound=nn.Module)
 Precision = Literal["fp32", "tf32", "bf16"]
+Weights = Literal["fp32", "bf16"]
 
 _precision: Precision = "fp32"
+_weights: Weights = "fp32"
 
 
 def compute_in(precision: Precision) -> None:
@@ -30,3 +35,28 @@ def compute_in(precision: Precision) -> None:
 def autocast(device: torch.device) -> AbstractContextManager[object]:
     """Return the autocast context in which a forward pass on this device runs."""
     return torch.autocast(device.type, torch.bfloat16, enabled=_precision == "bf16")
+
+
+def keep_frozen_in(weights: Weights) -> None:
+    """Set how this process keeps weights that are not trained, from now on."""
+    global _weights
+    _weights = weights
+
+
+def keep_frozen(model: M) -> M:
+    """Put the frozen weights of linear layers into bfloat16, if the bench keeps them so; return the model.
+
+    No number changes: autocast would round them at every pass. Embeddings, an output layer that shares its weights with
+    them, and norms stay float32: autocast leaves those as they are. `ModelError` if FSDP2 has sharded the model.
+    """
+    if _weights == "fp32":
+        return model
+    embedded = {id(part.weight) for part in model.modules() if isinstance(part, nn.Embedding)}
+    for part in model.modules():
+        if isinstance(part, (nn.Linear, Conv1D)) and id(part.weight) not in embedded:
+            for weight in part.parameters(recurse=False):
+                if not weight.requires_grad:
+                    if hasattr(weight, "full_tensor"):
+                        raise ModelError("FSDP2: weights: bf16 needs whole models. Launch without --use_fsdp (DDP).")
+                    weight.data = weight.data.to(torch.bfloat16)
+    return model

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zoo_core.compute.micro_batches import forward_pass
+from zoo_core.compute.precision import keep_frozen
 from zoo_core.compute.readers import reader_of
 from zoo_core.compute.sampler import sample_cached
 from zoo_core.datasets.chat import as_ids
@@ -35,7 +36,7 @@ class CausalJudge:
         constitution: Path | None = None,
         batch_size: int = 64,
     ) -> None:
-        self.model = model.eval().requires_grad_(False)
+        self.model = keep_frozen(model.eval().requires_grad_(False))
         self.tokenizer = tokenizer
         self.constitution = constitution
         self.batch_size = batch_size

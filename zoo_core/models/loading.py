@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from transformers.utils import logging
 
 from zoo_core.accounting.attention import use_metered_attention
+from zoo_core.compute.precision import keep_frozen
 from zoo_core.compute.processes import barrier, is_main_process
 from zoo_core.compute.sharding import full_state_on_main, is_sharded, prepare_model
 from zoo_core.errors import ModelError, in_one_line
@@ -51,12 +52,12 @@ def load_scorer(path: Path) -> PreTrainedModel | LogRatioScorer:
     """
     if is_log_ratio(path):
         scorer = load_log_ratio(path, load_policy)
-        return scorer.eval().requires_grad_(False)
+        return keep_frozen(scorer.eval().requires_grad_(False))
     model = _load(AutoModelForSequenceClassification, path)
     if model.config.num_labels != 1:
         raise ModelError(f"{path}: a scorer must have one output, this one has {model.config.num_labels}.")
     model.eval().requires_grad_(False)
-    return model
+    return keep_frozen(model)
 
 
 def save_model(model: PreTrainedModel | LogRatioScorer, directory: Path, *, apart: bool = False) -> None:

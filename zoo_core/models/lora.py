@@ -107,8 +107,8 @@ def adapted_layers(model: nn.Module) -> Iterator[Any]:
 
 @torch.no_grad()
 def merged_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Return the weights of an ordinary model with the active adapter merged; this model stays unchanged."""
-    state = {path: weight for path, weight in full_state(model).items() if ".lora_" not in path}
+    """Return the weights of an ordinary model, in float32, with the active adapter merged; this one stays as it is."""
+    state = {path: weight.float() for path, weight in full_state(model).items() if ".lora_" not in path}
     for path, layer in model.named_modules():
         if hasattr(layer, "lora_A") and layer.active_adapters[0] in layer.lora_A:
             delta = layer.get_delta_weight(layer.active_adapters[0])
@@ -122,7 +122,7 @@ def unadapted(model: M) -> M:
     for path, layer in [(path, part) for path, part in model.named_modules() if hasattr(part, "lora_A")]:
         plain_layer = layer.get_base_layer()
         if not layer.disable_adapters and layer.active_adapters[0] in layer.lora_A:
-            plain_layer.weight += layer.get_delta_weight(layer.active_adapters[0])
+            plain_layer.weight.data = plain_layer.weight.float() + layer.get_delta_weight(layer.active_adapters[0])
         model.set_submodule(path, plain_layer)
     if hasattr(model, "peft_config"):
         del model.peft_config

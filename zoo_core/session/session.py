@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from zoo_core.accounting.budget import BudgetWindow
 from zoo_core.accounting.ledger import Ledger, bytes_of
 from zoo_core.accounting.meter import module_of
+from zoo_core.compute.precision import keep_frozen
 from zoo_core.compute.sampler import sample_cached
 from zoo_core.compute.sharding import local_shard, local_shards
 from zoo_core.datasets.encoding import Encoder
@@ -77,7 +78,7 @@ class Session:
         self.policy.config.pad_token_id = self.encoder.tokenizer.pad_token_id
         if self.policy.generation_config is not None:  # so that the trained model ends where it did here
             self.policy.generation_config.eos_token_id = sorted(self.encoder.ends)
-        self.ledger.meter.attach(self.policy, "policy")
+        self.ledger.meter.attach(keep_frozen(self.policy), "policy")
         self.ledger.policy_bytes = bytes_of(self.policy.parameters())
         self.kept["policy"] = self.policy
         scorer = module_of(self.reward)

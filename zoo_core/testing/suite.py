@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from zoo_core.compute import precision
 from zoo_core.compute.micro_batches import save_memory
 from zoo_core.errors import PluginError
 from zoo_core.models.lora import add_adapter
@@ -196,6 +197,15 @@ class AlgorithmSuite:
             if micro_batch is None:  # prompts that rows share are read once in each micro-batch
                 assert sum(divided.flops.values()) - repeated == sum(plain.flops.values())
             assert divided.session.ledger.report()["audit_ratio"] == pytest.approx(1.0, abs=0.02), micro_batch
+
+    def test_frozen_weights_in_bfloat16_change_no_number(self) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(precision, "_precision", "bf16")
+            plain = self.first_step()
+            patch.setattr(precision, "_weights", "bf16")
+            halved = self.first_step()
+        assert halved.metrics == plain.metrics
+        assert all(map(torch.equal, halved.gradients, plain.gradients))
 
     def test_it_trains_an_adapter_alone_and_resumes_it_to_the_same_bits(self, tmp_path: Path) -> None:
         if self.record.makes != "policy":

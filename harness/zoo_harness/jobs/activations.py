@@ -30,7 +30,8 @@ class Held(saved_tensors_hooks):
         self._part = "outside"
         self._watched: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._weights: set[int] = set()
-        self._shapes: dict[tuple[int, ...], torch.dtype] = {}
+        self._cast: set[tuple[int, ...]] = set()
+        """Shapes of the weights that autocast rounds."""
         self.watching = False
         """Whether what is computed now is noted."""
 
@@ -45,7 +46,8 @@ class Held(saved_tensors_hooks):
         # Not kept from before: what was a weight then may be free memory, and the next activation's, now.
         weights = [weight for model in self._models.values() for weight in model.parameters()]
         self._weights = {weight.untyped_storage().data_ptr() for weight in weights}
-        self._shapes = {tuple(sorted(weight.shape)): weight.dtype for weight in weights if weight.dim() == 2}
+        rounded = [weight for weight in weights if weight.dim() == 2 and weight.dtype == torch.float32]
+        self._cast = {tuple(sorted(weight.shape)) for weight in rounded}
         self.watching = True
         super().__enter__()
 
@@ -102,8 +104,7 @@ class Held(saved_tensors_hooks):
 
     def _is_cast_weight(self, tensor: Tensor) -> bool:
         """Whether autocast made this from a weight: autograd holds it for as long as the activations."""
-        known = self._shapes.get(tuple(sorted(tensor.shape)))
-        return known is not None and known != tensor.dtype
+        return tensor.dtype != torch.float32 and tuple(sorted(tensor.shape)) in self._cast
 
     def _width(self, tensor: Tensor) -> str:
         base, last = self._base, tensor.shape[-1] if tensor.dim() else 1

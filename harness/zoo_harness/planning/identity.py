@@ -17,10 +17,17 @@ from pathlib import Path
 from zoo_core.errors import SpecError
 from zoo_core.records import Algorithm
 from zoo_core.registry.plugins import plugins
+from zoo_harness.spec.schema import Spec
 
 OWN = ("zoo_core", "zoo_harness", "zoo_leaderboard")
 EVERY_JOB = ("zoo_harness.jobs.worker", "zoo_core.registry.builtin")
 """What runs around the work of every job, and the core's own answers to the hooks."""
+
+
+def saves_memory(spec: Spec) -> list[str]:
+    """Name the keys that save memory. Those that are not given stay out of identities: older results stay known."""
+    names = ("weights", "micro_batch", "gradient_checkpointing", "lora")
+    return [name for name in names if getattr(spec, name) != Spec.model_fields[name].default]
 
 
 def code_of_job(kind: str, algorithm: Algorithm | None = None, engine: str = "cached") -> str:

@@ -11,7 +11,7 @@ from zoo_leaderboard.schema import BEST_OF, UNIMPORTANT
 from zoo_core.records import Algorithm
 from zoo_harness.job import Job, identify
 from zoo_harness.payloads import Calibrating, Kind, Labelling, Payload, ToScore, Training
-from zoo_harness.planning.identity import code_of_job, files_named
+from zoo_harness.planning.identity import code_of_job, files_named, saves_memory
 from zoo_harness.planning.pipeline import Pipeline, Row, algorithm_plugins
 from zoo_harness.planning.trial_jobs import trial_jobs
 from zoo_harness.results import Probe
@@ -271,7 +271,7 @@ class Plan:
         data = {kind: self.rows_sha256(kind, seed) for kind in signals if kind in self.probe["data"]}
         names = ["prompt_tokens", "response_tokens", "precision", "rollout_engine"]
         judge = self._hash_of(self.spec.judge) if "judge" in signals else None
-        names += [name for name in ("micro_batch", "gradient_checkpointing", "lora") if getattr(self.spec, name)]
+        names += saves_memory(self.spec)
         spec = self.spec.model_dump(include=set(names))
         if self.spec.imitates_chosen and "demonstrations" in signals:
             spec["imitated"] = self.spec.preferences  # the rows are counted as labels, by their place

@@ -203,6 +203,8 @@ class Spec(_Strict):
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """In which models compute while they train: float32; on NVIDIA GPUs tf32, with rougher products; or bfloat16 with
     weights in float32 (autocast). Scores are measured in float32 in all."""
+    weights: Literal["fp32", "bf16"] = "fp32"
+    """In which weights are kept that are not trained; bf16, which needs `precision: bf16`, changes no number there."""
     micro_batch: int | None = Field(default=None, ge=1)
     """Most tokens of one pass of a model; larger batches are computed in parts, and again in the backward pass."""
     lora: LoRA | None = None
@@ -263,6 +265,12 @@ class Spec(_Strict):
     def _halves_are_of_given_pairs(self) -> "Spec":
         if self.gold == "preferences" and isinstance(self.preferences, LabelPairs):
             raise ValueError("gold: preferences needs pairs that are given; the annotator itself can be the gold here")
+        return self
+
+    @model_validator(mode="after")
+    def _frozen_weights_are_cast_anyway(self) -> "Spec":
+        if self.weights == "bf16" and self.precision != "bf16":
+            raise ValueError(f"weights: bf16 needs precision: bf16, and it is {self.precision}")
         return self
 
     @model_validator(mode="after")
