@@ -68,17 +68,17 @@ class DirectRLAIFConfig:
         "kl_coefficient": Range(0.005, 0.5, log=True),
         "batch_size": Choice((8, 16, 32, 64)),
     }
-    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=10)
+    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=4)
 
     constitution: str | None = None
     """Path of the constitution; None takes the judge's own, else the shipped one."""
-    batch_size: int = 16
+    batch_size: int = 8
     """Responses sampled, and rated by the judge, per update."""
     temperature: float = 1.0
     """Sampling temperature of rollouts; all log-probabilities are taken at it."""
-    learning_rate: float = 0.0001
+    learning_rate: float = 0.00054
     """Peak step size of AdamW, for policy and baseline."""
-    kl_coefficient: float = 0.083
+    kl_coefficient: float = 0.24
     """β: the return is (1 − β) score − β divergence from the reference in nats."""
     missing_eos_penalty: float = 1.0
     """What a response that did not end itself loses, in standard deviations of the ratings of the start's samples."""
