@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from torch.testing import assert_close
 from transformers import (
@@ -19,6 +20,7 @@ from zoo_core.compute.precision import Precision, compute_in, keep_frozen, keep_
 from zoo_core.compute.sampler import sample_cached
 from zoo_core.errors import ModelError, SpecError
 from zoo_core.models.copies import copied
+from zoo_core.models.loading import save_model
 from zoo_core.models.lora import add_adapter, merged_weights, unadapted
 from zoo_core.models.scorer import row_scores
 from zoo_core.rollout import Prompts, Responses, logprobs_and_states, response_logprobs, response_states, text_states
@@ -211,6 +213,17 @@ def test_what_is_saved_of_a_policy_on_a_base_in_bf16_is_float32_with_the_whole_a
     assert {weight.dtype for weight in merged.values()} == {torch.float32}
     assert torch.equal(merged[f"{name}.weight"], expected)
     assert torch.equal(unadapted(copied(policy)).get_submodule(name).weight, expected)
+
+
+def test_a_policy_with_frozen_layers_in_bf16_is_saved_in_float32(halved, tmp_path):
+    policy = tiny_policy()
+    policy.get_submodule("model.layers.0").requires_grad_(False)
+    save_model(keep_frozen(policy), tmp_path)
+    saved = load_file(tmp_path / "model.safetensors")
+    assert {weight.dtype for weight in saved.values()} == {torch.float32}
+    assert all(
+        torch.equal(weight.float(), saved[name]) for name, weight in policy.state_dict().items() if name in saved
+    )
 
 
 def test_models_that_fsdp_has_divided_are_not_put_into_bf16(halved, monkeypatch):

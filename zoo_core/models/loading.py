@@ -81,8 +81,8 @@ def save_model(model: PreTrainedModel | LogRatioScorer, directory: Path, *, apar
 def _save(model: PreTrainedModel, directory: Path, state: dict[str, torch.Tensor] | None, apart: bool) -> None:
     if state is not None:
         model.save_pretrained(directory, state_dict=state)
-    elif not any(adapted_layers(model)):
-        model.save_pretrained(directory)
+    elif not any(adapted_layers(model)):  # frozen layers may be in bfloat16; a file of two types would surprise people
+        model.save_pretrained(directory, state_dict={name: one.float() for name, one in model.state_dict().items()})
     elif apart:
         save_apart(model, directory)
     else:
