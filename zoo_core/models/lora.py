@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from zoo_core.compute.precision import keep_frozen
 from zoo_core.compute.sharding import full_state, is_sharded
 from zoo_core.errors import ModelError
 from zoo_core.models.attention import attention_for
@@ -118,7 +119,7 @@ def merged_weights(model: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def unadapted(model: M) -> M:
-    """Put the active adapter into the weights of the layers and remove all adapters; return the model."""
+    """Put the active adapter into the weights and remove all adapters; return the model, whose weights are float32."""
     for path, layer in [(path, part) for path, part in model.named_modules() if hasattr(part, "lora_A")]:
         plain_layer = layer.get_base_layer()
         if not layer.disable_adapters and layer.active_adapters[0] in layer.lora_A:
@@ -126,6 +127,8 @@ def unadapted(model: M) -> M:
         model.set_submodule(path, plain_layer)
     if hasattr(model, "peft_config"):
         del model.peft_config
+    for weight in model.parameters():  # those of a base may be kept in bfloat16, where no optimizer gets anywhere
+        weight.data = weight.data.float()
     return model
 
 
@@ -165,6 +168,8 @@ def load_apart(auto: Any, directory: Path) -> PreTrainedModel:
 
 def share_storage(model: PreTrainedModel, other: PreTrainedModel) -> None:
     """Share the memory of frozen body weights that equal those of the other model bit for bit."""
+    for body in (model.base_model, other.base_model):  # put into bfloat16 later, they would be two again
+        keep_frozen(body)
     theirs = {plain(path): weight for path, weight in other.base_model.named_parameters() if not weight.requires_grad}
     for path, weight in model.base_model.named_parameters():
         twin = theirs.get(plain(path))
@@ -186,10 +191,24 @@ def _in_body(model: PreTrainedModel, path: str) -> bool:
 def _inject(model: PreTrainedModel, name: str, settings: Any) -> None:
     from peft import inject_adapter_in_model
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _float32_for_now(model):
         # peft warns of a second adapter; here it is intended.
         warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
         try:
             inject_adapter_in_model(settings, model, name)
         except ValueError as error:
             raise ModelError(f"{type(model).__name__}: cannot be given adapters: {error}") from None
+
+
+@contextlib.contextmanager
+def _float32_for_now(model: nn.Module) -> Iterator[None]:
+    """Let frozen weights in bfloat16 pass for float32: peft gives a new adapter the type of the layer under it."""
+    halves = [weight for weight in model.parameters() if weight.dtype == torch.bfloat16]
+    rounded = [(weight, weight.data) for weight in halves]
+    for weight, values in rounded:
+        weight.data = torch.zeros((), device=values.device).expand(values.shape)
+    try:
+        yield
+    finally:
+        for weight, values in rounded:
+            weight.data = values

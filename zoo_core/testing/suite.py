@@ -49,6 +49,8 @@ class AlgorithmSuite:
     """Number of loops that follow each other in a run, each with its own metrics."""
     most_updates: ClassVar[int] = 12
     """A run that has not ended after so many updates is stopped, and the test fails."""
+    adapts: ClassVar[bool] = True
+    """Whether a policy can be trained by an adapter of the spec."""
     rounding: ClassVar[float] = 1e-5
     """How far gradients may lie from those of a batch divided otherwise, as a share of the largest."""
 
@@ -97,9 +99,19 @@ class AlgorithmSuite:
         assert len(seen.history) <= cls.most_updates, f"not at the end after {cls.most_updates} updates"
         return seen
 
-    def first_step(self) -> FirstStep:
+    def skip_unless_it_adapts(self) -> None:
+        """Skip a test of adapters where there are none."""
+        if self.record.makes != "policy":
+            pytest.skip("it makes no policy: an adapter is its own setting, if it has one")
+        if not self.adapts:
+            pytest.skip("it trains no adapters of the spec")
+
+    def first_step(self, *, adapted: bool = False) -> FirstStep:
         """Return a new run until its first step; one more update is made, because the audit ends with it."""
         found = FirstStep(self.session())
+        if adapted:
+            torch.manual_seed(0)
+            add_adapter(found.session.policy, "policy", 2)
 
         class Witness(Run):
             def keep(self, name: str, thing: Any) -> Any:
@@ -198,18 +210,23 @@ class AlgorithmSuite:
                 assert sum(divided.flops.values()) - repeated == sum(plain.flops.values())
             assert divided.session.ledger.report()["audit_ratio"] == pytest.approx(1.0, abs=0.02), micro_batch
 
-    def test_frozen_weights_in_bfloat16_change_no_number(self) -> None:
+    @pytest.mark.parametrize("adapted", [False, True], ids=["whole", "adapted"])
+    def test_frozen_weights_in_bfloat16_change_no_number(self, adapted: bool) -> None:
+        if adapted:
+            self.skip_unless_it_adapts()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(precision, "_precision", "bf16")
-            plain = self.first_step()
+            plain = self.first_step(adapted=adapted)
             patch.setattr(precision, "_weights", "bf16")
-            halved = self.first_step()
+            halved = self.first_step(adapted=adapted)
         assert halved.metrics == plain.metrics
+        assert {gradient.dtype for gradient in halved.gradients} == {torch.float32}
         assert all(map(torch.equal, halved.gradients, plain.gradients))
+        most = (0.8 if adapted else 1.0) * plain.session.ledger.parameter_bytes
+        assert halved.session.ledger.parameter_bytes <= most
 
     def test_it_trains_an_adapter_alone_and_resumes_it_to_the_same_bits(self, tmp_path: Path) -> None:
-        if self.record.makes != "policy":
-            pytest.skip("it makes no policy: an adapter is its own setting, if it has one")
+        self.skip_unless_it_adapts()
 
         def trained(folder: str, seen: int | None = None) -> Session:
             session = self.session(budget=budget, directory=tmp_path / folder)

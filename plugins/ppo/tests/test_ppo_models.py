@@ -35,8 +35,9 @@ class TestHydra(AlgorithmSuite):
     name = "ppo"
     settings = {**SMALL, "models": "hydra", "unfrozen_layers": 1}
     updates = 2.7
+    adapts = False
 
-    def test_it_trains_an_adapter_alone_and_resumes_it_to_the_same_bits(self):
+    def test_adapters_of_the_spec_are_refused_with_the_remedy(self):
         session = self.session()
         add_adapter(session.policy, "policy", 2)
         with pytest.raises(SpecError, match="Set models: lora"):
