@@ -123,7 +123,7 @@ def _begin(job: Job) -> None:
             # What begins with a dot another bench is writing just now: the job.
             if not re.fullmatch(r"\..*|job\.json|lock|log(\.\d+)?\.txt", path.name):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    where = {"gpu": os.environ[GPU]} if GPU in os.environ else {}
+    where = {"gpu": os.environ[GPU]} if os.environ.get(GPU) else {}
     write_json(marker, {**begun, "attempts": begun["attempts"] + 1, **where})
 
 

@@ -131,6 +131,14 @@ def test_all_gpus_work_at_once_and_none_has_two_jobs_that_asked_for_a_whole_one(
 
 
 @pytest.mark.slow
+def test_a_job_that_asked_for_no_gpu_sees_none(cluster, tmp_path):
+    job = job_that("is done", tmp_path)
+    assert on_ray(cluster, [job], tmp_path, gpus=0)["is done"].status == "ok"
+    assert (job.result() or {})["gpu"] == ""
+    assert "gpu" not in (read_json(job.directory / "begun.json") or {})
+
+
+@pytest.mark.slow
 def test_a_cell_that_hangs_is_ended_by_the_time_limit_and_reported_as_such(cluster, tmp_path):
     job = job_that("hangs", tmp_path)
     ended = on_ray(cluster, [job], tmp_path, timeout_min=0.3)

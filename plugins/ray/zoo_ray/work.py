@@ -16,8 +16,7 @@ from zoo_harness.job import of_file
 def work(job_file: str, timeout_seconds: float) -> Exit:
     """Do the job in a child of this process, on the GPUs that Ray gave to the task, and say how the child ended."""
     forks = _forks()
-    gpus = ",".join(str(gpu) for gpu in ray.get_gpu_ids())
-    forks.gpus = [gpus] if gpus else []
+    forks.gpus = [",".join(str(gpu) for gpu in ray.get_gpu_ids())]  # "" hides them all from a job that asked for none
     child = forks.start(of_file(Path(job_file)))
     try:
         child.join(timeout_seconds)
