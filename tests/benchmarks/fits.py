@@ -69,6 +69,12 @@ ROWS = [
 ]
 
 
+def rows_of(arrangement: str) -> list[dict[str, Any]]:
+    """Return the rows; with adapters, PPO's critic is one on the same base."""
+    models = {"models": "lora", "lora_rank": 16} if "lora" in ARRANGEMENTS[arrangement] else {}
+    return [{**row, **(models if row["name"] == "ppo" else {})} for row in ROWS]
+
+
 def write_world(folder: Path) -> None:
     """Write a base, rows of `TOKENS` tokens and a reward that is a rule, so that no reward model is in memory."""
     # The base has the grouping of its targets, so that it can tell keys from hidden states.
@@ -115,7 +121,7 @@ def gigabytes(folder: Path, arrangement: str, model: str) -> dict[str, float]:
         "reward": "rule:score",
         "gold": "rule:score",
         "tasks": [],
-        "algorithms": ROWS,
+        "algorithms": rows_of(arrangement),
         "references": False,
         "seeds": 1,
         "budget": 1e21,
