@@ -120,15 +120,15 @@ def merged_weights(model: nn.Module) -> dict[str, Tensor]:
 @torch.no_grad()
 def unadapted(model: M) -> M:
     """Put the active adapter into the weights and remove all adapters; return the model, whose weights are float32."""
+    for weight in model.parameters():  # those of a base may be kept in bfloat16, where no optimizer gets anywhere
+        weight.data = weight.data.float()
     for path, layer in [(path, part) for path, part in model.named_modules() if hasattr(part, "lora_A")]:
         plain_layer = layer.get_base_layer()
         if not layer.disable_adapters and layer.active_adapters[0] in layer.lora_A:
-            plain_layer.weight.data = plain_layer.weight.float() + layer.get_delta_weight(layer.active_adapters[0])
+            plain_layer.weight += layer.get_delta_weight(layer.active_adapters[0])
         model.set_submodule(path, plain_layer)
     if hasattr(model, "peft_config"):
         del model.peft_config
-    for weight in model.parameters():  # those of a base may be kept in bfloat16, where no optimizer gets anywhere
-        weight.data = weight.data.float()
     return model
 
 

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from zoo_core.accounting import memory
 from zoo_core.accounting.ledger import Ledger
 from zoo_core.accounting.meter import module_of
+from zoo_core.compute.precision import keep_frozen
 from zoo_core.errors import ModelError
 from zoo_core.models.copies import copied, scorer_from
 from zoo_core.models.lora import unadapted
@@ -145,7 +146,7 @@ def reward_to_measure(ref: str | None, materials: Materials, policy: PreTrainedM
     else:
         base = unadapted(copied(policy))
         scorer = load_path(maker.untrained)(configure(maker, pipeline.recipe(maker)), base, 0)
-    return Scorer(scorer.eval().requires_grad_(False), materials.encoder.tokenizer)
+    return Scorer(keep_frozen(scorer.eval().requires_grad_(False)), materials.encoder.tokenizer)
 
 
 def unbounded(materials: Materials, policy: PreTrainedModel, reward_ref: str | None) -> Session:
