@@ -18,23 +18,24 @@ import pytest
 import torch
 import yaml
 from packaging.requirements import Requirement
+from zoo_harness.scaffold import write_plugin
 
 from zoo_core.registry.plugins import plugins
 from zoo_core.testing.tiny import tiny_policy, tiny_tokenizer
 
 ROOT = Path(__file__).parents[2]
-HELLO = ROOT / "examples" / "hello-plugin"
 PROJECTS = {
     "zoo-core": ROOT,
     "zoo-harness": ROOT / "harness",
     "zoo-leaderboard": ROOT / "leaderboard",
-    "zoo-hello": HELLO,
     "rlhf-zoo": ROOT / "rlhf-zoo",
 }
 
 
-def project(name: str) -> Path:
-    return PROJECTS.get(name) or ROOT / "plugins" / name.removeprefix("zoo-")
+@pytest.fixture(scope="module")
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that somebody made elsewhere."""
+    return write_plugin("elsewhere", tmp_path_factory.mktemp("outside") / "zoo-elsewhere")
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +49,17 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def wheel_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Return a function that builds the wheel of one of our distributions, once."""
+def wheel_of(tmp_path_factory: pytest.TempPathFactory, outside: Path) -> Callable[[str], Path]:
+    """Return a function that builds the wheel of one of our distributions, or of that project, once."""
     folder = tmp_path_factory.mktemp("wheels")
+    projects = {**PROJECTS, "zoo-elsewhere": outside}
 
     def built(name: str) -> Path:
         target = folder / name
         if not target.exists():
             build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(target)]
-            subprocess.run(build, cwd=project(name), check=True, capture_output=True)  # as `make dist` does
+            where = projects.get(name) or ROOT / "plugins" / name.removeprefix("zoo-")
+            subprocess.run(build, cwd=where, check=True, capture_output=True)  # as `make dist` does
         (wheel,) = target.glob("*.whl")
         return wheel
 
@@ -83,7 +86,7 @@ def installed(name: str, folder: Path, wheel_of: Callable[[str], Path]) -> set[s
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "row", "settings"),
-    [("grpo", "grpo", {"batch_size": 32}), ("rlaif", "rlaif", {}), ("hello", "hello", {})],
+    [("grpo", "grpo", {"batch_size": 32}), ("rlaif", "rlaif", {}), ("elsewhere", "elsewhere", {})],
 )
 def test_a_plugin_alone_with_what_it_declares_is_listed_and_benches(
     libraries: Path,
@@ -176,6 +179,7 @@ def test_rlhf_zoo_installs_from_its_wheels_into_a_clean_environment_and_benches_
     listed = json.loads(zoo("plugins", "list", "--json"))
     assert {one["distribution"] for one in listed} | {"rlhf-zoo", "zoo-harness", "zoo-leaderboard"} == set(names)
     assert {one["status"] for one in listed} == {"ok"}
+    assert "zoo_mine/train.py" in zoo("plugins", "new", "mine")  # of a copy that the wheel carries
     small = ["--algorithms", "sft", "--seeds", "1", "--budget", "2e10", "--tasks", "none"]
     sizes = ["evaluation.dev_prompts=8", "evaluation.test_prompts=16", "evaluation.best_of=[]"]
     zoo("bench", "--preset", "smoke", *small, *(word for size in sizes for word in ("--set", size)))
@@ -184,14 +188,14 @@ def test_rlhf_zoo_installs_from_its_wheels_into_a_clean_environment_and_benches_
 
 
 @pytest.mark.slow
-def test_the_example_passes_the_suite_that_every_algorithm_must_pass(
-    libraries: Path, wheel_of: Callable[[str], Path], tmp_path: Path
+def test_a_wheel_that_was_built_elsewhere_passes_the_tests_that_came_with_its_project(
+    libraries: Path, wheel_of: Callable[[str], Path], outside: Path, tmp_path: Path
 ) -> None:
-    installed("zoo-hello", tmp_path, wheel_of)
+    installed("zoo-elsewhere", tmp_path, wheel_of)
     path = os.pathsep.join([str(tmp_path / "site"), str(libraries)])
     suite = [sys.executable, "-S", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
     done = subprocess.run(
-        [*suite, str(HELLO / "tests")],
+        [*suite, str(outside / "tests")],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,

@@ -14,6 +14,7 @@ from zoo_leaderboard.write import write
 
 from zoo_core.errors import StorageError
 from zoo_core.storage.atomic import write_json
+from zoo_harness.checked import last_check
 from zoo_harness.executors import slurm
 from zoo_harness.executors.runner import Runner
 from zoo_harness.job import Job, Outcome, read_json
@@ -151,5 +152,6 @@ def _write_record(plan: Plan, bench: Bench, jobs: Sequence[Job], score: Job, out
     needed = trained.needs if trained and row else payload.stands_on
     stages = [by_identity[need] for need in needed]
     algorithm = row.algorithm if row else plan.pipeline.start if score.row == "start" else None
-    record = record_of(bench, score, trained, stages, row, algorithm, outcome)
+    checked = last_check(row.algorithm, plan.cache.parent) if row else None
+    record = record_of(bench, score, trained, stages, row, algorithm, outcome, checked)
     write_json(record_file(plan.output, score.row, score.seed), record)

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from zoo_core.errors import SpecError, ZooError
+from zoo_harness.authors import app as authors
 from zoo_harness.boards import app as boards
 from zoo_harness.boards import print_board
 from zoo_harness.console import console, print_found, show_what_can_be_shown, shown
@@ -49,8 +50,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Compare alignment algorithms under one audited compute budget.",
 )
-plugins_app = typer.Typer(rich_markup_mode=None, invoke_without_command=True, help="The installed plugins.")
-app.add_typer(plugins_app, name="plugins")
+app.add_typer(authors, name="plugins")
 app.add_typer(boards, name="leaderboard")
 
 Output = Annotated[Path | None, typer.Option(help="Folder for results (default zoo-runs/NAME).")]
@@ -229,36 +229,6 @@ def job(
 
 
 app.command("tune-defaults")(tune_defaults)
-
-
-@plugins_app.callback()
-def plugins_default(context: typer.Context, as_json: AsJson = False) -> None:
-    """Show the installed plugins."""
-    if context.invoked_subcommand is None:
-        plugins_list(as_json)
-
-
-@plugins_app.command("list")
-def plugins_list(as_json: AsJson = False) -> None:
-    """Show every installed plugin, what it provides, and why a broken one is not loaded."""
-    from zoo_core.registry.plugins import plugins
-
-    found = plugins().plugins
-    if as_json:
-        sys.stdout.write(json.dumps([vars(plugin) for plugin in found], indent=1, sort_keys=True) + "\n")
-        return
-    from zoo_harness.show import plugins_table
-
-    console().print(plugins_table(found))
-
-
-@plugins_app.command("show")
-def plugins_show(name: Annotated[str, typer.Argument(help="An algorithm.")], as_json: AsJson = False) -> None:
-    """Show the settings of an algorithm: defaults, where they come from, and what a search tries."""
-    from zoo_harness.describe import described, settings_table
-
-    found = described(name)
-    print_found(found, partial(settings_table, found), [], as_json)
 
 
 def main() -> None:

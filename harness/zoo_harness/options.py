@@ -23,6 +23,14 @@ SETTINGS = Annotated[
         help="A setting (ppo.epochs=4) or any other key of the spec (limits.prompts=500). May be repeated.",
     ),
 ]
+PLUGINS = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        metavar="PATH",
+        help="A plugin that is not installed: a .py file, or the folder of its pyproject.toml. May be repeated.",
+    ),
+]
 
 
 def _flag(kind: type, words: str) -> object:
@@ -61,14 +69,14 @@ class ReadSpec(Protocol):
 def describes_a_bench(
     *keys: str, trains: bool = True, behind: str | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command SPEC.yaml, `--set` and the flags of these keys; it is called with `read` in their place.
+    """Give a command SPEC.yaml, `--set`, `--plugin` and the flags of these keys; it is called with `read` instead.
 
     Where the command trains nothing, data sets and rows are not looked at. SPEC.yaml may be the last of the several
     words that the argument `behind` takes.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        flags = {key: FLAGS[key] for key in keys} | {"settings": SETTINGS}
+        flags = {key: FLAGS[key] for key in keys} | {"settings": SETTINGS, "plugins": PLUGINS}
         if behind is None:
             flags = {"spec": SPEC, **flags}
         own = [one for name, one in inspect.signature(command).parameters.items() if name != "read"]
@@ -110,15 +118,25 @@ def pair_of(flag: str, text: str) -> tuple[str, str]:
 
 
 def _read(values: dict[str, object], fixed: dict[str, object], trains: bool = False) -> "Spec":
+    from zoo_core.registry.plugins import load_without
+    from zoo_core.registry.uninstalled import use_plugins
     from zoo_harness.spec.check import check_bench, check_references
     from zoo_harness.spec.read import read
 
+    paths = values.pop("plugins", None)
+    if paths:
+        assert isinstance(paths, list)
+        use_plugins(paths)
+        load_without(())
     given = {key: value for key, value in values.items() if key in FLAGS and key != "preset" and value is not None}
     flags = {key: _names(key, str(value)) if key in LISTS else value for key, value in given.items()}
     file, preset, settings = values["spec"], values.get("preset"), values["settings"]
     assert isinstance(settings, Sequence | None)
     spec = read(
-        Path(str(file)) if file else None, None if preset is None else str(preset), {**flags, **fixed}, _pairs(settings)
+        Path(str(file)) if file else None,
+        None if preset is None else str(preset),
+        {**flags, **fixed},
+        pairs_of(settings),
     )
     if trains:
         check_bench(spec)
@@ -134,7 +152,8 @@ def _names(key: str, text: str) -> list[str] | str:
     return [name.strip() for name in text.split(",")] if text else text
 
 
-def _pairs(settings: Sequence[str] | None) -> dict[str, object]:
+def pairs_of(settings: Sequence[str] | None) -> dict[str, object]:
+    """Return keys and values of what was given by `--set`."""
     from zoo_core.storage.yaml_files import parse_yaml
 
     found: dict[str, object] = {}

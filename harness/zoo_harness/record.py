@@ -12,6 +12,7 @@ from zoo_core.accounting.report import LedgerReport
 from zoo_core.records import Algorithm, Defaults
 from zoo_core.registry.plugins import plugins
 from zoo_core.registry.spaces import defaults_of
+from zoo_harness.checked import Checked
 from zoo_harness.job import Job, Outcome, read_json
 from zoo_harness.jobs.choice import ledgers_of, tried_of
 from zoo_harness.payloads import Training
@@ -33,8 +34,12 @@ def record_of(
     row: Row | None,
     algorithm: Algorithm | None,
     outcome: Outcome,
+    checked: Checked | None = None,
 ) -> Record:
-    """Put a record together from the results of its jobs. `row` is None for a row that is only scored."""
+    """Put a record together from the results of its jobs. `row` is None for a row that is only scored.
+
+    `checked` is what the check of the algorithm's code found, if it was checked here.
+    """
     entry = row.entry if row else None
     owner = plugins().owner("zoo_algorithms", algorithm.name) if algorithm else None
     found, own = scored(score), trained(training)
@@ -67,6 +72,7 @@ def record_of(
         "settings": settings,
         "tuning": tuning["tuning"],
         "searched": tuning["searched"],
+        "checked": {"held": checked["held"], "tried": checked["tried"]} if checked else None,
         "trials": _trials(tried, own) if tried else None,
         "learns_from": list(algorithm.learns_from) if algorithm else [],
         "starts_from": algorithm.starts_from if algorithm else "base",

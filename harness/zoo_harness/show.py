@@ -11,7 +11,7 @@ from zoo_leaderboard.columns import Column
 from zoo_leaderboard.scores import Scores
 from zoo_leaderboard.terminal import fitted
 
-from zoo_core.registry.plugins import Plugin
+from zoo_core.registry.plugin import Plugin
 from zoo_harness.planning.estimate import Figures, RowFigures
 
 if TYPE_CHECKING:  # a prediction imports torch, which takes seconds, and the other tables need none

@@ -111,9 +111,11 @@ def settings(row: Row) -> str:
 
 
 def remarks(row: Row) -> str:
-    """Return status (unless all is well) and flags."""
+    """Return status (unless all is well), flags, and how many laws of the suite hold for the algorithm."""
     status = [] if row["status"] == "ok" else [row["status"]]
-    return ", ".join(plain(remark) for remark in [*status, *row["flags"]])
+    checked = row.get("checked")
+    badge = [f"checked {checked['held']}/{checked['tried']}"] if checked else []
+    return ", ".join(plain(remark) for remark in [*status, *row["flags"], *badge])
 
 
 def facts(board: Mapping[str, Any]) -> str:

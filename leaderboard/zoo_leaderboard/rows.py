@@ -43,6 +43,8 @@ def build_row(bench: Bench, cells: Sequence[Cell], starts: Mapping[tuple[str, in
     row |= {"settings": _shared([record["settings"] for record in records])}
     if trials := _count_trials(records):  # the bytes of boards without such rows stay as they are
         row["trials"] = trials
+    if checked := first.get("checked"):
+        row["checked"] = checked
     row |= _scores(finished, starts) | _costs(measured)
     row |= {
         "row": records[0]["row"],

@@ -156,6 +156,14 @@ class Searched(TypedDict):
     """Points that ended above `sft` of the same budget: how forgiving the algorithm is."""
 
 
+class Checked(TypedDict):
+    """What the check of an algorithm found: the suite that every algorithm must pass (`zoo plugins check`)."""
+
+    held: Annotated[int, Field(ge=0)]
+    """Laws that hold."""
+    tried: Annotated[int, Field(ge=1)]
+
+
 class Trial(TypedDict):
     """One trial of a row that is tuned out of its own budget."""
 
@@ -203,6 +211,8 @@ class Record(TypedDict):
     "hand-set"; null where nothing is trained."""
     searched: NotRequired[Searched | None]
     """The search, where they are its winner."""
+    checked: NotRequired[Checked | None]
+    """The check of exactly the code that was trained; null or left out where there was none."""
     trials: NotRequired[Trials | None]
     """Of a row that is tuned out of its own budget; its costs are sums over them and the run with what they chose."""
     learns_from: list[str]

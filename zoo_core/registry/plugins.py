@@ -4,7 +4,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -14,6 +14,8 @@ from zoo_core import hookspecs
 from zoo_core.errors import PluginError, SpecError, ZooError, did_you_mean, in_one_line
 from zoo_core.records import API_VERSION, Algorithm, Command, Executor, Task, Tracker
 from zoo_core.registry import listing
+from zoo_core.registry.plugin import Plugin
+from zoo_core.registry.uninstalled import make_findable
 
 GROUP = "zoo"
 GOLD_GROUP = "zoo.gold"
@@ -23,35 +25,6 @@ HEAVY = ("torch", "transformers", "datasets", "numpy", "pydantic")
 """Libraries whose import takes longer than listing all plugins."""
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-
-
-@dataclass
-class Plugin:
-    """One entry point of the group `zoo` or `zoo.gold`, and the outcome of loading it."""
-
-    name: str
-    distribution: str
-    version: str
-    module: str
-    status: str = "ok"
-    """"ok", "broken", "conflict", "incompatible" or "blocked"."""
-    reason: str = ""
-    """The reason for a status other than "ok", in one line."""
-    hooks: list[str] = field(default_factory=list)
-    provides: list[str] = field(default_factory=list)
-    """Names of its algorithms, tasks, commands, executors and trackers."""
-    claims: list[str] = field(default_factory=list)
-    """Names of all that it would provide if nothing were wrong with it."""
-    notes: list[str] = field(default_factory=list)
-    """What is wrong with it and keeps nobody from using it."""
-
-    @property
-    def fault(self) -> str:
-        """Why it could not be loaded, in a sentence with the remedy."""
-        return (
-            f"the plugin {self.name!r} ({self.distribution} {self.version}) is not loaded: {self.reason.rstrip('.')}. "
-            f"Mend it, or pip uninstall {self.distribution}."
-        )
 
 
 class Plugins:
@@ -69,13 +42,13 @@ class Plugins:
         self.executors: dict[str, Executor] = {}
         self.trackers: dict[str, Tracker] = {}
         self._owner: dict[tuple[str, str], Plugin] = {}
-        described = [(_describe(entry), entry) for entry in found]
+        described = [(Plugin.of(entry), entry) for entry in found]
         # A distribution may be seen twice on sys.path: the first is the one that is imported.
         unique = {(plugin.name, plugin.distribution): (plugin, entry) for plugin, entry in reversed(described)}
         for _, (plugin, entry) in sorted(unique.items()):
             self._load(plugin, entry, block)
         for entry in misplaced:
-            plugin = _describe(entry)
+            plugin = Plugin.of(entry)
             reason = f"its entry point is in the group {entry.group!r}; write [project.entry-points.{GROUP}]"
             self.plugins.append(replace(plugin, status="broken", reason=reason))
         for table in ("algorithms", "tasks", "commands", "executors", "trackers"):
@@ -213,10 +186,7 @@ class Plugins:
     def blame(self, algorithm: Algorithm, why: str) -> str:
         """Say in a sentence which plugin's fault something is, and the remedy."""
         owner = self.owner("zoo_algorithms", algorithm.name)
-        return (
-            f"the plugin {owner.name!r} ({owner.distribution} {owner.version}) cannot run {algorithm.name!r}: {why}. "
-            f"Mend it, or pip uninstall {owner.distribution}."
-        )
+        return f"the plugin {owner.called} cannot run {algorithm.name!r}: {why}. {owner.remedy}"
 
     def first(self, hook: str, among: Collection[str] | None = None, **arguments: object) -> Any:
         """Return the first answer to a hook that is not None, of all plugins or those named in `among`.
@@ -266,7 +236,8 @@ class _Rejected(PluginError):
 
 
 def load(block: Collection[str] = ()) -> Plugins:
-    """Load the installed plugins, except the entry points named in `block`."""
+    """Load the installed plugins, and those that $ZOO_PLUGINS names, except the entry points named in `block`."""
+    make_findable()
     known = entry_points()
     groups = [group for group in known.groups if listing.means_zoo(group) and group not in (GROUP, GOLD_GROUP)]
     misplaced = [entry for group in groups for entry in known.select(group=group)]
@@ -288,8 +259,3 @@ def load_without(block: Collection[str]) -> None:
     """Load the installed plugins of this process anew, without the entry points named in `block`."""
     global _in_use
     _in_use = load(block)
-
-
-def _describe(entry: EntryPoint) -> Plugin:
-    metadata = entry.dist.metadata if entry.dist else {"Name": "?", "Version": "?"}  # parsed anew at each access
-    return Plugin(entry.name, metadata["Name"], metadata["Version"], entry.value)

@@ -239,7 +239,7 @@ class AlgorithmSuite:
         trial = self.session()
         next(self.training(trial))
         budget = 1.6 * self.updates * trial.ledger.flops  # what is computed again is charged
-        save_memory(25, gradient_checkpointing=True)
+        save_memory(100, gradient_checkpointing=True)
         try:
             whole = trained("whole")
             trained("killed", 2)

@@ -1,1 +1,1 @@
-"""An example of an algorithm as a plugin."""
+"""hello: chosen answers are separated from rejected ones by a margin."""

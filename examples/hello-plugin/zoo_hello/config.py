@@ -1,11 +1,20 @@
 """Settings: a frozen dataclass with a docstring under each field."""
 
 from dataclasses import dataclass
+from typing import ClassVar
+
+from zoo_core.records import LEARNING_RATES, Choice, Range, Space
 
 
 @dataclass(frozen=True, kw_only=True)
 class HelloConfig:
-    """Settings of the example."""
+    """Settings of hello."""
+
+    SEARCH: ClassVar[Space] = {
+        "learning_rate": LEARNING_RATES,
+        "batch_size": Choice((8, 16, 32)),
+        "margin": Range(0.1, 10.0, log=True),
+    }
 
     batch_size: int = 16
     """Preference pairs per update."""

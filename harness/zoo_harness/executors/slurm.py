@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from zoo_core.registry.uninstalled import VARIABLE
 from zoo_core.storage.atomic import write_text
 from zoo_harness.job import Job
 
@@ -32,6 +33,7 @@ TASK = """\
 set -euo pipefail
 files=$(sed -n "${{SLURM_ARRAY_TASK_ID}}p" "$1")
 cd {here}
+export ZOO_PLUGINS={plugins}
 xargs {zoo} job <<< "$files"
 """
 BOARD = """\
@@ -77,7 +79,8 @@ def emit(
             )
         before = ":".join(names)
     here = shlex.quote(os.getcwd())  # relative paths among the user's words are relative to it
-    write_text(folder / "task.sh", TASK.format(lines=sbatch, zoo=zoo, here=here))
+    plugins = shlex.quote(os.environ.get(VARIABLE, ""))
+    write_text(folder / "task.sh", TASK.format(lines=sbatch, zoo=zoo, here=here, plugins=plugins))
     quoted = {"here": here, "cache": shlex.quote(str(cache)), "command": shlex.join(command)}
     write_text(folder / "board.sh", BOARD.format(lines=sbatch.replace("_%a", ""), zoo=zoo, **quoted))
     write_text(folder / "submit.sh", SUBMIT.format(name=name, arrays="\n".join(arrays), last=before))

@@ -64,7 +64,7 @@ function about(row) {
   return [
     ["Algorithm", row.algorithm], ["Plugin", row.plugin ? `${row.plugin} ${row.plugin_version ?? ""}` : null], ["Paper", paperLink(row.paper)],
     ["Learns from", (row.learns_from ?? []).join(", ")], ["Reward", row.reward], ["May stop early", row.stops_early], ["Starts from", row.starts_from], ["Settings are", row.tuning],
-    ["Trials that were charged", row.trials],
+    ["Trials that were charged", row.trials], ["Laws of the suite that hold", row.checked ? `${row.checked.held} of ${row.checked.tried}` : null],
     ["Charged / counted compute", number(row.audit_ratio, 4)], ["Worst case of the headline", number(row.headline_worst_case, 3)],
   ];
 }

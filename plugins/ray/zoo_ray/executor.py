@@ -47,6 +47,7 @@ def run(
             num_gpus=gpus,
             memory=needs["memory"],
             max_retries=0,  # the harness says what is started again
+            runtime_env={"env_vars": {name: os.environ[name] for name in os.environ if name.startswith("ZOO_")}},
         )
         scheduler.run(Tasks(task, 60 * minutes), jobs, finished, workers, watch)
     finally:

@@ -1,0 +1,1 @@
+"""What needs pytest: for authors of plugins who installed the extra `testing`."""
