@@ -1,12 +1,12 @@
-"""DPO passes the suite, separates pairs it has not seen, and finds the optimum of a problem solved by hand."""
+"""DPO and its relatives pass the suite; DPO separates pairs it has not seen and finds an optimum solved by hand."""
 
 import math
 from itertools import combinations
 
 import pytest
 import torch
-from zoo_dpo.config import DPOConfig
-from zoo_dpo.train import train
+from zoo_dpo.config import ConservativeDPOConfig, DPOConfig, IPOConfig, RobustDPOConfig
+from zoo_dpo.train import train, train_conservative, train_ipo, train_robust
 
 from zoo_core.functional import masked_sum
 from zoo_core.rollout import response_logprobs
@@ -19,6 +19,21 @@ from zoo_core.testing.toys import ARMS, PROMPT
 
 class TestDPO(AlgorithmSuite):
     name = "dpo"
+    settings = {"batch_size": 8}
+
+
+class TestIPO(AlgorithmSuite):
+    name = "ipo"
+    settings = {"batch_size": 8}
+
+
+class TestConservativeDPO(AlgorithmSuite):
+    name = "cdpo"
+    settings = {"batch_size": 8}
+
+
+class TestRobustDPO(AlgorithmSuite):
+    name = "robust-dpo"
     settings = {"batch_size": 8}
 
 
@@ -80,3 +95,49 @@ def test_the_reference_reads_each_response_once():
         next(steps)
         spent.append(session.ledger.meter.cells["reference", "score"])
     assert spent[0] < spent[1] == spent[2] == spent[3]
+
+
+# Its relatives
+
+
+def one_pair(good="ab", bad="cd", copies=4, **settings):
+    """Return a session with copies of one pair: labels without doubt."""
+    rows = [Preference(PROMPT, said(good), said(bad), f"pair {number}") for number in range(copies)]
+    return tiny_session(["preferences"], rows={"preferences": rows}, **settings)
+
+
+@pytest.mark.parametrize(
+    ("loop", "config"), [(train_conservative, ConservativeDPOConfig), (train_robust, RobustDPOConfig)]
+)
+def test_without_label_noise_it_trains_as_dpo_does_to_the_bit(loop, config):
+    session, plain = (tiny_session(["preferences"], budget=1e8) for _ in range(2))
+    history = list(loop(config(batch_size=8, label_noise=0.0), Run(session)))
+    assert history == list(train(DPOConfig(batch_size=8), Run(plain)))
+    theirs = plain.policy.state_dict()
+    assert all(torch.equal(weight, theirs[name]) for name, weight in session.policy.state_dict().items())
+
+
+def test_ipo_ends_with_every_pair_at_its_target_per_token():
+    # "ab" and its end are 3 tokens, "c" and its end 2: chosen/3 − rejected/2 = 1/(2·.5) = 1. Metrics are τ h.
+    config = IPOConfig(batch_size=4, learning_rate=3e-3, tau=0.5)
+    history = list(train_ipo(config, Run(one_pair("ab", "c", budget=3e8))))
+    assert history[0]["loss"] == pytest.approx(1.0, abs=1e-6)
+    last = history[-1]
+    assert (last["chosen_reward"] / 3 - last["rejected_reward"] / 2) / 0.5 == pytest.approx(1.0, abs=0.02)
+
+
+def test_conservative_dpo_ends_where_the_margin_says_what_it_believes_of_the_labels():
+    # β d = log(.8/.2) = 1.386294, and the loss is the entropy of (.8, .2) there
+    config = ConservativeDPOConfig(batch_size=4, learning_rate=3e-3, beta=0.5, label_noise=0.2)
+    last = list(train_conservative(config, Run(one_pair(budget=3e8))))[-1]
+    assert last["chosen_reward"] - last["rejected_reward"] == pytest.approx(math.log(4), abs=0.02)
+    assert last["loss"] == pytest.approx(-0.8 * math.log(0.8) - 0.2 * math.log(0.2), abs=1e-3)
+
+
+def test_robust_dpo_has_no_floor_on_labels_without_doubt():
+    config = {"batch_size": 4, "learning_rate": 3e-3, "beta": 0.5}
+    robust = list(train_robust(RobustDPOConfig(**config, label_noise=0.2), Run(one_pair(budget=3e8))))
+    plain = list(train(DPOConfig(**config), Run(one_pair(budget=3e8))))
+    assert robust[-1]["loss"] < -1.0 < 0.0 < plain[-1]["loss"]
+    margins = [last["chosen_reward"] - last["rejected_reward"] for last in (robust[-1], plain[-1])]
+    assert margins[0] > margins[1]

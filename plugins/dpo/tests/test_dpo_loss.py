@@ -1,14 +1,14 @@
-"""The formula of DPO against hand-worked numbers, laws and a problem with a closed-form solution."""
+"""The formulas of DPO and its relatives against hand-worked numbers, laws and problems with a closed-form solution."""
 
 import math
 
 import pytest
 import torch
 from torch.testing import assert_close
-from zoo_dpo.loss import dpo_loss
+from zoo_dpo.loss import conservative_dpo_loss, dpo_loss, ipo_loss, robust_dpo_loss
 
 from zoo_core.functional import masked_sum
-from zoo_core.testing.tensors import noise
+from zoo_core.testing.tensors import noise, row
 
 
 def value_and_gradients(chosen, rejected, beta):
@@ -100,3 +100,130 @@ def test_dpo_on_all_preferences_reaches_the_closed_form_optimum_of_the_kl_regula
         logits.data -= 4.0 / beta**2 * slope
     optimum = reference * torch.tensor([1.0, 2.0, 6.0], dtype=torch.double) ** (1 / beta)
     assert_close(logits.detach().softmax(-1), optimum / optimum.sum(), atol=1e-6, rtol=0)
+
+
+# Its relatives
+
+
+def slope_at(loss_of, chosen, rejected):
+    """Return the gradients with respect to h_w and h_l of one pair."""
+    chosen, rejected = (torch.tensor([h], dtype=torch.double, requires_grad=True) for h in (chosen, rejected))
+    up, down = torch.autograd.grad(loss_of(chosen, rejected), (chosen, rejected))
+    return up.item(), down.item()
+
+
+def test_relatives_of_the_worked_example():
+    # d = 2, β = .1: l(2) = .598139 and l(−2) = .798139, a nat of margin apart. ε = .1:
+    # .9·.598139 + .1·.798139, and (.9·.598139 − .1·.798139)/.8
+    chosen, rejected = torch.tensor([1.0]), torch.tensor([-1.0])
+    assert_close(conservative_dpo_loss(chosen, rejected, 0.1, 0.1), torch.tensor(0.61813887))
+    assert_close(robust_dpo_loss(chosen, rejected, 0.1, 0.1), torch.tensor(0.57313887))
+    # IPO: the target is 1/(2·.1) = 5. Sums are (2 − 5)²; means over 6 and 5 tokens (1/6 + 1/5 − 5)²
+    assert_close(ipo_loss(chosen, rejected, 0.1), torch.tensor(9.0))
+    assert_close(ipo_loss(chosen / 6, rejected / 5, 0.1), torch.tensor(21.467778))
+
+
+def test_at_the_reference_ipo_costs_the_square_of_its_target_and_the_others_log_2():
+    zeros = torch.zeros(3)
+    assert_close(ipo_loss(zeros, zeros, tau=0.1), torch.tensor(25.0))
+    assert_close(conservative_dpo_loss(zeros, zeros, 0.3, 0.2), torch.tensor(math.log(2)))
+    assert_close(robust_dpo_loss(zeros, zeros, 0.3, 0.2), torch.tensor(math.log(2)))
+
+
+@pytest.mark.parametrize("loss_of", [conservative_dpo_loss, robust_dpo_loss])
+def test_without_label_noise_they_are_dpo_to_the_bit(loss_of):
+    chosen, rejected = 100 * noise(8), 100 * noise(8, seed=1)
+    assert torch.equal(loss_of(chosen, rejected, 0.7, 0.0), dpo_loss(chosen, rejected, 0.7))
+
+
+def test_robust_dpo_averaged_over_flips_is_dpo_on_true_labels():
+    chosen, rejected = noise(8), noise(8, seed=1)
+    true, flipped = (robust_dpo_loss(*pair, 0.7, 0.2) for pair in ((chosen, rejected), (rejected, chosen)))
+    assert_close(0.8 * true + 0.2 * flipped, dpo_loss(chosen, rejected, 0.7))
+
+
+def test_conservative_dpo_is_dpo_averaged_over_flips():
+    chosen, rejected = noise(8), noise(8, seed=1)
+    true, flipped = (dpo_loss(*pair, 0.7) for pair in ((chosen, rejected), (rejected, chosen)))
+    assert_close(conservative_dpo_loss(chosen, rejected, 0.7, 0.2), 0.8 * true + 0.2 * flipped)
+
+
+def test_conservative_dpo_is_flat_where_the_margin_is_the_log_odds_of_a_right_label():
+    # β .1, ε .1: log(.9/.1)/.1 = 21.972246 nats
+    def loss_of(chosen, rejected):
+        return conservative_dpo_loss(chosen, rejected, 0.1, 0.1)
+
+    assert slope_at(loss_of, 21.972246, 0.0) == pytest.approx((0.0, 0.0), abs=1e-7)
+    assert slope_at(loss_of, 20.0, 0.0)[0] < -1e-4
+    assert slope_at(loss_of, 24.0, 0.0)[0] > 1e-4
+
+
+def test_robust_dpo_falls_without_end_on_a_pair_whose_label_is_never_flipped():
+    # log σ(100) = 0 and log σ(−100) = −100: −.1·100/.8; each further nat of margin, .1·.1/.8 of it
+    far, rejected = torch.tensor([1000.0]), torch.tensor([0.0])
+    assert_close(robust_dpo_loss(far, rejected, 0.1, 0.1), torch.tensor(-12.5))
+    up, down = slope_at(lambda chosen, rejected: robust_dpo_loss(chosen, rejected, 0.1, 0.1), 1000.0, 0.0)
+    assert (up, down) == pytest.approx((-0.0125, 0.0125))
+
+
+@pytest.mark.parametrize(("margin", "slope"), [(0.0, -4.0), (2.0, 0.0), (3.0, 2.0)])
+def test_the_pull_of_ipo_is_twice_the_distance_to_the_target_and_turns_round_there(margin, slope):
+    # τ = .25: the target is 2
+    assert slope_at(lambda *pair: ipo_loss(*pair, tau=0.25), margin, 0.0) == (slope, -slope)
+
+
+def relatives(chosen, rejected):
+    """Return their losses in turn."""
+    losses = [conservative_dpo_loss(chosen, rejected, 0.7, 0.2), robust_dpo_loss(chosen, rejected, 0.7, 0.2)]
+    return [*losses, ipo_loss(chosen, rejected, 0.7)]
+
+
+def test_a_batch_of_a_relative_is_the_mean_of_its_pairs():
+    chosen, rejected = noise(8), noise(8, seed=1)
+    pairs = [torch.stack(relatives(chosen[i : i + 1], rejected[i : i + 1])) for i in range(8)]
+    assert_close(torch.stack(pairs).mean(0), torch.stack(relatives(chosen, rejected)))
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_the_slope_of_a_relative_is_that_of_finite_differences(number):
+    chosen, rejected = (noise(5, seed=seed).double().requires_grad_() for seed in range(2))
+    assert torch.autograd.gradcheck(lambda *pair: relatives(*pair)[number], (chosen, rejected))
+
+
+@pytest.mark.parametrize("garbage", [1e6, math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("number", range(3))
+def test_padding_changes_no_relative_and_none_of_their_gradients(number, garbage):
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    clean = [noise(2, 3, seed=seed).requires_grad_() for seed in range(2)]
+    dirty = [x.detach().masked_fill(~mask, garbage).requires_grad_() for x in clean]
+    losses = [relatives(masked_sum(c, mask), masked_sum(r, mask))[number] for c, r in (clean, dirty)]
+    sum(losses).backward()
+    assert_close(losses[1], losses[0])
+    for x, y in zip(clean, dirty, strict=True):
+        assert_close(y.grad, x.grad)
+
+
+@pytest.mark.parametrize(
+    ("loss_of", "share", "rate", "optimum"),
+    [
+        # The loss of a label of probability p is least at h_1 − h_0 = (2p − 1)/(2τ), and π_ref is (.5, .5):
+        # σ(1/(2·.5)), σ(.6/(2·.5))
+        (lambda c, r: ipo_loss(c, r, tau=0.5), 1.0, 0.1, 0.731059),
+        (lambda c, r: ipo_loss(c, r, tau=0.5), 0.8, 0.1, 0.645656),
+        # Labels that are always right are believed at 1 − ε: β d = log(.9/.1), d = log(9)/.5, σ(4.394449)
+        (lambda c, r: conservative_dpo_loss(c, r, 0.5, 0.1), 1.0, 4.0, 0.987805),
+        # Right with .8 and flipped with .1 are .8·.9 + .2·.1 = .74: robust DPO ends where DPO does with .8,
+        # d = log(4)/.5, σ(2.772589)
+        (lambda c, r: robust_dpo_loss(c, r, 0.5, 0.1), 0.74, 4.0, 0.941176),
+        (lambda c, r: dpo_loss(c, r, 0.5), 0.8, 4.0, 0.941176),
+    ],
+)
+def test_a_relative_reaches_the_closed_form_optimum_of_a_bandit_with_two_arms(loss_of, share, rate, optimum):
+    reference = row(0.5, 0.5).squeeze(0).double()
+    logits = torch.zeros(2, dtype=torch.double, requires_grad=True)
+    for _ in range(2000):
+        log_ratio = logits.log_softmax(-1) - reference.log()
+        wins, losses = loss_of(log_ratio[[1]], log_ratio[[0]]), loss_of(log_ratio[[0]], log_ratio[[1]])
+        (slope,) = torch.autograd.grad(share * wins + (1 - share) * losses, logits)
+        logits.data -= rate * slope
+    assert logits.detach().softmax(-1)[1].item() == pytest.approx(optimum, abs=1e-5)

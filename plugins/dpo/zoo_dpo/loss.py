@@ -1,7 +1,7 @@
-"""The formula of DPO, as a pure function.
+"""The formulas of DPO and of the losses that share its loop, as pure functions.
 
 Equation numbers refer to Rafailov et al. 2023, "Direct Preference Optimization: Your Language Model is
-Secretly a Reward Model", arXiv:2305.18290.
+Secretly a Reward Model", arXiv:2305.18290, unless another paper is named.
 
 Shapes: B pairs of responses to one prompt each.
 """
@@ -24,3 +24,47 @@ def dpo_loss(
     pull to the reference.
     """
     return -logsigmoid(beta * (chosen_log_ratio - rejected_log_ratio)).mean()
+
+
+def conservative_dpo_loss(
+    chosen_log_ratio: Float[Tensor, " B"], rejected_log_ratio: Float[Tensor, " B"], beta: float, label_noise: float
+) -> Float[Tensor, ""]:
+    """Return the cross-entropy to labels that are wrong with probability ε, in nats, averaged over pairs.
+
+    L = −mean [(1 − ε) log σ(β d) + ε log σ(−β d)]   with   d = h_w − h_l
+
+    Mitchell 2023, "A note on DPO with noisy preferences & relationship to IPO", eq. 3. h is the sum over
+    tokens, as in `dpo_loss`. The loss is least at β d = log((1 − ε)/ε), where DPO's falls for ever.
+    """
+    margin = beta * (chosen_log_ratio - rejected_log_ratio)
+    return -((1 - label_noise) * logsigmoid(margin) + label_noise * logsigmoid(-margin)).mean()
+
+
+def robust_dpo_loss(
+    chosen_log_ratio: Float[Tensor, " B"], rejected_log_ratio: Float[Tensor, " B"], beta: float, label_noise: float
+) -> Float[Tensor, ""]:
+    """Return an unbiased estimate of DPO's loss on the true labels, in nats, averaged over pairs.
+
+    L = −mean [(1 − ε) log σ(β d) − ε log σ(−β d)] / (1 − 2ε)   with   d = h_w − h_l
+
+    Chowdhury et al. 2024, arXiv:2403.00409, eq. 11. h is the sum over tokens, as in `dpo_loss`. Its mean over
+    labels of which a share ε is flipped is `dpo_loss` on labels of which none is. On a single pair it has no
+    lower bound: it falls by β ε/(1 − 2ε) for each nat of a large margin.
+    """
+    margin = beta * (chosen_log_ratio - rejected_log_ratio)
+    unflipped = (1 - label_noise) * logsigmoid(margin) - label_noise * logsigmoid(-margin)
+    return -(unflipped / (1 - 2 * label_noise)).mean()
+
+
+def ipo_loss(
+    chosen_log_ratio: Float[Tensor, " B"], rejected_log_ratio: Float[Tensor, " B"], tau: float
+) -> Float[Tensor, ""]:
+    """Return the squared distance of margins from their target, in nats², averaged over pairs.
+
+    L = mean (h_w − h_l − 1/(2τ))²   with   h = (1/|y|) Σₜ log π(yₜ|x, y₍<ₜ₎) − log π_ref(yₜ|x, y₍<ₜ₎)
+
+    Azar et al. 2023, arXiv:2310.12036, eq. 17. Give it *means* over response tokens, the end-of-text token
+    among them, for the target to be in nats per token. The paper writes log π of a whole response; TRL reports
+    that its authors mean the average. Past the target the gradient turns round.
+    """
+    return (chosen_log_ratio - rejected_log_ratio - 1 / (2 * tau)).square().mean()

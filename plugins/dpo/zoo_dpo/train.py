@@ -1,43 +1,49 @@
-"""The training loop of DPO.
-
-Each update raises the log-ratio to the reference of the chosen responses of a batch above that of the rejected ones.
-The formula is in loss.py.
-"""
+"""Training by DPO and its relatives: each gives its loss to the loop in pairs.py. The formulas are in loss.py."""
 
 from collections.abc import Iterator
 
-from torch.nn.utils import clip_grad_norm_
-from torch.optim import AdamW
+from jaxtyping import Float
+from torch import Tensor
 
-from zoo_core.functional import masked_sum
-from zoo_core.models.cached_logprobs import CachedLogprobs
-from zoo_core.rollout import response_logprobs
+from zoo_core.rollout import Responses
 from zoo_core.run import Run
-from zoo_core.schedule import set_learning_rate
-from zoo_dpo.config import DPOConfig
-from zoo_dpo.loss import dpo_loss
+from zoo_dpo.config import ConservativeDPOConfig, DPOConfig, IPOConfig, RobustDPOConfig
+from zoo_dpo.loss import conservative_dpo_loss, dpo_loss, ipo_loss, robust_dpo_loss
+from zoo_dpo.pairs import train_on_pairs
 
 
 def train(config: DPOConfig, run: Run) -> Iterator[dict[str, float]]:
-    """Train `run.policy` in place; yield metrics once per update."""
-    reference = CachedLogprobs(run.reference(), run.keep("reference", {}))
-    optimizer = run.keep("optimizer", AdamW(run.policy.parameters(), weight_decay=0.0, fused=True))
+    """Train `run.policy` in place by DPO; yield metrics once per update."""
 
-    for update in run.updates():
-        pairs = run.preferences.batch(update, config.batch_size)
-        logprobs = masked_sum(response_logprobs(run.policy, pairs), pairs.mask)
-        chosen, rejected = (logprobs - reference(pairs)).chunk(2)
-        loss = dpo_loss(chosen, rejected, config.beta)
+    def loss_of(chosen: Float[Tensor, " B"], rejected: Float[Tensor, " B"], _: Responses) -> Float[Tensor, ""]:
+        return dpo_loss(chosen, rejected, config.beta)
 
-        set_learning_rate(optimizer, config.learning_rate, run.progress)
-        optimizer.zero_grad()
-        loss.backward()
-        clip_grad_norm_(run.policy.parameters(), config.max_grad_norm)
-        optimizer.step()
+    yield from train_on_pairs(config, run, loss_of, config.beta)
 
-        yield {
-            "loss": loss.item(),
-            "accuracy": (chosen > rejected).float().mean().item(),
-            "chosen_reward": config.beta * chosen.mean().item(),
-            "rejected_reward": config.beta * rejected.mean().item(),
-        }
+
+def train_conservative(config: ConservativeDPOConfig, run: Run) -> Iterator[dict[str, float]]:
+    """Train `run.policy` in place by conservative DPO; yield metrics once per update."""
+
+    def loss_of(chosen: Float[Tensor, " B"], rejected: Float[Tensor, " B"], _: Responses) -> Float[Tensor, ""]:
+        return conservative_dpo_loss(chosen, rejected, config.beta, config.label_noise)
+
+    yield from train_on_pairs(config, run, loss_of, config.beta)
+
+
+def train_robust(config: RobustDPOConfig, run: Run) -> Iterator[dict[str, float]]:
+    """Train `run.policy` in place by robust DPO; yield metrics once per update."""
+
+    def loss_of(chosen: Float[Tensor, " B"], rejected: Float[Tensor, " B"], _: Responses) -> Float[Tensor, ""]:
+        return robust_dpo_loss(chosen, rejected, config.beta, config.label_noise)
+
+    yield from train_on_pairs(config, run, loss_of, config.beta)
+
+
+def train_ipo(config: IPOConfig, run: Run) -> Iterator[dict[str, float]]:
+    """Train `run.policy` in place by IPO, on log-ratios per token; yield metrics once per update."""
+
+    def loss_of(chosen: Float[Tensor, " B"], rejected: Float[Tensor, " B"], pairs: Responses) -> Float[Tensor, ""]:
+        chosen_tokens, rejected_tokens = pairs.mask.sum(1).chunk(2)
+        return ipo_loss(chosen / chosen_tokens, rejected / rejected_tokens, config.tau)
+
+    yield from train_on_pairs(config, run, loss_of, config.tau)
