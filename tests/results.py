@@ -31,8 +31,6 @@ README = ROOT / "README.md"
 WIDE = 80
 """Characters of the terminal that the README's board is printed by."""
 BEGIN, END = f"<!-- result: from {KEPT.relative_to(ROOT)} -->", "<!-- end of result -->"
-HEADING = "\n## Result\n"
-"""Every algorithm's README has this section; the other plugins' READMEs do not."""
 
 Board = Mapping[str, Any]
 
@@ -43,8 +41,8 @@ def kept() -> Board:
 
 
 def readmes() -> list[Path]:
-    """Return the READMEs that show a result."""
-    return [path for path in sorted(ROOT.glob("plugins/*/README.md")) if HEADING in path.read_text()]
+    """Return the READMEs that show a result: not those of algorithms that are on no published board yet."""
+    return [path for path in sorted(ROOT.glob("plugins/*/README.md")) if BEGIN in path.read_text()]
 
 
 def result(board: Board, plugin: str) -> list[str]:
