@@ -1,0 +1,1 @@
+"""SimPO and CPO: learn from pairs without a reference."""
