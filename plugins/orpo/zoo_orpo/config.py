@@ -1,0 +1,37 @@
+"""Settings of ORPO.
+
+λ is that of Hong et al. 2024 (arXiv:2403.07691) for Mistral 7 B. Rate and batch are hand-set: those of imitating chosen
+answers (`sft-chosen`), which were searched for models of a few million parameters.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space
+
+
+@dataclass(frozen=True, kw_only=True)
+class ORPOConfig:
+    """Settings of ORPO."""
+
+    SEARCH: ClassVar[Space] = {
+        "learning_rate": LEARNING_RATES,
+        "odds_ratio_coefficient": Range(0.03, 3.0, log=True),
+        "batch_size": Choice((8, 16, 32, 64)),
+    }
+    DEFAULTS: ClassVar[Defaults] = Defaults()
+
+    batch_size: int = 16
+    """Preference pairs per update."""
+    learning_rate: float = 0.0005
+    """Peak step size of AdamW."""
+    odds_ratio_coefficient: float = 0.1
+    """λ of eq. 6: weight of the odds-ratio loss beside imitation; 0 is SFT on the chosen answers."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this L2 norm."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size={self.batch_size} must be 1 or more.")
+        if self.odds_ratio_coefficient < 0:
+            raise ValueError(f"odds_ratio_coefficient={self.odds_ratio_coefficient} must be 0 or more; it is a weight.")
