@@ -133,7 +133,7 @@ def test_one_module_of_the_core_asks_the_plugins() -> None:
         if name.startswith("zoo_core") and "zoo_core.registry.plugins.plugins" in imports_of(file.read_text())
     }
     # The suite looks up the record of the algorithm that it tests.
-    assert asking == {"zoo_core.registry.references", "zoo_core.testing.suite"}
+    assert asking == {"zoo_core.registry.references", "zoo_core.testing.listed"}
 
 
 def test_plugins_import_the_front_door_or_what_is_argued_for() -> None:

@@ -27,6 +27,7 @@ from zoo_core.accounting.budget import BudgetWindow
 from zoo_core.accounting.ledger import Ledger
 from zoo_core.accounting.meter import module_of
 from zoo_core.compute.gradients import average_gradients
+from zoo_core.compute.optimizer import optimizer_of_the_bench
 from zoo_core.compute.precision import keep_frozen
 from zoo_core.compute.processes import broadcast, is_main_process
 from zoo_core.compute.sampler import roll_out
@@ -213,12 +214,13 @@ class Run:
         return frozen
 
     def keep(self, name: str, thing: Kept) -> Kept:
-        """Register an object that training changes, so that checkpoints hold it; return the object.
+        """Register an object that training changes, so that checkpoints hold it; return the object to work with.
 
-        It can be a module (which is also moved to the device, and metered under this name), an optimizer or another
-        object with a `state_dict`, a tensor, or a dict or list of numbers, texts and tensors. Tensors, dicts and lists
-        must be changed in place. An object that is first kept inside the loop must be made without the global random
-        generators (`with torch.random.fork_rng()`), because a resumed run makes it in another update.
+        It can be a module (which is also moved to the device, and metered under this name), an optimizer (in whose
+        place comes that of the bench: zoo_core/compute/optimizer.py), another object with a `state_dict`, a tensor, or
+        a dict or list of numbers, texts and tensors. Tensors, dicts and lists must be changed in place. An object that
+        is first kept inside the loop must be made without the global random generators (`with
+        torch.random.fork_rng()`), because a resumed run makes it in another update.
         """
         qualified = f"{self._name}/{name}" if self._name else name
         if qualified in self._session.kept:
@@ -228,7 +230,9 @@ class Run:
             if self._loop.entered:
                 average_gradients(thing)
         if isinstance(thing, torch.optim.Optimizer):
-            thing.register_step_post_hook(self._count_step)
+            optimizer = optimizer_of_the_bench(thing)
+            optimizer.register_step_post_hook(self._count_step)
+            thing = cast(Kept, optimizer)
         self._session.kept[qualified] = thing
         if qualified in self._session.unclaimed:
             restore(qualified, thing, self._session.unclaimed.pop(qualified))

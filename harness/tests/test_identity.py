@@ -53,10 +53,10 @@ CELLS = {*ROWS, "sft-chosen"}
 STAGES = {"stage sft", "stage reward-model", "stage calibration"}
 
 
-def jobs(world: Path) -> dict[str, str]:
+def jobs(world: Path, **changes: object) -> dict[str, str]:
     """Return the identities of the jobs of a bench, and of the bench."""
     code._code_of_job.cache_clear()
-    spec = read(world / "spec.yaml", None, {"algorithms": ROWS, "seeds": 1, "gold": None, "tasks": []})
+    spec = read(world / "spec.yaml", None, {"algorithms": ROWS, "seeds": 1, "gold": None, "tasks": [], **changes})
     plan = Plan(Pipeline.of(spec), PROBED, 1e9, Path("out"), Path("cache"))
     return {"bench": plan.identity, **{job.title: job.identity for job in plan.jobs()}}
 
@@ -136,3 +136,10 @@ def test_imports_are_followed_wherever_they_are_written_and_however(tmp_path, mo
     monkeypatch.setattr(code, "OWN", ("zoo_core_made",))
     reached = {name for name in code._reached(["zoo_core_made.a"]) if name.startswith("zoo_core_made")}
     assert reached == {"zoo_core_made", *(f"zoo_core_made.{name}" for name in "abcde")}
+
+
+def test_another_optimizer_is_another_board_whose_rows_and_stages_are_trained_anew(world):
+    before, after = jobs(world), jobs(world, optimizer="adamw-8bit")
+    changed = {title for title, identity in before.items() if after[title] != identity}
+    assert changed >= {"bench", *STAGES, *CELLS}
+    assert jobs(world, optimizer="adamw") == before

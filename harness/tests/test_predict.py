@@ -46,6 +46,7 @@ from zoo_core.accounting.ledger import Ledger
 from zoo_core.accounting.meter import Meter
 from zoo_core.calibration import calibrate
 from zoo_core.compute.micro_batches import save_memory
+from zoo_core.compute.optimizer import optimize_with
 from zoo_core.compute.precision import Precision, compute_in, keep_frozen_in
 from zoo_core.errors import BudgetError, ModelError, SpecError
 from zoo_core.models.copies import scorer_from
@@ -349,6 +350,17 @@ def test_predicted_memory_is_that_of_frozen_weights_in_bfloat16(world, tmp_path)
     assert memory["ddp_device"] == pytest.approx(peak, rel=0.05)
     policy = 4 * sizes_of(read_config(str(tmp_path / "wide"))).parameters
     assert 1.5 * policy < memory["weights"] < 1.55 * policy  # the reference has half of the policy's bytes, and norms
+
+
+def test_predicted_memory_is_that_of_moments_of_8_bits(world, tmp_path):
+    optimize_with("adamw-8bit")
+    try:
+        memory, peak = predicted_and_held(world, tmp_path, 4, optimizer="adamw-8bit")
+    finally:
+        optimize_with("adamw")
+    numbers = sizes_of(read_config(str(tmp_path / "wide"))).parameters
+    assert memory["ddp_device"] == pytest.approx(peak, rel=0.1)
+    assert memory["states"] == pytest.approx((2 + 8 / 256) * numbers, rel=0.1)
 
 
 SAVED = [

@@ -8,13 +8,7 @@
 """
 # ruff: noqa: D102  # the name of a test is the sentence
 
-import ast
-import dataclasses
-import inspect
 import math
-import subprocess
-import sys
-import textwrap
 from collections.abc import Iterator
 from itertools import islice, pairwise
 from pathlib import Path
@@ -25,23 +19,20 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from zoo_core.compute import precision
+from zoo_core.compute import optimizer, precision
 from zoo_core.compute.micro_batches import save_memory
 from zoo_core.errors import PluginError
 from zoo_core.models.lora import add_adapter
-from zoo_core.records import LEARNING_RATES, Algorithm
-from zoo_core.registry.plugins import plugins
-from zoo_core.registry.spaces import space_of
 from zoo_core.run import Run
 from zoo_core.session.session import Session
+from zoo_core.testing.listed import RecordSuite
 from zoo_core.testing.tiny import SIGNALS, tiny_encoder, tiny_policy, tiny_session
 from zoo_core.testing.witness import Finished, FirstStep, repeatable, same_weights, weights, wide
 
 
-class AlgorithmSuite:
+class AlgorithmSuite(RecordSuite):
     """The checks of one algorithm. Subclass it with `name`, and with `settings` if the defaults are too slow."""
 
-    name: ClassVar[str]
     settings: ClassVar[dict[str, Any]] = {}
     updates: ClassVar[float] = 4.7
     """Budget of a run, in costs of its first update."""
@@ -53,11 +44,6 @@ class AlgorithmSuite:
     """Whether a policy can be trained by an adapter of the spec."""
     rounding: ClassVar[float] = 1e-5
     """How far gradients may lie from those of a batch divided otherwise, as a share of the largest."""
-
-    @property
-    def record(self) -> Algorithm:
-        """The record of the algorithm."""
-        return plugins().algorithm(self.name)
 
     def session(self, **settings: Any) -> Session:
         """Return a session with the signals that the record lists, and no others."""
@@ -267,31 +253,26 @@ class AlgorithmSuite:
             with pytest.raises(PluginError, match=signal):
                 run.reward([]) if signal == "reward" else getattr(run, signal)
 
-    def test_every_setting_is_documented(self) -> None:
-        config = self.record.load_config()
-        owners = [kind for kind in config.__mro__ if dataclasses.is_dataclass(kind)]
-        parsed = [ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0] for kind in owners]
-        documented = {
-            field.target.id
-            for owner in parsed
-            if isinstance(owner, ast.ClassDef)
-            for field, text in pairwise(owner.body)
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-            if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and text.value.value
-        }
-        assert {field.name for field in dataclasses.fields(config)} == documented
-        assert config.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    def test_moments_of_8_bits_are_smaller_and_resume_to_the_same_bits(self, tmp_path: Path) -> None:
+        def trained(kind: optimizer.Kind, folder: str, seen: int | None = None) -> Session:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(optimizer, "_kind", kind)
+                # Matrices of 4,096 numbers: smaller ones keep their moments in float32.
+                policy = tiny_policy(hidden_size=64, intermediate_size=128)
+                session = self.session(budget=budget, directory=tmp_path / folder, policy=policy)
+                for _ in islice(self.training(session), seen):
+                    pass
+            return session
 
-    def test_its_search_space_has_learning_rates_alike_and_holds_its_defaults(self) -> None:
-        space = space_of(self.record.load_config(), self.name)
-        rates = [values for setting, values in space.items() if setting.endswith("learning_rate")]
-        assert all(values == LEARNING_RATES for values in rates)
-
-    def test_it_is_listed_without_importing_anything_heavy(self) -> None:
-        code = (
-            "import sys; from zoo_core.registry.plugins import plugins; "
-            f"assert {self.name!r} in plugins().algorithms; "
-            "print(*{'torch', 'transformers', 'numpy', 'pydantic', 'jaxtyping'} & set(sys.modules))"
-        )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        assert (done.stdout.strip(), done.stderr) == ("", "")
+        trial = self.session(policy=tiny_policy(hidden_size=64, intermediate_size=128))
+        next(self.training(trial))
+        budget = self.updates * trial.ledger.flops
+        plain, whole = trained("adamw", "plain"), trained("adamw-8bit", "whole")
+        trained("adamw-8bit", "killed", 2)
+        resumed = trained("adamw-8bit", "killed")
+        assert whole.ledger.optimizer_steps == plain.ledger.optimizer_steps
+        assert whole.ledger.flops == pytest.approx(plain.ledger.flops, rel=0.2)
+        assert not same_weights(self.made(whole), weights(self.made(plain)))
+        assert whole.ledger.training_bytes < 0.8 * plain.ledger.training_bytes
+        assert same_weights(self.made(resumed), weights(self.made(whole)))
+        assert repeatable(resumed) == repeatable(whole)

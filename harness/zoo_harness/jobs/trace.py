@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 
 from zoo_core.accounting.ledger import bytes_of
 from zoo_core.accounting.meter import Meter
+from zoo_core.compute.adamw_8bit import AdamW8bit, bytes_of_moments
 from zoo_core.rollout import Prompts, RolloutEngine
 from zoo_harness.jobs.activations import Held
 from zoo_harness.planning.sizes import Sizes, linear_layers, models_in, stack, widths
@@ -111,6 +112,14 @@ class Tracer(Meter):
             for group in optimizer.param_groups
             for weight in group["params"]
         }
+        rounded = {
+            weight
+            for optimizer in optimizers
+            if isinstance(optimizer, AdamW8bit)
+            for group in optimizer.param_groups
+            for weight in group["params"]
+            if weight.dim() > 1
+        }
         found = Resident()
         seen: set[int] = set()
         for whole, module in [(one, model) for one in self.modules for model in models_in(one)]:
@@ -128,6 +137,8 @@ class Tracer(Meter):
                 if weight in states and weight.requires_grad:
                     found.gradients[part] += weight.nbytes
                     moments = bytes_of(one for one in states[weight].values() if isinstance(one, Tensor) and one.dim())
+                    if weight in rounded:  # matrices that are too small for it here are not in a larger model
+                        moments = bytes_of_moments(weight.numel())
                     found.states[part] += moments
                     found.undo[part] += moments
         return found

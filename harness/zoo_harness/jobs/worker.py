@@ -162,6 +162,7 @@ def _prepare(job: Job) -> None:
 
     from zoo_core.accounting import memory
     from zoo_core.compute.micro_batches import save_memory
+    from zoo_core.compute.optimizer import optimize_with
     from zoo_core.compute.precision import compute_in, keep_frozen_in
 
     # tqdm's own lock is a semaphore between processes, which os._exit would leave behind.
@@ -179,6 +180,7 @@ def _prepare(job: Job) -> None:
         load_for_training()
     compute_in("fp32" if job.kind == "score" else spec.precision)
     keep_frozen_in("fp32" if job.kind == "score" else spec.weights)
+    optimize_with(spec.optimizer)
     save_memory(spec.micro_batch, spec.gradient_checkpointing)
 
 

@@ -26,7 +26,7 @@ EVERY_JOB = ("zoo_harness.jobs.worker", "zoo_core.registry.builtin")
 
 def saves_memory(spec: Spec) -> list[str]:
     """Name the keys that save memory. Those that are not given stay out of identities: older results stay known."""
-    names = ("weights", "micro_batch", "gradient_checkpointing", "lora")
+    names = ("weights", "optimizer", "micro_batch", "gradient_checkpointing", "lora")
     return [name for name in names if getattr(spec, name) != Spec.model_fields[name].default]
 
 

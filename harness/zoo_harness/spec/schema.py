@@ -201,10 +201,12 @@ class Spec(_Strict):
     long_prompts: Literal["error", "drop"] = "error"
     """What happens to rows whose prompt is longer than `prompt_tokens`; dropped rows are counted in the plan."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
-    """In which models compute while they train: float32; on NVIDIA GPUs tf32, with rougher products; or bfloat16 with
-    weights in float32 (autocast). Scores are measured in float32 in all."""
+    """In which models train: float32; on NVIDIA GPUs tf32, with rougher products; or bfloat16 by autocast, with weights
+    in float32. Scores are measured in float32 in all."""
     weights: Literal["fp32", "bf16"] = "fp32"
     """In which weights are kept that are not trained; bf16, which needs `precision: bf16`, changes no number there."""
+    optimizer: Literal["adamw", "adamw-8bit"] = "adamw"
+    """Of every row and stage; with adamw-8bit its moments take two bytes a weight in place of eight."""
     micro_batch: int | None = Field(default=None, ge=1)
     """Most tokens of one pass of a model; larger batches are computed in parts, and again in the backward pass."""
     lora: LoRA | None = None
@@ -213,8 +215,7 @@ class Spec(_Strict):
     """Whether a pass keeps the inputs of its layers only, which are computed again in the backward pass."""
     rollout_engine: str = "cached"
     checkpoint_seconds: float = Field(default=20.0, ge=0)
-    """Least time between checkpoints of a cell: more where writing one takes long, so that all take 2 % of the time.
-    0 takes one after every update. Changes no result."""
+    """Least time between checkpoints; all take 2 % of the time at most. 0: after every update. Changes no result."""
     update_seconds: float = Field(default=600.0, gt=0)
     """Longest time that one update may take while it is measured; then its plugin is left out. Changes no result."""
     tracker: str | None = None
