@@ -6,8 +6,6 @@ arXiv:2403.07691.
 Shapes: B pairs of responses to one prompt each.
 """
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -22,15 +20,12 @@ def log_odds(logprob: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
 
     log odds = a − log(1 − eᵃ)   with   a = (1/|y|) Σₜ log π(yₜ | x, y₍<ₜ₎)
 
-    log(1 − eᵃ) is computed in one way above −ln 2 and in another below, each where it is exact. Above −10⁻⁷ nats per
-    token the odds grow no further and have no gradient.
+    Above −10⁻⁷ nats per token the odds grow no further and have no gradient.
     """
     a = logprob.clamp(max=NEAREST_TO_0)
-    near = a > -math.log(2)
-    # Each way is given only what it is exact for: an infinity that is not chosen would still poison the gradient.
-    likely = torch.log(-torch.expm1(torch.where(near, a, -1.0)))
-    unlikely = torch.log1p(-torch.exp(torch.where(near, -1.0, a)))
-    return a - torch.where(near, likely, unlikely)
+    # expm1 keeps the digits of 1 − eᵃ near 0. Far below 0 it loses those of log(1 − eᵃ), which a itself then dwarfs: so
+    # there is no need to switch to log1p(−eᵃ) at −ln 2, as for log(1 − eᵃ) alone.
+    return a - torch.log(-torch.expm1(a))
 
 
 def odds_ratio_loss(chosen_logprob: Float[Tensor, " B"], rejected_logprob: Float[Tensor, " B"]) -> Float[Tensor, ""]:
