@@ -9,7 +9,7 @@
 #   make dist                             the wheels of all distributions, in dist/: pip install --find-links dist rlhf-zoo
 #   make results                          the results in all READMEs, from the board in leaderboard/published/quick
 #   make screens                          docs/screens, what a terminal shows; needs tmux
-#   make parity                           the environments that TRL runs in, apart from .venv
+#   make parity                           our losses and gradients beside TRL's, in environments apart from .venv
 #   make oldest                           a small bench with the oldest versions that the pyproject files allow
 #   make venv | clean                     only the set-up | remove it, wheels and caches (never results)
 #
@@ -20,6 +20,7 @@ PYTHON ?= python3
 PROJECTS := $(patsubst %/,%,$(dir $(wildcard plugins/*/pyproject.toml harness/pyproject.toml leaderboard/pyproject.toml)))
 INPUTS := constraints.txt $(addsuffix /pyproject.toml,. $(PROJECTS))
 PIP := .venv/bin/python -m pip --disable-pip-version-check install --constraint constraints.txt
+TRL := .parity/trl-1.16/installed .parity/trl-1.12/installed
 OLDEST := .oldest/bin/python -m pip --disable-pip-version-check install --no-compile --constraint .oldest/constraints.txt
 
 # Cells and tests run one thread each: several of them share the cores, and OpenMP threads that wait spin.
@@ -27,7 +28,7 @@ OMP_NUM_THREADS ?= 1
 HF_HUB_OFFLINE ?= 1
 export OMP_NUM_THREADS HF_HUB_OFFLINE
 
-.PHONY: help bench test lint mutants benchmark dist results screens parity oldest venv install clean
+.PHONY: help bench test lint mutants benchmark dist results screens parity parity-environments oldest venv install clean
 
 help:  # the comment at the top of this file
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -47,7 +48,7 @@ lint: venv
 mutants: venv
 	.venv/bin/python tests/mutation.py $(ARGS)
 
-benchmark: venv parity
+benchmark: venv parity-environments
 	.venv/bin/pytest tests/benchmarks $(ARGS)
 	.venv/bin/python tests/benchmarks/table.py
 
@@ -64,7 +65,10 @@ screens: venv
 results: venv
 	.venv/bin/python tests/results.py $(ARGS)
 
-parity: .parity/trl-1.16/installed .parity/trl-1.12/installed
+parity-environments: $(TRL)
+
+parity: venv parity-environments
+	.venv/bin/pytest tests/test_parity.py tests/test_parity_pairs.py $(ARGS)
 
 .parity/%/installed: tests/parity/%.txt constraints.txt
 	$(PYTHON) -m venv $(@D)

@@ -16,6 +16,7 @@ PAGES = [
     *sorted(ROOT.glob("examples/*/README.md")),
     *sorted(ROOT.glob("*/README.md")),
     ROOT / "tests/benchmarks/README.md",
+    ROOT / "tests/parity/README.md",
 ]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 ARCHITECTURE = ROOT / "docs" / "architecture.md"

@@ -112,7 +112,7 @@ def test_arguments_reach_pytest(tree):
 
 
 def test_parity_is_an_environment_for_each_file_of_requirements_under_the_same_constraints(tree):
-    status, said, calls = make(tree, "parity")
+    status, said, calls = make(tree, "parity-environments")
     assert status == 0, said
     installs = [call for call in calls if " install " in call]
     names = {path.stem for path in tree.glob(PARITY)}
@@ -120,7 +120,7 @@ def test_parity_is_an_environment_for_each_file_of_requirements_under_the_same_c
     assert [call.split()[-1] for call in installs[::2]] == ["torch"] * len(names)
     assert {call.split()[-1] for call in installs[1::2]} == {f"tests/parity/{name}.txt" for name in names}
     assert all("--constraint constraints.txt" in call for call in installs)
-    assert make(tree, "parity")[2] == []
+    assert make(tree, "parity-environments")[2] == []
 
 
 def test_oldest_is_an_environment_with_every_distribution_at_its_bounds_and_a_bench(tree):

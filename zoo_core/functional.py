@@ -16,9 +16,10 @@ def token_logprobs(
 ) -> Float[Tensor, " *rows"]:
     """Return the log-probability of each token under the logits that predicted it: log softmax(z/τ)[y].
 
-    The result is in float32, whatever the dtype of the logits.
+    The result is in float32, or in float64 if the logits are.
     """
-    scaled = logits.float() if temperature == 1.0 else logits.float() / temperature
+    exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    scaled = exact if temperature == 1.0 else exact / temperature
     losses = cross_entropy(scaled.flatten(0, -2), tokens.flatten(), reduction="none")
     return -losses.view_as(tokens)
 

@@ -91,8 +91,13 @@ def _computed(compute: Callable[[Any], Any], batch: Batch, models: Sequence[nn.M
     with autocast(next(models[0].parameters()).device):
         found = compute(batch)
     results = [found] if isinstance(found, Tensor) else found
-    exact = tuple(result.float() if result.is_floating_point() else result for result in results)
+    exact = tuple(_at_least_float32(result) for result in results)
     return exact[0] if isinstance(found, Tensor) else exact
+
+
+def _at_least_float32(result: Tensor) -> Tensor:
+    """Return what autocast computed in float32; what a float64 model computed stays as it is."""
+    return result.to(torch.promote_types(result.dtype, torch.float32)) if result.is_floating_point() else result
 
 
 def shares(rows: Sequence[TokenRow], count: int) -> list[list[int]]:
