@@ -118,6 +118,11 @@ def zoo_rollout_engine(name: str) -> "RolloutEngine | None":
 
     An engine samples the responses of `run.sample`; users choose one by name in the spec (`rollout_engine:`).
     `zoo_core.rollout.RolloutEngine` describes its arguments and results.
+
+    The layers of the policy charge what they compute. An engine that computes elsewhere has an attribute
+    `samples_elsewhere`, which is True; `run.sample` then charges what the built-in sampler would have cost for
+    responses of the same lengths. An engine that charges too little and does not say so is found in audited updates,
+    and its row is flagged.
     """
 
 

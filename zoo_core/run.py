@@ -44,6 +44,7 @@ from zoo_core.rollout import Prompts, Responses, Rollout
 from zoo_core.rows import DataRow, Demonstration, Preference, Prompt, Text
 from zoo_core.session.kept import restore
 from zoo_core.session.loop import Loop
+from zoo_core.session.rollouts import charge_sampling
 from zoo_core.session.seeds import derive, seed_everything
 from zoo_core.session.session import Session, sums_of
 from zoo_core.storage.atomic import write_rows
@@ -181,8 +182,10 @@ class Run:
         session = self._session
         self._loop.draws += 1
         generator = self.rng(self.update, f"sample {self._loop.draws}")
+        before = session.ledger.flops
         with session.ledger.meter.during("sample"):
             rollout = roll_out(session.engine, self.policy, prompts, session.encoder, temperature, generator)
+            charge_sampling(session, rollout, prompts, session.ledger.flops - before)
         session.ledger.generated_tokens += int(rollout.mask.sum())
         return rollout
 

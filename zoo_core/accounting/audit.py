@@ -1,5 +1,7 @@
 """An exact count of the FLOPs of all operators that run, by which the meter is audited."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -83,6 +85,17 @@ def count_again(flops: int) -> None:
     """Count what a recorded step repeats: its operators run without being called."""
     for counter in RUNNING:
         counter.total += flops
+
+
+@contextlib.contextmanager
+def uncounted() -> Iterator[None]:
+    """Count nothing inside this context: what runs here on the device "meta" computes nothing."""
+    totals = [(counter, counter.total) for counter in RUNNING]
+    try:
+        yield
+    finally:
+        for counter, total in totals:
+            counter.total = total
 
 
 class ExactCounter(TorchDispatchMode):

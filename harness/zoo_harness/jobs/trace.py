@@ -166,6 +166,7 @@ class WatchedEngine:
 
     def __init__(self, engine: RolloutEngine) -> None:
         self._engine = engine
+        self.samples_elsewhere: bool = getattr(engine, "samples_elsewhere", False)
         self.calls = 0
         self.cached_tokens = 0
         """Rows times the longest sequence: tokens in the key-value cache, at most."""
