@@ -16,6 +16,10 @@ spec.loader.exec_module(oldest)
 REQUIREMENTS = [(file, canonicalize_name(needed.name), needed) for file, needed in oldest.requirements()]
 
 
+UNTRIED = {"vllm"}
+"""Never installed here, so no version of it is one that the tests passed with: it names a torch of its own."""
+
+
 def test_every_dependency_has_a_lower_bound():
     assert not [f"{file}: {needed}" for file, _, needed in REQUIREMENTS if oldest.bound_of(needed) is None]
 
@@ -26,8 +30,9 @@ def test_a_package_has_the_same_bound_wherever_it_is_named():
 
 
 def test_every_dependency_is_pinned_to_a_version_that_satisfies_it():
-    pins = oldest.pins()
-    assert not [f"{file}: {needed}" for file, name, needed in REQUIREMENTS if pins[name] not in needed.specifier]
+    pins, tried = oldest.pins(), [one for one in REQUIREMENTS if one[1] not in UNTRIED]
+    assert not [f"{file}: {needed}" for file, name, needed in tried if pins[name] not in needed.specifier]
+    assert not pins.keys() & UNTRIED
 
 
 def test_every_pyproject_file_is_read_with_its_extras_and_what_builds_it():

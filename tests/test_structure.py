@@ -16,7 +16,7 @@ PACKAGES = {
 PLUGINS = {path.name: path for path in sorted(ROOT.glob("plugins/*/zoo_*"))}
 BEHIND_THE_DOOR = {
     "zoo_core.accounting.attention": "tinytown's bases are trained on packed rows",
-    "zoo_core.compute.processes": "tinytown's bases are built on the hardware that is there",
+    "zoo_core.compute.processes": "tinytown's bases are built on what is there; vllm samples in one process",
     "zoo_core.compute.sampler": "tinytown's gates sample as a bench does",
     "zoo_core.compute.sharding": "ppo's value head is copied from full weights",
     "zoo_core.datasets.chat": "tinytown's gates sample as a bench does",
@@ -28,7 +28,7 @@ BEHIND_THE_DOOR = {
     "zoo_core.models.directories": "rrhf's reward names the weights that it has loaded",
     "zoo_core.models.loading": "rrhf's reward is a policy that is read back",
     "zoo_core.models.log_ratio": "the reward model can be a ratio of two policies",
-    "zoo_core.models.lora": "models of ppo and the reward model can share one frozen base",
+    "zoo_core.models.lora": "models of ppo and the reward model share one frozen base; vllm gets merged weights",
     "zoo_core.models.scorer": "reward models are trained by the scores of rows",
     "zoo_core.models.tokenizers": "rrhf's reward is a policy that is read back",
     "zoo_core.registry.plugins": "tinytown's gates train by the algorithms that are installed",
