@@ -13,9 +13,11 @@ first time (it builds a critic from the initial policy, or copies a reference fr
 that are done. A resumed run ends with the same bits as one that was never interrupted.
 """
 
+import copy
 import re
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TypeVar, cast
 
 import torch
@@ -100,10 +102,10 @@ class Run:
         """The device that the policy is on."""
         return self._session.encoder.device
 
-    @property
+    @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer of the policy."""
-        return self._session.encoder.tokenizer
+        """The tokenizer of the policy: a copy, so that what is changed of it changes no data."""
+        return copy.deepcopy(self._session.encoder.tokenizer)
 
     @property
     def response_tokens(self) -> int:

@@ -14,11 +14,16 @@ def load_for_training() -> None:
     From here on, no package of these can be imported in this process.
     """
     gold = entry_points(group=GOLD_GROUP)
-    sealed = frozenset(entry.module.partition(".")[0] for entry in gold)
+    sealed = sealed_packages()
     for name in [name for name in sys.modules if name.partition(".")[0] in sealed]:
         del sys.modules[name]
     sys.meta_path.insert(0, _Sealed(sealed))
     load_without([entry.name for entry in gold])
+
+
+def sealed_packages() -> frozenset[str]:
+    """Return the packages of the installed plugins of the group `zoo.gold`."""
+    return frozenset(entry.module.partition(".")[0] for entry in entry_points(group=GOLD_GROUP))
 
 
 class _Sealed(MetaPathFinder):

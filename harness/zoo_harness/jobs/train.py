@@ -22,6 +22,7 @@ from zoo_core.models.loading import save_model
 from zoo_core.models.tokenizers import load_tokenizer
 from zoo_core.records import Algorithm
 from zoo_core.registry.plugins import plugins
+from zoo_core.registry.sealing import sealed_packages
 from zoo_core.reward import Calibration
 from zoo_core.run import Run
 from zoo_core.session.session import Session
@@ -32,7 +33,9 @@ from zoo_harness.jobs.choice import SPENT, choice_of, remarks_on, spent_by_trial
 from zoo_harness.jobs.driven import Watchdog, driven
 from zoo_harness.jobs.materials import Materials, environment, open_judge, open_reward
 from zoo_harness.jobs.observed import Observed
+from zoo_harness.jobs.opened_files import OpenedFiles, gold_folders, shipped_weights
 from zoo_harness.payloads import Training
+from zoo_harness.planning.identity import root_of
 from zoo_harness.results import POINTS, Staged, Trained, WeightsAt
 from zoo_harness.spec.schema import MOST_FOR_STAGES
 from zoo_harness.spec.settings import configure
@@ -68,18 +71,20 @@ def _trained(job: Job, remarks: list[str]) -> Trained:
     before = stages + spent_by_trials(choice)
     session = _session(job, payload, algorithm, stages, before)
     progress = _Progress(job, payload, before, session.budget)
+    files = OpenedFiles(job.directory, gold_folders(sealed_packages()))
     with _charged_if_it_fails(job, payload, session), Watchdog(job, algorithm) as watchdog:
         config = configure(algorithm, payload.settings)
         observed = Observed(job, payload, config, before)
         observed.started()
-        for metrics in driven(algorithm, config, Run(session), session):
+        for metrics in files.of(driven(algorithm, config, Run(session), session)):
             watchdog.update_ended(payload.spec.update_seconds)
             progress.write(session, metrics)
             observed.updated(session, metrics)
         final = observed.weights
         _hand_over(session, algorithm, Materials.of(payload).base, final)
     session.flag_moved_references()
-    for remark in remarks:
+    owner = plugins().owner("zoo_algorithms", algorithm.name)
+    for remark in (*remarks, *files.flags, *shipped_weights(root_of(owner.module))):
         session.ledger.flag(remark)
     session.ledger.gather()
     ledger, sha256 = session.ledger.report(), broadcast(lambda: weights_sha256(final))
