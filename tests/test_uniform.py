@@ -23,7 +23,7 @@ from zoo_core.functional import masked_mean
 ROOT = Path(__file__).parents[1]
 PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
 DISTRIBUTIONS = [ROOT, *PLUGINS, ROOT / "harness", ROOT / "leaderboard"]
-LINES = {"plugin": 40, "config": 110, "loss": 180, "selection": 180, "train": 140}
+LINES = {"plugin": 40, "config": 110, "loss": 200, "selection": 180, "train": 140}
 """The most lines a module of an algorithm may have; raising one is a visible diff."""
 FORMULAS = ("loss", "selection")
 """Of these an algorithm has one: a loss of its own, or how it selects rows for that of another."""

@@ -7,8 +7,8 @@ million parameters and were chosen by `zoo tune-defaults`; its log is `tuning.js
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from zoo_core.endings import check_endings
 from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space
+from zoo_grpo.group_config import check_groups
 
 Aggregation = Literal["grpo", "dapo", "dr_grpo"]
 Divergence = Literal["k3", "unbiased"]
@@ -56,21 +56,4 @@ class GRPOConfig:
     """Gradients are scaled down to this L2 norm."""
 
     def __post_init__(self) -> None:
-        check_endings(self)
-        if self.group_size < 2:
-            raise ValueError(f"group_size={self.group_size} must be 2 or more: a response is compared with others.")
-        for name in ("minibatch_size", "epochs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more.")
-        if self.batch_size < 1 or self.batch_size % self.group_size:
-            raise ValueError(
-                f"batch_size={self.batch_size} must be a multiple of group_size={self.group_size}; it counts "
-                "responses, not prompts."
-            )
-        if self.batch_size % self.minibatch_size:
-            raise ValueError(
-                f"minibatch_size={self.minibatch_size} must divide batch_size={self.batch_size}; a ragged last "
-                "minibatch would be weighted too heavily."
-            )
-        if self.temperature <= 0:
-            raise ValueError(f"temperature={self.temperature} must be above 0; greedy responses are all alike.")
+        check_groups(self)

@@ -2,8 +2,10 @@
 
 Equation numbers refer to Shao et al. 2024, "DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open
 Language Models", arXiv:2402.03300, unless another paper is named. "DAPO" is Yu et al. 2025, arXiv:2503.14476; "Dr.
-GRPO" is Liu et al. 2025, "Understanding R1-Zero-Like Training: A Critical Perspective", arXiv:2503.20783; "V3.2" is
-DeepSeek-AI 2025, "DeepSeek-V3.2: Pushing the Frontier of Open Large Language Models", arXiv:2512.02556.
+GRPO" is Liu et al. 2025, "Understanding R1-Zero-Like Training: A Critical Perspective", arXiv:2503.20783; "GSPO" is
+Zheng et al. 2025, "Group Sequence Policy Optimization", arXiv:2507.18071; "CISPO" is MiniMax 2025, "MiniMax-M1: Scaling
+Test-Time Compute Efficiently with Lightning Attention", arXiv:2506.13585; "V3.2" is DeepSeek-AI 2025, "DeepSeek-V3.2:
+Pushing the Frontier of Open Large Language Models", arXiv:2512.02556.
 
 Shapes: B = prompts · G sequences, those of one prompt (a group) next to each other; T response tokens. Masks are true
 on the tokens of a response, EOS included. Values outside them do not matter, even if infinite.
@@ -55,10 +57,69 @@ def clipped_surrogate(
 
     ε is `clip_range`. Every token of a response has the response's advantage.
     """
+    return clip_higher_surrogate(logprobs, old_logprobs, advantages, mask, clip_range, clip_range)
+
+
+def clip_higher_surrogate(
+    logprobs: Float[Tensor, "B T"],
+    old_logprobs: Float[Tensor, "B T"],
+    advantages: Float[Tensor, " B"],
+    mask: Bool[Tensor, "B T"],
+    clip_range_low: float,
+    clip_range_high: float,
+) -> Float[Tensor, "B T"]:
+    """Return the negative surrogate objective of each token with two clip ranges (DAPO, eq. 10); no reduction.
+
+    −min(ρₜ Âᵢ, clip(ρₜ, 1−ε₋, 1+ε₊) Âᵢ)   with   ρₜ = π(yₜ)/π_old(yₜ)
+
+    A token of small probability needs a large ratio to become likely: with ε₊ > ε₋ more of it is left to it.
+    """
     # Masked before `exp`: an infinite ratio under the mask would turn gradients into nan.
     ratio = (logprobs - old_logprobs).masked_fill(~mask, 0.0).exp()
-    clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
+    clipped = ratio.clamp(1 - clip_range_low, 1 + clip_range_high)
     return -torch.minimum(ratio * advantages.unsqueeze(1), clipped * advantages.unsqueeze(1))
+
+
+def sequence_ratio(
+    logprobs: Float[Tensor, "B T"], old_logprobs: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]
+) -> Float[Tensor, " B"]:
+    """Return the geometric mean of the ratios of a response's tokens (GSPO, eq. 7), with gradient.
+
+    sᵢ = (π(yᵢ)/π_old(yᵢ))^(1/|yᵢ|) = exp((1/|yᵢ|) Σₜ log ρₜ)
+    """
+    return (masked_sum(logprobs - old_logprobs, mask) / mask.sum(dim=1)).exp()
+
+
+def gspo_loss(
+    ratio: Float[Tensor, " B"], advantages: Float[Tensor, " B"], clip_range_low: float, clip_range_high: float
+) -> Float[Tensor, ""]:
+    """Return the negative clipped objective of whole responses (GSPO, eq. 5), averaged over responses.
+
+    −(1/B) Σᵢ min(sᵢ Âᵢ, clip(sᵢ, 1−ε₋, 1+ε₊) Âᵢ)
+
+    `ratio` is s of `sequence_ratio`. A response is clipped as a whole. Where π = π_old the gradient is that of the
+    surrogate of eq. 3 under `grpo`.
+    """
+    clipped = ratio.clamp(1 - clip_range_low, 1 + clip_range_high)
+    return -torch.minimum(ratio * advantages, clipped * advantages).mean()
+
+
+def capped_reinforce(
+    logprobs: Float[Tensor, "B T"],
+    old_logprobs: Float[Tensor, "B T"],
+    advantages: Float[Tensor, " B"],
+    mask: Bool[Tensor, "B T"],
+    weight_cap: float,
+) -> Float[Tensor, "B T"]:
+    """Return the REINFORCE loss of each token, weighted by its capped ratio (CISPO, eq. 4); no reduction.
+
+    −sg(min(ρₜ, c)) Âᵢ log π(yₜ)   with   ρₜ = π(yₜ)/π_old(yₜ)
+
+    sg stops the gradient; c is `weight_cap`. No token loses its gradient, as one does that is clipped: its weight ends
+    at c. The value says nothing. The paper clips ρ from below as well, but at a bound that takes no effect.
+    """
+    ratio = (logprobs - old_logprobs).masked_fill(~mask, 0.0).exp().detach()
+    return -ratio.clamp(max=weight_cap) * advantages.unsqueeze(1) * logprobs.masked_fill(~mask, 0.0)
 
 
 def kl_penalty(
