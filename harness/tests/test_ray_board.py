@@ -31,6 +31,7 @@ def records_of(output: Path) -> dict[str, dict[str, Any]]:
     return {name: {key: record[key] for key in record if key not in NOT_REPEATED} for name, record in found.items()}
 
 
+@pytest.mark.timeout(900)  # Ray starts slowly where cores are few
 @pytest.mark.slow
 def test_ray_makes_the_board_of_the_local_executor_bit_for_bit(world, zoo, cluster, tmp_path):
     spec = {**yaml.safe_load((world / "spec.yaml").read_text()), "algorithms": ["sft", "dpo"], "seeds": 1, "tasks": []}
