@@ -6,7 +6,8 @@ What is measured follows from what an algorithm learns from, always against `sta
 
 - a reward: the proxy reward of its responses to test prompts at temperature 1;
 - a judge: how likely the judge is to prefer its answer to `start`'s, both orders averaged (1/2 at `start`);
-- preferences: its preference loss on pairs that no run was given, with `start` as reference (ln 2 at `start`);
+- preferences: its preference loss on pairs that no run was given, with the model that it started from as reference
+  (ln 2 there);
 - demonstrations: its loss on demonstrations that no run was given;
 - a selection of demonstrations: that loss against the base's; where a row `<name>-random` stands beside it, against
   that row, trained on as many rows drawn at random, on the unseen rows that pass LIMA's rules.
@@ -84,7 +85,7 @@ class Seed:
             return self.judged(record["row"])
         if "demonstrations" in record["learns_from"]:
             return self.imitation(record["row"], bool(record["stops_early"]))
-        return self.preference(record["row"])
+        return self.preference(record["row"], record["starts_from"])
 
     def proxy(self, row: str) -> float:
         """Mean proxy reward at temperature 1."""
@@ -109,12 +110,13 @@ class Seed:
         before, after = nll(other, batch), nll(self.policy(row), batch)
         return f"loss on unseen rows, against {name}", before, after, after < before
 
-    def preference(self, row: str) -> Verdict:
-        """Preference loss on unseen pairs."""
+    def preference(self, row: str, starts_from: str) -> Verdict:
+        """Preference loss on unseen pairs, against the model that the row started from."""
         pairs = [one for one in self.unseen("preferences") if isinstance(one, Preference)]
         policy = self.policy(row)
+        before = load_policy(Materials(self.spec).base).eval() if starts_from == "base" else self.start
         margin = [
-            log_ratio(policy, self.start, self.encoder.responses([(one.prompt, getattr(one, side)) for one in pairs]))
+            log_ratio(policy, before, self.encoder.responses([(one.prompt, getattr(one, side)) for one in pairs]))
             for side in ("chosen", "rejected")
         ]
         after = -torch.nn.functional.logsigmoid(BETA * (margin[0] - margin[1])).mean().item()
