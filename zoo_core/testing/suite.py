@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from zoo_core.compute import optimizer, precision
+from zoo_core.compute.adamw_8bit import SMALLEST
 from zoo_core.compute.micro_batches import save_memory
 from zoo_core.errors import PluginError
 from zoo_core.models.lora import add_adapter
@@ -273,6 +274,9 @@ class AlgorithmSuite(RecordSuite):
         assert whole.ledger.optimizer_steps == plain.ledger.optimizer_steps
         assert whole.ledger.flops == pytest.approx(plain.ledger.flops, rel=0.2)
         assert not same_weights(self.made(whole), weights(self.made(plain)))
-        assert whole.ledger.training_bytes < 0.8 * plain.ledger.training_bytes
+        optimizers = [one for one in plain.kept.values() if isinstance(one, torch.optim.Optimizer)]
+        trained_weights = [weight for one in optimizers for group in one.param_groups for weight in group["params"]]
+        if max(weight.numel() for weight in trained_weights) >= SMALLEST:  # adapters of the algorithm's own are not
+            assert whole.ledger.training_bytes < 0.8 * plain.ledger.training_bytes
         assert same_weights(self.made(resumed), weights(self.made(whole)))
         assert repeatable(resumed) == repeatable(whole)
