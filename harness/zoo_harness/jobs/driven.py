@@ -21,6 +21,8 @@ from zoo_harness.jobs.worker import disk_is_full
 
 MANY_TIMES = 20
 """An update that takes so many times the longest before it will not end."""
+GLANCE = 1.0
+"""Seconds between two looks at the time that is left."""
 
 
 def driven(algorithm: Algorithm, config: object, run: Run, session: Session) -> Iterator[dict[str, float]]:
@@ -44,7 +46,10 @@ def _blamed(algorithm: Algorithm) -> Iterator[None]:
 
 
 class Watchdog:
-    """Ends this process when an update takes too long, and leaves a word on whose it was and where it stood."""
+    """Ends this process when an update takes too long, and leaves a word on whose it was and where it stood.
+
+    Time in which the process was stopped (Ctrl-Z, a paused machine) is nobody's fault and does not count.
+    """
 
     def __init__(self, job: Job, algorithm: Algorithm) -> None:
         self.job, self.algorithm = job, algorithm
@@ -82,8 +87,11 @@ class Watchdog:
     def _watch(self) -> None:
         while not self._over:
             self._again.clear()
-            if not self._again.wait(self._seconds) and not self._over:
-                self._end()
+            left = self._seconds
+            while not self._again.wait(left and min(left, GLANCE)) and left is not None:
+                left -= min(left, GLANCE)  # a stop between two looks counts as one look, however long it was
+                if not left and not self._over:
+                    self._end()
 
     def _end(self) -> None:
         stack = traceback.extract_stack(sys._current_frames()[self._main])
