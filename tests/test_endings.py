@@ -10,17 +10,23 @@ from typing import Any
 
 import pytest
 import torch
+import zoo_grpo.dapo
 import zoo_grpo.train
+import zoo_online_dpo.train
 import zoo_ppo.train
 import zoo_raft.train
+import zoo_reinforce_pp.train
 import zoo_rlaif.reinforce
 import zoo_rloo.train
 import zoo_rrhf.train
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from zoo_grpo.config import GRPOConfig
+from zoo_grpo.relatives import CISPOConfig, DAPOConfig, DrGRPOConfig, GSPOConfig
+from zoo_online_dpo.config import OnlineDPOConfig
 from zoo_ppo.config import PPOConfig
 from zoo_raft.config import RAFTConfig
+from zoo_reinforce_pp.config import ReinforcePPBaselineConfig, ReinforcePPConfig
 from zoo_rlaif.config import DirectRLAIFConfig, RLAIFConfig
 from zoo_rloo.config import RLOOConfig
 from zoo_rrhf.config import RRHFConfig
@@ -106,8 +112,51 @@ def grpo(told, scale_rewards=True, **rule):
     return Standing(metrics["score"], told.calls[name][1].unsqueeze(1))
 
 
-def dr_grpo(told, **rule):
+def centred_grpo(told, **rule):
     return grpo(told, scale_rewards=False, **rule)
+
+
+def relative(told, train, config, **rule):
+    """One of GRPO's relatives, which share how groups are scored."""
+    settings = config(batch_size=SIZE, group_size=GROUP, minibatch_size=SIZE, **rule)
+    name = "centred_advantages" if config is DrGRPOConfig else "scaled_advantages"
+    metrics = update(train, settings, told, [(zoo_grpo.train, name)])
+    return Standing(metrics["score"], told.calls[name][1].unsqueeze(1))
+
+
+def dr_grpo(told, **rule):
+    return relative(told, zoo_grpo.train.train_dr_grpo, DrGRPOConfig, **rule)
+
+
+def gspo(told, **rule):
+    return relative(told, zoo_grpo.train.train_gspo, GSPOConfig, **rule)
+
+
+def cispo(told, **rule):
+    return relative(told, zoo_grpo.train.train_cispo, CISPOConfig, **rule)
+
+
+def dapo(told, **rule):
+    """Its groups change places, so a response is as well off as it is scored."""
+    config = DAPOConfig(batch_size=SIZE, group_size=GROUP, minibatch_size=SIZE, draws=1, **rule)
+    metrics = update(zoo_grpo.train.train_dapo, config, told, [(zoo_grpo.dapo, "scored")])
+    return Standing(metrics["score"], told.calls["scored"][1][1].unsqueeze(1))
+
+
+def online_dpo(told, **rule):
+    config = OnlineDPOConfig(batch_size=SIZE // GROUP, samples_per_prompt=GROUP, **rule)
+    metrics = update(zoo_online_dpo.train.train, config, told, [(zoo_online_dpo.train, "best_and_worst")])
+    return Standing(metrics["score"], told.calls["best_and_worst"][0][0].unsqueeze(1))
+
+
+def reinforce_pp(told, train=zoo_reinforce_pp.train.train, config=ReinforcePPConfig, **rule):
+    settings, name = config(batch_size=SIZE, minibatch_size=SIZE, **rule), "whitened_advantages"
+    metrics = update(train, settings, told, [(zoo_reinforce_pp.train, name)])
+    return Standing(metrics["score"], told.calls[name][1])
+
+
+def reinforce_pp_baseline(told, **rule):
+    return reinforce_pp(told, zoo_reinforce_pp.train.train_with_baseline, ReinforcePPBaselineConfig, **rule)
 
 
 def rloo(told, **rule):
@@ -158,8 +207,12 @@ def rrhf(told, **rule):
     return Standing(metrics["score"], scores[2:].unsqueeze(1), {int(place) - 2 for place in slope.nonzero()[:, 1]})
 
 
-PENALISED = [ppo, grpo, dr_grpo, rloo, rlaif, d_rlaif, rrhf]
+GROUPED = [grpo, centred_grpo, dr_grpo, gspo, cispo, rloo, reinforce_pp_baseline]
+PENALISED = [ppo, *GROUPED, dapo, online_dpo, reinforce_pp, rlaif, d_rlaif, rrhf]
 IMITATING = [raft, raft_global, raft_plus_plus, rrhf]
+CONFIGS = [PPOConfig, GRPOConfig, DrGRPOConfig, GSPOConfig, CISPOConfig, OnlineDPOConfig, RLOOConfig, RRHFConfig]
+CONFIGS += [ReinforcePPConfig, ReinforcePPBaselineConfig, RLAIFConfig, DirectRLAIFConfig]
+"""Of algorithms in which not ending costs one standard deviation by default."""
 by_name = {"ids": lambda value: value.__name__}
 cases = {
     "scores": st.lists(st.floats(-5, 5, width=32), min_size=SIZE + 2, max_size=SIZE + 2),
@@ -214,7 +267,7 @@ def test_a_response_that_did_not_end_is_never_imitated_and_ranks_no_better_for_i
 
 @few
 @given(eighths=st.lists(st.integers(-40, 40), min_size=SIZE, max_size=SIZE))
-@pytest.mark.parametrize("algorithm", [grpo, dr_grpo, rloo], **by_name)
+@pytest.mark.parametrize("algorithm", GROUPED, **by_name)
 def test_where_all_of_a_group_were_cut_off_they_are_compared_as_if_all_had_ended(algorithm, eighths):
     scores = [number / 8 for number in eighths]  # from which 1 can be subtracted exactly
     whole, cut = (algorithm(Told(scores, [end] * SIZE)).worth for end in (True, False))
@@ -229,7 +282,7 @@ def test_where_a_constant_is_given_instead_not_ending_can_pay(algorithm):
     assert rank(cut, SIZE - 1) > rank(whole, SIZE - 1)
 
 
-@pytest.mark.parametrize("config", [PPOConfig, GRPOConfig, RLOOConfig, RRHFConfig, RLAIFConfig, DirectRLAIFConfig])
+@pytest.mark.parametrize("config", [*CONFIGS, DAPOConfig])
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -244,7 +297,7 @@ def test_a_price_of_not_ending_that_is_none_is_refused(config, settings, message
         config(**settings)
 
 
-@pytest.mark.parametrize("config", [PPOConfig, GRPOConfig, RLOOConfig, RRHFConfig, RLAIFConfig, DirectRLAIFConfig])
+@pytest.mark.parametrize("config", CONFIGS)
 def test_a_constant_goes_before_a_penalty_and_0_is_a_penalty(config):
     scores, ended = torch.tensor([2.0, 3.0]), torch.tensor([True, False])
     assert ending_rule(config())(scores, ended).tolist() == [2.0, 2.0]
