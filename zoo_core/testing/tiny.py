@@ -68,6 +68,10 @@ def tiny_policy(seed: int = 0, **settings: Any) -> LlamaForCausalLM:
     return LlamaForCausalLM(LlamaConfig(**{**shape, **settings}))
 
 
+EARLY = "abcdefghijklm"
+"""The first half of the alphabet."""
+
+
 def tiny_rows(signals: Collection[Signal] = SIGNALS, count: int = 24) -> dict[str, list[DataRow]]:
     """Return rows for each signal that is a data set. The better answer has more of the letter a."""
     rows: dict[str, list[DataRow]] = {"demonstrations": [], "preferences": [], "prompts": []}
@@ -83,7 +87,12 @@ def tiny_rows(signals: Collection[Signal] = SIGNALS, count: int = 24) -> dict[st
 
 def share_of_a(samples: Sequence[Sample]) -> list[float]:
     """Score texts by the share of the letter a, 0 to 1: a reward whose best answers are known."""
-    return [_share(sample.response) for sample in samples]
+    return [_share(sample.response, "a") for sample in samples]
+
+
+def share_of_early(samples: Sequence[Sample]) -> list[float]:
+    """Score texts by the share of the letters a to m, 0 to 1: a reward that a tiny policy meets often by chance."""
+    return [_share(sample.response, EARLY) for sample in samples]
 
 
 class LikesA:
@@ -95,13 +104,16 @@ class LikesA:
     parameters = 0
     tokens = 0
     constitution: ClassVar[Path | None] = None
+    letters: ClassVar[str] = "a"
 
     def verdicts(self, questions: Sequence[Text], answers: Sequence[str]) -> list[list[float] | None]:
         return [None if number % 7 == 6 else self.verdict(text, answers) for number, text in enumerate(questions)]
 
     def verdict(self, question: Text, answers: Sequence[str]) -> list[float]:
         asked = question if isinstance(question, str) else question[-1]["content"]
-        shares = [_share(text) for text in re.findall(r"^(?:first|second|text): ?(.*)$", asked, re.MULTILINE)]
+        shares = [
+            _share(text, self.letters) for text in re.findall(r"^(?:first|second|text): ?(.*)$", asked, re.MULTILINE)
+        ]
         if len(shares) == len(answers):
             return [4.0 * share for share in shares]
         # One text on a scale: the answers stand for levels from low to high.
@@ -112,8 +124,14 @@ class LikesA:
         return [Written("a" * (1 + number % min(3, longest)), ended=True) for number, _ in enumerate(questions)]
 
 
-def _share(text: str) -> float:
-    return text.count("a") / max(1, len(text))
+class LikesEarly(LikesA):
+    """The same for the letters a to m."""
+
+    letters = EARLY
+
+
+def _share(text: str, letters: str) -> float:
+    return sum(letter in letters for letter in text) / max(1, len(text))
 
 
 def tiny_session(

@@ -1,7 +1,7 @@
 """What the suite records of a run, and how it compares two."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,3 +77,13 @@ class WideEncoder(Encoder):
 def wide(encoder: Encoder) -> Encoder:
     """Return the same encoder, but with wide padding."""
     return WideEncoder(**{field.name: getattr(encoder, field.name) for field in dataclasses.fields(encoder)})
+
+
+def rotated(take: Callable[[Any, int, int], list[Any]]) -> Callable[[Any, int, int], list[Any]]:
+    """Return the `take` of a feed with the first row of each batch last. A roll of the batch (KTO's) is as it was."""
+
+    def turned(feed: Any, update: int, size: int) -> list[Any]:
+        first, *others = take(feed, update, size)
+        return [*others, first]
+
+    return turned

@@ -35,6 +35,7 @@ class TestRLAIF(AlgorithmSuite):
     }
     updates = 95.0
     loops = 3
+    learns_with = {"learning_rate": 3e-2, "reward_learning_rate": 5e-3, "pairs": 64, "reward_epochs": 4.0}
 
 
 class TestDirectRLAIF(AlgorithmSuite):
