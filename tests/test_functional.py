@@ -63,6 +63,16 @@ def test_logprobs_are_computed_in_float32_from_the_logits_of_a_half_precision_mo
     assert_close(actual, token_logprobs(logits.float(), tokens, 0.7), rtol=0, atol=0)
 
 
+def test_logprobs_of_logits_in_double_precision_are_in_double_precision_at_any_temperature():
+    logits = 3 * noise(3, 4, 7).double()
+    tokens = tokens_like(logits)
+    for temperature in (1.0, 2.0):
+        actual = token_logprobs(logits, tokens, temperature)
+        expected = (logits / temperature).log_softmax(-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+        assert actual.dtype == torch.float64
+        assert_close(actual, expected)
+
+
 def test_logprobs_of_huge_logits_stay_finite():
     actual = token_logprobs(torch.tensor([[[1e4, -1e4, 1e4]]]), torch.tensor([[0]]))
     assert_close(actual, torch.tensor([[-math.log(2)]]), atol=1e-3, rtol=0)  # float32 keeps 3 decimals at 1e4
@@ -192,6 +202,10 @@ def test_clip_fraction_counts_tokens_outside_the_range_on_either_side():
     old = row(-1.0, -2.0, -0.5, -0.3, -1.0)
     logprobs = old + row(1.3, 1.1, 0.7, 0.5, 9.0).log()
     assert_close(clip_fraction(logprobs, old, prefix(4, of=5), clip_range=0.2), torch.tensor(3 / 4))
+
+
+def test_a_token_at_the_edge_of_the_range_is_inside_it():
+    assert clip_fraction(row(-1.0), row(-1.0), prefix(1, of=1), clip_range=0.0) == 0.0
 
 
 def test_approximate_kl_is_half_the_mean_squared_log_ratio():

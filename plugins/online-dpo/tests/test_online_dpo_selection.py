@@ -42,3 +42,9 @@ def test_a_pair_teaches_if_its_scores_and_its_tokens_differ(scores, tokens, leng
     best, worst = torch.tensor([0]), torch.tensor([1])
     mask = prefix(*lengths, of=2)
     assert differ(torch.tensor(scores), torch.tensor(tokens), mask, best, worst).tolist() == [teaches]
+
+
+def test_each_pair_is_judged_by_its_own_tokens():
+    scores, tokens = torch.tensor([1.0, 0.0, 1.0, 0.0]), torch.tensor([[5, 6], [5, 7], [8, 8], [8, 8]])
+    found = differ(scores, tokens, prefix(2, 2, 2, 2, of=2), torch.tensor([0, 2]), torch.tensor([1, 3]))
+    assert found.tolist() == [True, False]
