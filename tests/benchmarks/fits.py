@@ -57,8 +57,8 @@ MODELS: dict[str, PreTrainedConfig] = {
 PARTS = {"micro_batch": 2 * TOKENS, "gradient_checkpointing": True}
 ARRANGEMENTS: dict[str, dict[str, Any]] = {
     "all weights": {"precision": "bf16"},
-    "in parts": {"precision": "bf16", **PARTS},
     "in parts, frozen ones in bf16": {"precision": "bf16", "weights": "bf16", **PARTS},
+    "the same, moments of 8 bits": {"precision": "bf16", "weights": "bf16", "optimizer": "adamw-8bit", **PARTS},
     "adapter, in parts, frozen ones in bf16": {"precision": "bf16", "weights": "bf16", "lora": {"rank": 16}, **PARTS},
 }
 ROWS = [
