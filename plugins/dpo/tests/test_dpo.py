@@ -5,8 +5,24 @@ from itertools import combinations
 
 import pytest
 import torch
-from zoo_dpo.config import ConservativeDPOConfig, DPOConfig, IPOConfig, RobustDPOConfig
-from zoo_dpo.train import train, train_conservative, train_ipo, train_robust
+from zoo_dpo.config import DPOConfig
+from zoo_dpo.relatives import (
+    ConservativeDPOConfig,
+    DPONLLConfig,
+    DPONormConfig,
+    DPOPositiveConfig,
+    IPOConfig,
+    RobustDPOConfig,
+)
+from zoo_dpo.train import (
+    train,
+    train_conservative,
+    train_ipo,
+    train_nll,
+    train_norm,
+    train_positive,
+    train_robust,
+)
 
 from zoo_core.functional import masked_sum
 from zoo_core.rollout import response_logprobs
@@ -34,6 +50,21 @@ class TestConservativeDPO(AlgorithmSuite):
 
 class TestRobustDPO(AlgorithmSuite):
     name = "robust-dpo"
+    settings = {"batch_size": 8}
+
+
+class TestDPONLL(AlgorithmSuite):
+    name = "dpo-nll"
+    settings = {"batch_size": 8}
+
+
+class TestDPONorm(AlgorithmSuite):
+    name = "dpo-norm"
+    settings = {"batch_size": 8}
+
+
+class TestDPOPositive(AlgorithmSuite):
+    name = "dpop"
     settings = {"batch_size": 8}
 
 
@@ -67,7 +98,10 @@ def test_pairs_it_has_not_seen_come_apart_and_the_first_loss_is_ln_2():
     assert history[-1]["chosen_reward"] > history[-1]["rejected_reward"]
 
 
-def test_on_all_pairs_of_a_bradley_terry_world_it_ends_at_the_reference_tilted_by_the_reward():
+@pytest.mark.parametrize(
+    ("loop", "config_of", "tokens"), [(train, DPOConfig, 1), (train_norm, DPONormConfig, 2)], ids=["dpo", "dpo-norm"]
+)
+def test_on_all_pairs_of_a_bradley_terry_world_it_ends_at_the_reference_tilted_by_the_reward(loop, config_of, tokens):
     # 20 judgements of every pair of arms, σ(r_i − r_j) of them for i: the loss is its own expectation, and its minimum
     # is π ∝ π_ref exp(r/β) (eq. 4). With rounding to a twentieth the tilt is off by less than 0.01 in total variation.
     beta, rows = 0.5, []
@@ -80,7 +114,8 @@ def test_on_all_pairs_of_a_bradley_terry_world_it_ends_at_the_reference_tilted_b
         ["preferences"], rows={"preferences": rows}, policy=tiny_policy(hidden_size=16), budget=4.8e9
     )
     start = probabilities(session)
-    list(train(DPOConfig(batch_size=len(rows), learning_rate=1e-2, beta=beta), Run(session)))
+    # Per token of answers that all have two, β is twice as large.
+    list(loop(config_of(batch_size=len(rows), learning_rate=1e-2, beta=tokens * beta), Run(session)))
     optimum = start * torch.tensor([math.exp(reward / beta) for reward in ARMS.values()])
     optimum /= optimum.sum()
     assert 0.5 * (start - optimum).abs().sum() > 0.2
@@ -106,12 +141,18 @@ def one_pair(good="ab", bad="cd", copies=4, **settings):
     return tiny_session(["preferences"], rows={"preferences": rows}, **settings)
 
 
-@pytest.mark.parametrize(
-    ("loop", "config"), [(train_conservative, ConservativeDPOConfig), (train_robust, RobustDPOConfig)]
-)
-def test_without_label_noise_it_trains_as_dpo_does_to_the_bit(loop, config):
+WITHOUT = [
+    (train_conservative, ConservativeDPOConfig(batch_size=8, label_noise=0.0)),
+    (train_robust, RobustDPOConfig(batch_size=8, label_noise=0.0)),
+    (train_nll, DPONLLConfig(batch_size=8, imitation_coefficient=0.0)),
+    (train_positive, DPOPositiveConfig(batch_size=8, beta=0.1, penalty_coefficient=0.0)),
+]
+
+
+@pytest.mark.parametrize(("loop", "config"), WITHOUT, ids=[loop.__name__ for loop, _ in WITHOUT])
+def test_without_what_it_adds_it_trains_as_dpo_does_to_the_bit(loop, config):
     session, plain = (tiny_session(["preferences"], budget=1e8) for _ in range(2))
-    history = list(loop(config(batch_size=8, label_noise=0.0), Run(session)))
+    history = list(loop(config, Run(session)))
     assert history == list(train(DPOConfig(batch_size=8), Run(plain)))
     theirs = plain.policy.state_dict()
     assert all(torch.equal(weight, theirs[name]) for name, weight in session.policy.state_dict().items())
@@ -141,3 +182,37 @@ def test_robust_dpo_has_no_floor_on_labels_without_doubt():
     assert robust[-1]["loss"] < -1.0 < 0.0 < plain[-1]["loss"]
     margins = [last["chosen_reward"] - last["rejected_reward"] for last in (robust[-1], plain[-1])]
     assert margins[0] > margins[1]
+
+
+def test_dpo_with_imitation_and_hardly_any_preference_ends_at_the_shares_of_the_chosen_answers():
+    wins = {"aa": 1, "bb": 2, "cc": 5}
+    rows = [
+        Preference(PROMPT, said(good), said("dd"), f"{good} {n}") for good, count in wins.items() for n in range(count)
+    ]
+    session = tiny_session(["preferences"], rows={"preferences": rows}, policy=tiny_policy(hidden_size=16), budget=1e9)
+    list(train_nll(DPONLLConfig(batch_size=8, learning_rate=1e-2, beta=1e-6), Run(session)))
+    answers = session.encoder.responses([(PROMPT, said(text)) for text in wins])
+    with torch.no_grad():
+        found = masked_sum(response_logprobs(session.policy, answers), answers.mask).exp()
+    torch.testing.assert_close(found, torch.tensor([1 / 8, 2 / 8, 5 / 8]), atol=0.03, rtol=0)
+
+
+def test_dpo_positive_and_imitation_hold_up_a_chosen_answer_that_dpo_makes_less_likely():
+    # "a" is chosen once and rejected seven times.
+    rows = [Preference(PROMPT, said("a"), said("b"), "pair 0")]
+    rows += [Preference(PROMPT, said("c"), said("a"), f"pair {number}") for number in range(1, 8)]
+    settings = {"batch_size": 8, "learning_rate": 3e-3, "beta": 0.3}
+
+    def gained(loop, config):
+        session = tiny_session(["preferences"], rows={"preferences": rows}, budget=3e8)
+        answer = session.encoder.responses([(PROMPT, said("a"))])
+        with torch.no_grad():
+            before = response_logprobs(session.policy, answer).sum()
+        list(loop(config, Run(session)))
+        with torch.no_grad():
+            return (response_logprobs(session.policy, answer).sum() - before).item()
+
+    plain = gained(train, DPOConfig(**settings))
+    assert plain < -1.0
+    assert gained(train_positive, DPOPositiveConfig(**settings)) > plain + 0.5
+    assert gained(train_nll, DPONLLConfig(**settings)) > plain + 0.5

@@ -5,7 +5,15 @@ import math
 import pytest
 import torch
 from torch.testing import assert_close
-from zoo_dpo.loss import conservative_dpo_loss, dpo_loss, ipo_loss, robust_dpo_loss
+from zoo_dpo.loss import (
+    conservative_dpo_loss,
+    dpo_loss,
+    dpo_nll_loss,
+    dpo_norm_loss,
+    dpo_positive_loss,
+    ipo_loss,
+    robust_dpo_loss,
+)
 
 from zoo_core.functional import masked_sum
 from zoo_core.testing.tensors import noise, row
@@ -227,3 +235,56 @@ def test_a_relative_reaches_the_closed_form_optimum_of_a_bandit_with_two_arms(lo
         (slope,) = torch.autograd.grad(share * wins + (1 - share) * losses, logits)
         logits.data -= rate * slope
     assert logits.detach().softmax(-1)[1].item() == pytest.approx(optimum, abs=1e-5)
+
+
+# With imitation, per token, and with a penalty
+
+
+def test_dpo_with_imitation_of_the_worked_example():
+    # d = 2, 0: mean −log σ(.1 d) = (.598139 + .693147)/2; 2 + 6 nats over 1 + 3 tokens are 2 per token, half counts
+    sums, tokens = torch.tensor([-2.0, -6.0]), torch.tensor([1, 3])
+    loss = dpo_nll_loss(torch.tensor([1.0, 0.5]), torch.tensor([-1.0, 0.5]), sums, tokens, 0.1, 0.5)
+    assert_close(loss, torch.tensor((0.59813887 + 0.69314718) / 2 + 0.5 * 2.0))
+
+
+def test_imitation_pulls_every_token_of_the_chosen_answers_alike_and_nothing_else():
+    chosen, rejected = noise(3).requires_grad_(), noise(3, seed=1).requires_grad_()
+    sums, tokens = noise(3, seed=2).requires_grad_(), torch.tensor([1, 4, 5])
+    dpo_nll_loss(chosen, rejected, sums, tokens, 0.7, 3.0).backward()
+    assert_close(sums.grad, torch.full((3,), -3.0 / 10))
+    _, up, down = value_and_gradients(chosen.detach(), rejected.detach(), 0.7)
+    assert_close((chosen.grad, rejected.grad), (up, down))
+
+
+def test_dpo_per_token_of_the_worked_example():
+    # 6/3 − 2/4 = 1.5; −log σ(.8·1.5)
+    loss = dpo_norm_loss(torch.tensor([6.0]), torch.tensor([2.0]), torch.tensor([3]), torch.tensor([4]), beta=0.8)
+    assert_close(loss, torch.tensor(math.log1p(math.exp(-1.2))))
+
+
+def test_on_answers_of_one_length_dpo_per_token_is_dpo_with_a_smaller_beta():
+    chosen, rejected, tokens = noise(8), noise(8, seed=1), torch.full((8,), 5)
+    assert_close(dpo_norm_loss(chosen, rejected, tokens, tokens, beta=2.0), dpo_loss(chosen, rejected, beta=0.4))
+
+
+def test_an_answer_said_twice_has_the_same_margin_per_token():
+    chosen, rejected, tokens, others = noise(8), noise(8, seed=1), torch.arange(1, 9), torch.arange(8, 0, -1)
+    once = dpo_norm_loss(chosen, rejected, tokens, others, beta=2.0)
+    assert_close(dpo_norm_loss(2 * chosen, rejected, 2 * tokens, others, beta=2.0), once)
+
+
+def test_dpo_positive_of_the_worked_example():
+    # h_w = −.5 loses 4·.5 more: −.5 − .3 − 2 = −2.8; h_w = 1 loses nothing: 1.3
+    loss = dpo_positive_loss(torch.tensor([-0.5, 1.0]), torch.tensor([0.3, -0.3]), 0.5, 4.0)
+    assert_close(loss, torch.tensor((math.log1p(math.exp(1.4)) + math.log1p(math.exp(-0.65))) / 2))
+
+
+def test_dpo_positive_is_dpo_where_no_chosen_answer_became_less_likely():
+    chosen, rejected = noise(8).abs(), noise(8, seed=1)
+    assert_close(dpo_positive_loss(chosen, rejected, 0.7, 50.0), dpo_loss(chosen, rejected, beta=0.7))
+
+
+def test_dpo_positive_pulls_a_chosen_answer_that_became_less_likely_harder_by_its_coefficient():
+    chosen, rejected = torch.tensor([-0.5], requires_grad=True), torch.tensor([0.1], requires_grad=True)
+    dpo_positive_loss(chosen, rejected, 0.7, 4.0).backward()
+    assert_close(chosen.grad, 5.0 * -rejected.grad)

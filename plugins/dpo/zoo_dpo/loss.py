@@ -6,7 +6,7 @@ Secretly a Reward Model", arXiv:2305.18290, unless another paper is named.
 Shapes: B pairs of responses to one prompt each.
 """
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -68,3 +68,56 @@ def ipo_loss(
     that its authors mean the average. Past the target the gradient turns round.
     """
     return (chosen_log_ratio - rejected_log_ratio - 1 / (2 * tau)).square().mean()
+
+
+def dpo_nll_loss(
+    chosen_log_ratio: Float[Tensor, " B"],
+    rejected_log_ratio: Float[Tensor, " B"],
+    chosen_logprob: Float[Tensor, " B"],
+    chosen_tokens: Int[Tensor, " B"],
+    beta: float,
+    imitation_coefficient: float,
+) -> Float[Tensor, ""]:
+    """Return DPO's loss, averaged over pairs, and α times that of imitating the chosen responses, in nats per token.
+
+    L = −mean log σ(β (h_w − h_l)) − α (1/N) Σ log π(y_w | x)   with   N = Σ |y_w|
+
+    Liu et al. 2024 (RPO), arXiv:2405.16436, and Pang et al. 2024 (iterative RPO), arXiv:2404.19733, eq. 1 (which
+    divides by the length of prompt and answer). `chosen_logprob` is the sum log π(y_w | x) over `chosen_tokens`
+    tokens. DPO alone may lower both likelihoods of a pair; this holds the chosen one up.
+    """
+    imitation = -chosen_logprob.sum() / chosen_tokens.sum()
+    return dpo_loss(chosen_log_ratio, rejected_log_ratio, beta) + imitation_coefficient * imitation
+
+
+def dpo_norm_loss(
+    chosen_log_ratio: Float[Tensor, " B"],
+    rejected_log_ratio: Float[Tensor, " B"],
+    chosen_tokens: Int[Tensor, " B"],
+    rejected_tokens: Int[Tensor, " B"],
+    beta: float,
+) -> Float[Tensor, ""]:
+    """Return DPO's loss of log-ratios per token, in nats, averaged over pairs.
+
+    L = −mean log σ(β (h_w/|y_w| − h_l/|y_l|))
+
+    Lambert et al. 2024 (Tülu 3), arXiv:2411.15124, section 5.1. A long response has no larger log-ratio than a
+    short one for its length alone, so β is as many times that of DPO as responses have tokens.
+    """
+    return dpo_loss(chosen_log_ratio / chosen_tokens, rejected_log_ratio / rejected_tokens, beta)
+
+
+def dpo_positive_loss(
+    chosen_log_ratio: Float[Tensor, " B"],
+    rejected_log_ratio: Float[Tensor, " B"],
+    beta: float,
+    penalty_coefficient: float,
+) -> Float[Tensor, ""]:
+    """Return DPO's loss with a penalty where a chosen response became less likely, in nats, averaged over pairs.
+
+    L = −mean log σ(β (h_w − h_l − λ max(0, −h_w)))
+
+    Pal et al. 2024 (Smaug), arXiv:2402.13228, eq. 3. Where h_w is 0 or more it is DPO's loss; below, each nat that
+    the chosen response lost costs λ nats of margin more.
+    """
+    return dpo_loss(chosen_log_ratio - penalty_coefficient * (-chosen_log_ratio).relu(), rejected_log_ratio, beta)

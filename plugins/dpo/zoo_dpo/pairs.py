@@ -4,22 +4,37 @@ Each update raises the log-ratio to the reference of the chosen responses of a b
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 
 from zoo_core.functional import masked_sum
 from zoo_core.models.cached_logprobs import CachedLogprobs
-from zoo_core.rollout import Responses, response_logprobs
+from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run
 from zoo_core.schedule import set_learning_rate
-from zoo_dpo.config import DPOConfig, IPOConfig
+from zoo_dpo.config import DPOConfig
+from zoo_dpo.relatives import IPOConfig
 
-LossOf = Callable[[Float[Tensor, " B"], Float[Tensor, " B"], Responses], Float[Tensor, ""]]
-"""The loss of log-ratios, summed over tokens, of the chosen and of the rejected responses. It is given the batch, too:
-all chosen responses, then the rejected ones."""
+
+@dataclass(frozen=True)
+class Pairs:
+    """What a loss reads of a batch of pairs. Log-ratios and log-probabilities are sums over response tokens."""
+
+    chosen: Float[Tensor, " B"]
+    """Log-ratios to the reference of the chosen responses."""
+    rejected: Float[Tensor, " B"]
+    """The same of the rejected ones."""
+    chosen_logprob: Float[Tensor, " B"]
+    """log π of the chosen responses."""
+    chosen_tokens: Int[Tensor, " B"]
+    rejected_tokens: Int[Tensor, " B"]
+
+
+LossOf = Callable[[Pairs], Float[Tensor, ""]]
 
 
 def train_on_pairs(
@@ -36,7 +51,7 @@ def train_on_pairs(
         pairs = run.preferences.batch(update, config.batch_size)
         logprobs = masked_sum(response_logprobs(run.policy, pairs), pairs.mask)
         chosen, rejected = (logprobs - reference(pairs)).chunk(2)
-        loss = loss_of(chosen, rejected, pairs)
+        loss = loss_of(Pairs(chosen, rejected, logprobs.chunk(2)[0], *pairs.mask.sum(1).chunk(2)))
 
         set_learning_rate(optimizer, config.learning_rate, run.progress)
         optimizer.zero_grad()
