@@ -1,7 +1,7 @@
 """Write the results in the READMEs from the board that is published in leaderboard/published/quick.
 
-python tests/results.py           compute the bundle's page and tables again, and write the READMEs
-python tests/results.py FOLDER    before that, publish the bench that ended in FOLDER
+python tests/results.py           compute pages and tables of all published bundles again, and write the READMEs
+python tests/results.py FOLDER    before that, publish the bench that ended in FOLDER as quick
 """
 
 import io
@@ -24,7 +24,8 @@ from zoo_leaderboard.schema import BEST_OF, Planned
 from zoo_core.registry.plugins import plugins
 
 ROOT = Path(__file__).parents[1]
-KEPT = ROOT / "leaderboard" / "published" / "quick"
+PUBLISHED = ROOT / "leaderboard" / "published"
+KEPT = PUBLISHED / "quick"
 SPEC = "docs/results/quick/spec.yaml"
 BOARD = KEPT / "README.md"
 README = ROOT / "README.md"
@@ -156,20 +157,21 @@ def keep(folder: Path) -> None:
     pack(folder, KEPT)
 
 
-def compute_again() -> None:
-    """Write the page and the tables of the published board from its records, and its manifest."""
-    bench, records = load(KEPT)
-    manifest = read_manifest(KEPT)
-    given = [KEPT / BENCH, *sorted((KEPT / RECORDS).glob("*.json"))]
-    texts = {path.relative_to(KEPT).as_posix(): path.read_text() for path in given}
-    write(bench, records, texts, KEPT, manifest["frozen"], space=manifest["space"])
+def compute_again(bundle: Path) -> None:
+    """Write the page and the tables of a published board from its records, and its manifest."""
+    bench, records = load(bundle)
+    manifest = read_manifest(bundle)
+    given = [bundle / BENCH, *sorted((bundle / RECORDS).glob("*.json"))]
+    texts = {path.relative_to(bundle).as_posix(): path.read_text() for path in given}
+    write(bench, records, texts, bundle, manifest["frozen"], space=manifest["space"])
 
 
 def main() -> None:
-    """Write the bundle and every README."""
+    """Write the bundles and every README."""
     if sys.argv[1:]:
         keep(Path(sys.argv[1]))
-    compute_again()
+    for bundle in sorted(PUBLISHED.iterdir()):
+        compute_again(bundle)
     board = kept()
     README.write_text(with_sample(README.read_text(), sample()))
     for path in readmes():
