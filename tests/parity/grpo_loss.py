@@ -1,10 +1,10 @@
-"""TRL's GRPO loss and its gradient on given log-probabilities, in a process of its own.
+"""TRL's loss of GRPO, or of a relative, and its gradient on given log-probabilities, in a process of its own.
 
     .parity/trl-1.16/bin/python tests/parity/grpo_loss.py NUMBERS
 
 NUMBERS is a JSON file with a list of cases, each with `logprobs`, `old_logprobs`, `reference_logprobs`, `mask`,
-`advantages`, `beta`, `clip_range` and `unbiased`. Prints one line of JSON: for each case its `loss` and its `gradient`,
-by `logprobs`, in float64. The loss is computed by the
+`advantages`, `batch_tokens` (of the batch that the rows are a minibatch of) and `settings` of GRPOConfig. Prints one
+line of JSON: for each case its `loss` and its `gradient`, by `logprobs`, in float64. The loss is computed by the
 trainer's own method; only the model is replaced, by the numbers it would give.
 """
 
@@ -37,10 +37,7 @@ def loss_of(given: dict[str, Any]) -> dict[str, Any]:
         use_cpu=True,
         bf16=False,
         report_to="none",
-        loss_type="grpo",
-        beta=given["beta"],
-        epsilon=given["clip_range"],
-        use_bias_correction_kl=given["unbiased"],
+        **given["settings"],
     )
     mask = torch.tensor(given["mask"]).long()
     inputs = {
@@ -51,6 +48,7 @@ def loss_of(given: dict[str, Any]) -> dict[str, Any]:
         "advantages": advantages,
         "old_per_token_logps": old,
         "ref_per_token_logps": reference,
+        "num_items_in_batch": torch.tensor(given["batch_tokens"]),
     }
     loss = GRPOTrainer._compute_loss(trainer(args, logprobs), torch.nn.Identity(), inputs)
     (gradient,) = torch.autograd.grad(loss, logprobs)
@@ -64,8 +62,9 @@ def trainer(args: Any, logprobs: torch.Tensor) -> Any:
         args=args,
         beta=args.beta,
         epsilon_low=args.epsilon,
-        epsilon_high=args.epsilon,
+        epsilon_high=args.epsilon if args.epsilon_high is None else args.epsilon_high,
         loss_type=args.loss_type,
+        max_completion_length=args.max_completion_length,
         importance_sampling_level=args.importance_sampling_level,
         top_entropy_quantile=1.0,
         off_policy_mask_threshold=None,
