@@ -12,10 +12,13 @@ from zoo_dpo.loss import dpo_loss, ipo_loss, robust_dpo_loss
 from zoo_kto.loss import kto_loss, reference_point
 from zoo_kto.train import mismatched
 from zoo_orpo.loss import odds_ratio_loss
+from zoo_reward_model.loss import bradley_terry_loss, centering_penalty
 from zoo_sft.loss import sft_loss
 from zoo_simpo.loss import cpo_loss, mean_logprobs, simpo_loss
 
 from zoo_core.functional import masked_sum
+from zoo_core.models.copies import scorer_from
+from zoo_core.models.scorer import row_scores
 from zoo_core.rollout import Responses, response_logprobs
 from zoo_core.testing.families import model_of
 
@@ -47,6 +50,12 @@ def random_model(seed):
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.2)
     return model
+
+
+def model_for(name, seed):
+    """Return the model that an algorithm trains, or holds beside it."""
+    policy = random_model(seed)
+    return scorer_from(policy, seed) if OURS[name][0] == "reward" else policy
 
 
 def both(policy, reference, batch):
@@ -87,6 +96,15 @@ def sft(policy, _, batch):
     return sft_loss(response_logprobs(policy, batch).chunk(2)[0], batch.mask.chunk(2)[0])
 
 
+def reward_model(scorer, _, batch):
+    return bradley_terry_loss(*row_scores(scorer, batch.rows).chunk(2))
+
+
+def centred_reward_model(scorer, _, batch):
+    chosen, rejected = row_scores(scorer, batch.rows).chunk(2)
+    return bradley_terry_loss(chosen, rejected) + 0.3 * centering_penalty(chosen, rejected)
+
+
 OURS = {
     "dpo": ("dpo", {"loss_types": ["sigmoid"], "beta": 0.3}, lambda *on: dpo_loss(*both(*on), 0.3)),
     "robust-dpo": (
@@ -100,6 +118,8 @@ OURS = {
     "cpo": ("cpo", {"loss_type": "sigmoid", "beta": 0.3, "cpo_alpha": 0.5}, cpo),
     "orpo": ("orpo", {"beta": 1.0}, orpo),
     "sft": ("sft", {}, sft),
+    "reward-model": ("reward", {"center_rewards_coefficient": None}, reward_model),
+    "reward-model, centred": ("reward", {"center_rewards_coefficient": 0.3}, centred_reward_model),
 }
 """By algorithm: whose loss it is in TRL, with which settings, and ours."""
 CASES = [(name, dtype) for name in OURS for dtype in ("float32", "float64")]
@@ -115,6 +135,7 @@ def theirs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("parity")
     for seed, name in enumerate(("policy", "reference")):
         random_model(seed).double().save_pretrained(folder / name)
+    model_for("reward-model", 0).double().save_pretrained(folder / "scorer")
     (folder / "rows.json").write_text(json.dumps(rows()))
     cases = [{"trainer": OURS[name][0], "dtype": dtype, "settings": OURS[name][1]} for name, dtype in CASES]
     (folder / "cases.json").write_text(json.dumps(cases))
@@ -131,7 +152,7 @@ def theirs(tmp_path_factory):
 def test_the_loss_and_every_gradient_are_those_of_trl(name, dtype, theirs):
     folder, losses = theirs
     number = CASES.index((name, dtype))
-    policy, reference = (random_model(seed).to(getattr(torch, dtype)) for seed in (0, 1))
+    policy, reference = (model_for(name, seed).to(getattr(torch, dtype)) for seed in (0, 1))
     made = rows()
     batch = Responses.of([*made["chosen"], *made["rejected"]], 0, policy.device)
     loss = OURS[name][2](policy, reference.requires_grad_(False), batch)

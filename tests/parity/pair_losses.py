@@ -2,10 +2,10 @@
 
     .parity/trl-1.16/bin/python tests/parity/pair_losses.py FOLDER
 
-FOLDER holds `policy` and `reference` (causal language models), `rows.json` (`chosen` and `rejected`: lists of [prompt
-tokens, response tokens]) and `cases.json` (a list of {"trainer", "dtype", "settings"}). Prints one line of JSON with
-the losses, and writes the gradients of case N to `gradient-N.safetensors`. Losses are computed by the trainers' own
-methods on batches as their collators make them.
+FOLDER holds `policy` and `reference` (causal language models), `scorer` (a sequence classifier), `rows.json`
+(`chosen` and `rejected`: lists of [prompt tokens, response tokens]) and `cases.json` (a list of {"trainer", "dtype",
+"settings"}). Prints one line of JSON with the losses, and writes the gradients of case N to `gradient-N.safetensors`.
+Losses are computed by the trainers' own methods on batches as their collators make them.
 """
 
 import json
@@ -20,8 +20,8 @@ os.environ |= {"TRL_EXPERIMENTAL_SILENCE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 import torch
 from accelerate import Accelerator
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, PreTrainedModel
-from trl import DPOTrainer, KTOTrainer, SFTTrainer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
+from trl import DPOTrainer, KTOTrainer, RewardTrainer, SFTTrainer
 from trl.experimental.cpo import CPOTrainer
 from trl.experimental.orpo import ORPOTrainer
 from trl.trainer.utils import add_fused_lm_head
@@ -36,9 +36,11 @@ def main(folder: Path) -> None:
     rows = json.loads((folder / "rows.json").read_text())
     losses = []
     for number, case in enumerate(json.loads((folder / "cases.json").read_text())):
+        scores = case["trainer"] == "reward"
+        auto = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
         policy, reference = (
-            AutoModelForCausalLM.from_pretrained(folder / name, dtype=getattr(torch, case["dtype"])).eval()
-            for name in ("policy", "reference")
+            auto.from_pretrained(folder / name, dtype=getattr(torch, case["dtype"])).eval()
+            for name in (("scorer", "scorer") if scores else ("policy", "reference"))
         )
         loss = LOSSES[case["trainer"]](policy, reference, rows["chosen"], rows["rejected"], case["settings"])
         loss.backward()
@@ -154,7 +156,15 @@ def sft(policy: PreTrainedModel, _: PreTrainedModel, chosen: Rows, __: Rows, set
     return policy(**batch, labels=labels).loss
 
 
-LOSSES = {"dpo": dpo, "kto": kto, "cpo": cpo, "orpo": orpo, "sft": sft}
+def reward(scorer: PreTrainedModel, _: PreTrainedModel, chosen: Rows, rejected: Rows, settings: Any) -> Any:
+    """The reward model's loss, with or without a `center_rewards_coefficient`."""
+    trainer = made(RewardTrainer, scorer, None, {"args": SimpleNamespace(**settings)})
+    batch = batch_of([*chosen, *rejected])
+    del batch["completion_mask"]
+    return trainer.compute_loss(scorer, batch)
+
+
+LOSSES = {"dpo": dpo, "kto": kto, "cpo": cpo, "orpo": orpo, "sft": sft, "reward": reward}
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
