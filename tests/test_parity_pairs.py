@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from zoo_dpo.loss import dpo_loss, ipo_loss, robust_dpo_loss
+from zoo_dpo.loss import dpo_loss, dpo_nll_loss, dpo_norm_loss, ipo_loss, robust_dpo_loss
 from zoo_kto.loss import kto_loss, reference_point
 from zoo_kto.train import mismatched
 from zoo_orpo.loss import odds_ratio_loss
@@ -71,6 +71,15 @@ def ipo(policy, reference, batch):
     return ipo_loss(chosen / long, rejected / short, 0.3)
 
 
+def dpo_nll(policy, reference, batch):
+    logprobs, _ = masked_sum(response_logprobs(policy, batch), batch.mask).chunk(2)
+    return dpo_nll_loss(*both(policy, reference, batch), logprobs, batch.mask.sum(1).chunk(2)[0], 0.3, 0.5)
+
+
+def dpo_norm(policy, reference, batch):
+    return dpo_norm_loss(*both(policy, reference, batch), *batch.mask.sum(1).chunk(2), 5.0)
+
+
 def kto(policy, reference, batch):
     mixed = mismatched(batch, 0)
     point = reference_point(torch.cat(both(policy, reference, mixed)))
@@ -113,6 +122,8 @@ OURS = {
         lambda *on: robust_dpo_loss(*both(*on), 0.3, 0.2),
     ),
     "ipo": ("dpo", {"loss_types": ["ipo"], "beta": 0.3}, ipo),
+    "dpo-nll": ("dpo", {"loss_types": ["sigmoid", "sft"], "loss_weights": [1.0, 0.5], "beta": 0.3}, dpo_nll),
+    "dpo-norm": ("dpo", {"loss_types": ["sigmoid_norm"], "beta": 5.0}, dpo_norm),
     "kto": ("kto", {"beta": 0.3, "undesirable_weight": 0.8}, kto),
     "simpo": ("cpo", {"loss_type": "simpo", "beta": 2.0, "simpo_gamma": 0.7}, simpo),
     "cpo": ("cpo", {"loss_type": "sigmoid", "beta": 0.3, "cpo_alpha": 0.5}, cpo),
