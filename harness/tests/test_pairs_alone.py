@@ -6,15 +6,18 @@ from pathlib import Path
 import pytest
 import yaml
 from zoo_harness.jobs.materials import Materials
+from zoo_harness.jobs.objective import ROWS, of_preferences
 from zoo_harness.planning.pipeline import Pipeline
 from zoo_harness.spec.read import read
 from zoo_leaderboard.schema import IMITATES_CHOSEN
+
+from zoo_core.models.loading import load_policy
 
 FIVE_LINES = """
 base: {world}/base
 preferences: {world}/pairs.jsonl
 reward: preferences
-algorithms: [sft, {{name: dpo, batch_size: 8}}, {{name: ppo, batch_size: 12}}]
+algorithms: [sft, {{name: dpo, batch_size: 8}}, {{name: ppo, batch_size: 12}}, {{name: orpo, batch_size: 8}}]
 budget: 3e9
 """
 SMALL = {
@@ -49,7 +52,7 @@ def test_demonstrations_are_the_chosen_answers_of_the_pairs_that_a_seed_uses(spe
 
 
 def test_the_reference_that_would_equal_sft_is_left_out(spec):
-    assert [row.name for row in Pipeline.of(read(spec, None, {})).rows] == ["sft", "dpo", "ppo"]
+    assert [row.name for row in Pipeline.of(read(spec, None, {})).rows] == ["sft", "dpo", "ppo", "orpo"]
 
 
 def test_pairs_alone_bench_to_the_end_and_plan_and_board_say_what_is_imitated(spec, zoo):
@@ -60,6 +63,13 @@ def test_pairs_alone_bench_to_the_end_and_plan_and_board_say_what_is_imitated(sp
     assert done.returncode == 0, done.stdout + done.stderr
     folder = spec.parent / "zoo-runs" / "alone"
     assert json.loads((folder / "leaderboard.json").read_text())["conditional_notes"].count(IMITATES_CHOSEN) == 1
+    # ORPO starts from the base, so that is what it is measured against.
+    materials = Materials(read(spec, None, {}))
+    base, policy = load_policy(materials.base).eval(), load_policy(folder / "cells" / "orpo-seed0" / "final").eval()
+    expected = of_preferences(policy, base, materials.encoder, materials.unseen_pairs(0, ROWS))
+    assert expected
+    found = json.loads((folder / "records" / "orpo-seed0.json").read_text())["scores"]["objective"]
+    assert found["after"] == pytest.approx(expected["after"], abs=1e-6)
     for row in ("sft", "dpo", "ppo"):
         record = json.loads((folder / "records" / f"{row}-seed0.json").read_text())
         assert record["status"] == "ok"

@@ -162,6 +162,8 @@ class ToScore(Reading):
     """What the row learns from, which says what its own objective is; empty for what is not trained."""
     selects: bool = False
     """Whether it learns from demonstrations that it selects, and ends when it has."""
+    starts_from: str = ""
+    """The stage that the row starts from, or "base"; empty for what is not trained."""
     dev_only: bool = False
     """Whether it is a trial, of which only answers to dev prompts are looked at."""
     algorithm_plugins: list[str] = []

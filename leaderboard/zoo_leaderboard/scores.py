@@ -68,7 +68,7 @@ class Objective(TypedDict):
 
     what: Literal["reward", "loss on demonstrations", "loss on pairs"]
     before: float
-    """That of `start`; of a row that selects demonstrations, that of the base."""
+    """That of `start`; of a row that selects demonstrations, or starts from the base with pairs alone, the base's."""
     after: float
     better: bool
 

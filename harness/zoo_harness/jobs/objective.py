@@ -46,15 +46,15 @@ def of_demonstrations(
 
 @torch.no_grad()
 def of_preferences(
-    policy: PreTrainedModel, start: PreTrainedModel, encoder: Encoder, pairs: Sequence[Preference]
+    policy: PreTrainedModel, other: PreTrainedModel, encoder: Encoder, pairs: Sequence[Preference]
 ) -> Objective | None:
-    """The preference loss on unseen pairs, which is ln 2 at `start`; None where there are no pairs."""
+    """The preference loss on unseen pairs beside another model, where it is ln 2; None where there are no pairs."""
     if not pairs:
         return None
 
     def log_ratios(side: str, some: Sequence[Preference]) -> Tensor:
         batch = encoder.responses([(pair.prompt, getattr(pair, side)) for pair in some])
-        return masked_sum(response_logprobs(policy, batch) - response_logprobs(start, batch), batch.mask)
+        return masked_sum(response_logprobs(policy, batch) - response_logprobs(other, batch), batch.mask)
 
     losses = list[float]()
     for first in range(0, len(pairs), BATCH):

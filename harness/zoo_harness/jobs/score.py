@@ -89,7 +89,9 @@ class Scoring:
         start_result = cast(Scored | None, read_json(payload.start_result) if payload.start_result else None)
         self.start_items = start_result["items"] if start_result else None
         self.start_scores = start_result["scores"] if start_result else None
-        self.learns_from, self.selects = payload.learns_from, payload.selects
+        self.learns_from = payload.learns_from
+        imitates = "demonstrations" in payload.learns_from
+        self.against_base = payload.selects or (payload.starts_from == "base" and not imitates)
 
     def load(self, weights: Path) -> PreTrainedModel:
         """Put the weights of a file or directory into the base's architecture; they must fit exactly."""
@@ -202,12 +204,12 @@ class Scoring:
         seed, materials, signals = self.job.seed, self.materials, self.learns_from
         if "reward" in signals and self.start_scores:
             return of_reward(by_temperature, self.start_scores["by_temperature"])
+        if not {"demonstrations", "preferences"} & set(signals):
+            return None
+        other = self.load(materials.base) if self.against_base or self.start is None else self.start
         if "demonstrations" in signals:
-            other = self.load(materials.base) if self.selects or self.start is None else self.start
             return of_demonstrations(model, other, materials.encoder, materials.unseen_demonstrations(seed, ROWS))
-        if "preferences" in signals and self.start is not None:
-            return of_preferences(model, self.start, materials.encoder, materials.unseen_pairs(seed, ROWS))
-        return None
+        return of_preferences(model, other, materials.encoder, materials.unseen_pairs(seed, ROWS))
 
     def _pair_accuracies(self) -> dict[str, PairAccuracy]:
         """How often gold and proxy rank pairs, that they were not trained on, as people did; and "the shorter wins"."""

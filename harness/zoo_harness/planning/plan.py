@@ -251,6 +251,7 @@ class Plan:
             calibration=stages[f"calibration {proxy}"].directory if proxy else None,
             learns_from=learner.measured(proxy) if learner else [],
             selects=bool(learner and learner.algorithm.stops_early),
+            starts_from=learner.algorithm.starts_from if learner else "",
             stands_on=[stages[name].identity for name in ("pairs", "reward") if best_of and name in stages],
             algorithm_plugins=algorithm_plugins(),
         )
