@@ -103,7 +103,13 @@ PPO_ROWS = rows([3, 5, 2, 4], [4, 1, 6, 3])
 for _, response in PPO_ROWS[:3]:
     response[-1] = END
 PPO_SCORES, PENALTY, STEP_SIZE, VALUE_COEFFICIENT = noise(4, seed=6).double(), 0.7, 0.2, 0.4
-SAME = {"kl_coef": BETA, "vf_coef": VALUE_COEFFICIENT, "missing_eos_penalty": PENALTY}
+VALUE_CLIP_RANGE = 0.02  # so small that the step exceeds it
+SAME = {
+    "kl_coef": BETA,
+    "vf_coef": VALUE_COEFFICIENT,
+    "missing_eos_penalty": PENALTY,
+    "cliprange_value": VALUE_CLIP_RANGE,
+}
 PPO_CASES = [(0.9, 0.8, True), (0.0, 0.0, True), (0.9, 0.8, False)]
 """Discount and λ (with a discount of 0 returns are rewards), and whether TRL whitens by the population's variance."""
 
@@ -147,7 +153,7 @@ def ppo_epochs(discount, lam):
     for _ in range(2):
         logprobs = response_logprobs(policy, batch)
         loss = clipped_policy_loss(logprobs, old, whitened, mask, 0.2)
-        loss = loss + VALUE_COEFFICIENT * clipped_value_loss(critic(batch), values, returns, slots, 0.2)
+        loss = loss + VALUE_COEFFICIENT * clipped_value_loss(critic(batch), values, returns, slots, VALUE_CLIP_RANGE)
         loss.backward()
         yield advantages[:, :-1] * mask, loss.item(), clip_fraction(logprobs, old, mask, 0.2).item(), policy, critic
         with torch.no_grad():
