@@ -77,6 +77,7 @@ def test_its_own_test_of_the_loss_passes(made: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # all laws and three benches; a quiet machine takes about two minutes
 def test_it_passes_the_check_and_the_board_says_so_until_its_code_changes(
     made: Path, zoo, world: Path, written: dict, tmp_path: Path
 ) -> None:
