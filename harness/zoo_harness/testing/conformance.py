@@ -24,6 +24,7 @@ from zoo_core.testing.suite import AlgorithmSuite
 class TestAlgorithm(AlgorithmSuite):
     name = {name!r}
     settings = {settings!r}
+    learns_with = AlgorithmSuite.learns_with | settings
     loops = {loops}
 """
 
