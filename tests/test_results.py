@@ -83,6 +83,10 @@ def test_the_commit_is_in_the_history_and_holds_the_spec(board):
     assert git("show", f"{board['commit']}:{SPEC}").stdout == (ROOT / SPEC).read_text()
 
 
+def test_the_committed_bench_is_small():
+    assert sum(path.stat().st_size for path in KEPT.rglob("*") if path.is_file()) < MOST_BYTES
+
+
 @each_bundle
 def test_a_published_bench_says_nothing_of_the_machine_s_folders_and_has_no_large_files(bundle):
     files = [path for path in bundle.rglob("*") if path.is_file()]
