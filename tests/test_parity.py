@@ -4,9 +4,6 @@
 """
 
 import json
-import os
-import subprocess
-from pathlib import Path
 
 import pytest
 import torch
@@ -26,8 +23,6 @@ from zoo_grpo.loss import (
 
 from zoo_core.testing.tensors import noise, prefix
 
-ROOT = Path(__file__).parents[1]
-PYTHON = ROOT / ".parity" / "trl-1.16" / "bin" / "python"
 OLD, REFERENCE, ADVANTAGES = (noise(*shape, seed=n).double() for n, shape in enumerate([(6, 5), (6, 5), (6,)]))
 MASK, BETA, CLIP_RANGE, TOKENS = prefix(5, 4, 3, 2, 1, 5, of=5), 0.3, 0.2, 7
 """TOKENS is the most that a response can have; none here has so many."""
@@ -83,24 +78,13 @@ def numbers(moved, settings, batch_tokens):
 
 
 @pytest.fixture(scope="module")
-def theirs(tmp_path_factory):
+def theirs(run_trl, tmp_path_factory):
     """Loss and gradient of TRL, of every case."""
-    if not PYTHON.exists():
-        pytest.skip(f"{PYTHON} is not there; `make parity` builds it")
     folder = tmp_path_factory.mktemp("parity")
     given = [numbers(moved, OURS[name][0], int(MASK.sum())) for name, moved in CASES]
     given += [numbers(0.5, {**OURS[name][0], **more}, tokens) for name, more, tokens in SHARED]
     (folder / "numbers.json").write_text(json.dumps(given))
-    done = subprocess.run(
-        [PYTHON, ROOT / "tests" / "parity" / "grpo_loss.py", folder / "numbers.json"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=folder,
-        env={**os.environ, "HF_HOME": str(folder)},
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = run_trl("1.16", "grpo_loss.py", folder)
     return [tuple(torch.tensor(one[name], dtype=torch.double) for name in ("loss", "gradient")) for one in found]
 
 

@@ -1,9 +1,6 @@
 """Losses on pairs beside TRL's own: the same value and the same gradient by every weight, on a batch of ragged rows."""
 
 import json
-import os
-import subprocess
-from pathlib import Path
 
 import pytest
 import torch
@@ -22,8 +19,6 @@ from zoo_core.models.scorer import row_scores
 from zoo_core.rollout import Responses, response_logprobs
 from zoo_core.testing.families import model_of
 
-ROOT = Path(__file__).parents[1]
-PYTHON = ROOT / ".parity" / "trl-1.16" / "bin" / "python"
 LENGTHS = [((3, 4), (3, 2)), ((5, 1), (5, 6)), ((2, 7), (2, 3))]
 """Tokens of prompt and response, of the chosen and of the rejected row of each pair."""
 
@@ -139,10 +134,8 @@ FLOAT32_THERE = {"orpo", "sft"}
 
 
 @pytest.fixture(scope="module")
-def theirs(tmp_path_factory):
+def theirs(run_trl, tmp_path_factory):
     """Return the folder of TRL's gradients, and its losses."""
-    if not PYTHON.exists():
-        pytest.skip(f"{PYTHON} is not there; `make parity` builds it")
     folder = tmp_path_factory.mktemp("parity")
     for seed, name in enumerate(("policy", "reference")):
         random_model(seed).double().save_pretrained(folder / name)
@@ -150,12 +143,7 @@ def theirs(tmp_path_factory):
     (folder / "rows.json").write_text(json.dumps(rows()))
     cases = [{"trainer": OURS[name][0], "dtype": dtype, "settings": OURS[name][1]} for name, dtype in CASES]
     (folder / "cases.json").write_text(json.dumps(cases))
-    done = subprocess.run(
-        [PYTHON, ROOT / "tests" / "parity" / "pair_losses.py", folder],
-        capture_output=True, text=True, check=False, cwd=folder, env={**os.environ, "HF_HOME": str(folder)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return folder, json.loads(done.stdout.splitlines()[-1])
+    return folder, run_trl("1.16", "pair_losses.py", folder)
 
 
 @pytest.mark.slow

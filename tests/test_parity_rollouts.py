@@ -1,9 +1,6 @@
 """Losses on responses that a policy has sampled beside TRL's own, with every gradient: RLOO and PPO."""
 
 import json
-import os
-import subprocess
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +15,6 @@ from zoo_core.rollout import Responses, response_logprobs, response_states
 from zoo_core.testing.families import model_of
 from zoo_core.testing.tensors import noise
 
-ROOT = Path(__file__).parents[1]
 NEAR = {"float32": 1e-5, "float64": 1e-9}
 GROUP_SIZE, BETA, END = 3, 0.3, 2
 
@@ -42,19 +38,6 @@ def random_model(seed):
     return model
 
 
-def run_trl(version, script, folder):
-    """Return what a script prints that runs beside TRL, of what is in a folder."""
-    python = ROOT / ".parity" / f"trl-{version}" / "bin" / "python"
-    if not python.exists():
-        pytest.skip(f"{python} is not there; `make parity` builds it")
-    done = subprocess.run(
-        [python, ROOT / "tests" / "parity" / script, folder],
-        capture_output=True, text=True, check=False, cwd=folder, env={**os.environ, "HF_HOME": str(folder)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def assert_same_gradients(model, gradients, near):
     """Assert that a model has these gradients, by the names of its weights."""
     assert len(gradients) > 10
@@ -69,7 +52,7 @@ RLOO_SCORES = noise(6, seed=5).double()
 
 
 @pytest.fixture(scope="module")
-def rloo_of_trl(tmp_path_factory):
+def rloo_of_trl(run_trl, tmp_path_factory):
     """Return the folder of TRL's gradients, and its advantages and losses."""
     folder = tmp_path_factory.mktemp("rloo")
     for seed, name in enumerate(("policy", "reference")):
@@ -126,7 +109,7 @@ class ScoredStates(torch.nn.Module):
 
 
 @pytest.fixture(scope="module")
-def ppo_of_trl(tmp_path_factory):
+def ppo_of_trl(run_trl, tmp_path_factory):
     """Return the folder of TRL's gradients, and its advantages and losses."""
     folder = tmp_path_factory.mktemp("ppo")
     for seed, name in enumerate(("policy", "reference")):

@@ -1,8 +1,8 @@
 """TRL's loss of GRPO, or of a relative, and its gradient on given log-probabilities, in a process of its own.
 
-    .parity/trl-1.16/bin/python tests/parity/grpo_loss.py NUMBERS
+    .parity/trl-1.16/bin/python tests/parity/grpo_loss.py FOLDER
 
-NUMBERS is a JSON file with a list of cases, each with `logprobs`, `old_logprobs`, `reference_logprobs`, `mask`,
+FOLDER holds `numbers.json`, a list of cases, each with `logprobs`, `old_logprobs`, `reference_logprobs`, `mask`,
 `advantages`, `batch_tokens` (of the batch that the rows are a minibatch of) and `settings` of GRPOConfig. Prints one
 line of JSON: for each case its `loss` and its `gradient`, by `logprobs`, in float64. The loss is computed by the
 trainer's own method; only the model is replaced, by the numbers it would give.
@@ -21,9 +21,9 @@ from accelerate import Accelerator
 from trl import GRPOConfig, GRPOTrainer
 
 
-def main(numbers: Path) -> None:
+def main(folder: Path) -> None:
     """Compute and print."""
-    found = [loss_of(given) for given in json.loads(numbers.read_text())]
+    found = [loss_of(given) for given in json.loads((folder / "numbers.json").read_text())]
     sys.stdout.write(json.dumps(found) + "\n")
 
 
