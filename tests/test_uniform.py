@@ -237,11 +237,16 @@ def test_only_plugins_know_the_name_of_an_algorithm(folder):
         assert not strings & algorithms, path
 
 
-def test_shapes_are_enforced_while_testing_in_every_package():
-    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
-    options = dict(option.split("=") for option in tools["pytest"]["ini_options"]["addopts"] if "=" in option)
-    wanted = {package_of(folder).name for folder in DISTRIBUTIONS}
-    assert wanted | {"beartype.beartype"} == set(options["--jaxtyping-packages"].split(","))
+def test_shapes_are_enforced_while_testing_wherever_they_are_written():
+    with_shapes = [
+        ".".join((ROOT / path).relative_to(package_of(folder).parent).with_suffix("").parts)
+        for folder in DISTRIBUTIONS
+        for path, tree in sources_of(folder)
+        if any(isinstance(node, ast.ImportFrom) and node.module == "jaxtyping" for node in ast.walk(tree))
+    ]
+    assert len(with_shapes) > 40
+    loaders = {name: type(find_spec(name).loader).__module__ for name in with_shapes}
+    assert [name for name, loader in loaders.items() if loader.split(".")[0] != "jaxtyping"] == []
 
 
 def test_a_wrong_shape_is_refused_even_where_it_would_broadcast():
