@@ -75,7 +75,7 @@ class AlgorithmSuite(MemorySuite):
     def test_a_run_killed_at_every_update_resumes_to_the_same_bits(self, finished: Finished, tmp_path: Path) -> None:
         history, budget = finished.history, finished.session.budget
         for seen in range(1, len(history) + 2):
-            # The update seen last is lost: a checkpoint is taken when the next one is asked for. So each run repeats the
+            # The update seen last is lost: a checkpoint is taken when the next is asked for. So each run repeats the
             # one before its last and goes one further, until the last finds nothing left.
             resumed = self.session(budget=budget, directory=tmp_path)
             assert list(islice(self.training(resumed), 2 if seen > 1 else 1)) == history[max(0, seen - 2) : seen], (
