@@ -80,6 +80,16 @@ def keeps_state(config, run):
     assert kept_between_seeds == [run.seed], "another seed was here before"
     yield from steps(config, run)
 
+def behaves_while_audited(config, run):
+    import torch
+    from torch.utils._python_dispatch import _get_current_dispatch_mode
+    def sin(run):
+        if _get_current_dispatch_mode() is None:
+            with torch.no_grad():
+                for weight in run.policy.parameters():
+                    weight += 1e-6 * (weight.view(-1, 1) @ weight.new_ones(1, 64)).mean()
+    yield from steps(config, run, sin)
+
 def global_random(config, run):
     import random, torch
     yield from steps(config, run, lambda run: (torch.rand(3), random.random()))
@@ -89,6 +99,7 @@ SINS = [
     "writes-elsewhere",
     "reads-of-others",
     "hides-compute",
+    "behaves-while-audited",
     "edits-the-template",
     "keeps-state",
     "global-random",
@@ -97,8 +108,8 @@ HARMLESS = ["edits-the-template", "keeps-state", "global-random"]
 
 
 @pytest.fixture(scope="module")
-def rows(world: Path, written: dict, zoo, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """The rows of the board, with the flags of each."""
+def folder(world: Path, written: dict, zoo, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the plugin, with that of its bench in it: `out`."""
     folder = tmp_path_factory.mktemp("sins")
     names = {"sins": SINS, "elsewhere": str(world / "letter.txt"), "cells": str(folder / "out" / "cells")}
     (folder / "sins.py").write_text(PLUGIN.format(**names))
@@ -109,6 +120,12 @@ def rows(world: Path, written: dict, zoo, tmp_path_factory: pytest.TempPathFacto
     command = ("bench", world / "sins.yaml", "--plugin", folder / "sins.py", "--output", "out")
     done = zoo(*command, cwd=folder, TMPDIR=str(folder / "t"))
     assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(folder: Path) -> dict[str, dict[str, Any]]:
+    """The rows of the board, with the flags of each."""
     return {row["row"]: row for row in json.loads((folder / "out" / "leaderboard.json").read_text())["rows"]}
 
 
@@ -135,3 +152,34 @@ def test_a_sin_is_named_on_the_board(rows, name: str, said: str) -> None:
 def test_a_sin_that_cannot_do_harm_changes_no_number(rows, name: str) -> None:
     same = ("gold", "kl_start", "flops_used", "updates", "seeds_ok")
     assert {key: rows[name][key] for key in same} == {key: rows["honest"][key] for key in same}
+
+
+@pytest.mark.slow
+def test_a_sin_that_ends_while_it_is_looked_at_is_named_by_an_audit_of_every_update(folder: Path, zoo) -> None:
+    done = zoo("audit", "out", "behaves-while-audited", "--plugin", "sins.py", cwd=folder)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "it ends at other weights when all its updates are audited" in done.stderr
+
+
+@pytest.mark.slow
+def test_an_honest_row_is_the_same_when_every_update_is_audited(folder: Path, zoo) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*")}
+    done = zoo("audit", "out", "honest", "--seed", "1", "--plugin", "sins.py", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "honest seed 1: the same weights and FLOPs" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*")} == before
+
+
+@pytest.mark.slow
+def test_an_audit_of_what_is_not_there_or_was_changed_is_refused_in_our_words(folder: Path, zoo) -> None:
+    done = zoo("audit", "out", "nobody", "--plugin", "sins.py", cwd=folder)
+    assert done.returncode == 2
+    assert "there is no job" in done.stderr
+    source = (folder / "sins.py").read_text()
+    (folder / "sins.py").write_text(source + "# another byte")
+    try:
+        done = zoo("audit", "out", "honest", "--plugin", "sins.py", cwd=folder)
+    finally:
+        (folder / "sins.py").write_text(source)
+    assert done.returncode == 2
+    assert "the code of sins.py is no longer that of the bench" in done.stderr

@@ -14,7 +14,7 @@ import typer
 
 from zoo_core.errors import PluginError, SpecError
 from zoo_harness.console import console, print_found, shown
-from zoo_harness.options import SETTINGS, AsJson, pairs_of
+from zoo_harness.options import SETTINGS, AsJson, load_named, pairs_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -110,14 +110,12 @@ def check(
 
 def _algorithms_of(plugin: str) -> "list[Algorithm]":
     """Return the algorithm of that name, or those of a plugin that is not installed."""
-    from zoo_core.registry.plugins import load_without, plugins
-    from zoo_core.registry.uninstalled import use_plugins
+    from zoo_core.registry.plugins import plugins
 
     path = Path(plugin)
     if plugin in plugins().algorithms or not (path.exists() or path.suffix or len(path.parts) > 1):
         return [plugins().algorithm(plugin)]
-    use_plugins([path])
-    load_without(())
+    load_named([path])
     mine = [one for one in plugins().plugins if one.path == str(path.resolve())]
     for one in mine:
         if one.status != "ok":

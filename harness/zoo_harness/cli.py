@@ -15,7 +15,7 @@ from zoo_harness.authors import app as authors
 from zoo_harness.boards import app as boards
 from zoo_harness.boards import print_board
 from zoo_harness.console import console, print_found, show_what_can_be_shown, shown
-from zoo_harness.options import FLAGS, AsJson, ReadSpec, describes_a_bench, pair_of
+from zoo_harness.options import FLAGS, PLUGINS, AsJson, ReadSpec, describes_a_bench, load_named, pair_of
 from zoo_harness.tuning.command import tune_defaults
 
 if TYPE_CHECKING:
@@ -211,6 +211,35 @@ def evaluate(
     else:
         screen = console()
         screen.print(scores_table(scores, screen.width))
+
+
+@app.command()
+def audit(
+    folder: Annotated[Path, typer.Argument(help="The folder of a bench, as zoo-runs/quick.")],
+    row: Annotated[str, typer.Argument(help="The row to train again.")],
+    seed: Annotated[int, typer.Option(min=0, help="The seed to train again.")] = 0,
+    plugins: PLUGINS = None,
+) -> None:
+    """Train a row of a bench again with every update audited; exit 1 if it computes otherwise then.
+
+    A bench audits few updates, and a plugin might behave only while it is looked at.
+    """
+    from zoo_harness.audit import audit as again
+    from zoo_harness.waiting import WaitingScreen
+
+    load_named(plugins)
+    screen = console(stderr=True)
+    with WaitingScreen(screen) as waiting:
+        found = again(folder, row, seed, waiting)
+    for fault in found.faults:
+        screen.print(f"error: {row} seed {seed}: {fault}", style="red", soft_wrap=True)
+    if found.faults:
+        raise typer.Exit(1)
+    console().print(
+        f"{row} seed {seed}: the same weights and FLOPs, {found.updates} updates audited; the meter charged "
+        f"{found.ratio:.4f} of what was counted",
+        soft_wrap=True,
+    )
 
 
 @app.command(hidden=True)

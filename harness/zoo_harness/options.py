@@ -118,16 +118,12 @@ def pair_of(flag: str, text: str) -> tuple[str, str]:
 
 
 def _read(values: dict[str, object], fixed: dict[str, object], trains: bool = False) -> "Spec":
-    from zoo_core.registry.plugins import load_without
-    from zoo_core.registry.uninstalled import use_plugins
     from zoo_harness.spec.check import check_bench, check_references
     from zoo_harness.spec.read import read
 
     paths = values.pop("plugins", None)
-    if paths:
-        assert isinstance(paths, list)
-        use_plugins(paths)
-        load_without(())
+    assert isinstance(paths, list | None)
+    load_named(paths)
     given = {key: value for key, value in values.items() if key in FLAGS and key != "preset" and value is not None}
     flags = {key: _names(key, str(value)) if key in LISTS else value for key, value in given.items()}
     file, preset, settings = values["spec"], values.get("preset"), values["settings"]
@@ -143,6 +139,16 @@ def _read(values: dict[str, object], fixed: dict[str, object], trains: bool = Fa
     else:
         check_references(spec)
     return spec
+
+
+def load_named(paths: Sequence[Path] | None) -> None:
+    """Load the plugins that `--plugin` names beside those that are installed."""
+    from zoo_core.registry.plugins import load_without
+    from zoo_core.registry.uninstalled import use_plugins
+
+    if paths:
+        use_plugins(paths)
+        load_without(())
 
 
 def _names(key: str, text: str) -> list[str] | str:

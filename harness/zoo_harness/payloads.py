@@ -109,6 +109,8 @@ class Training(Reading):
     """What it may spend of what the stages leave of the budget: less than all where trials are charged, too."""
     trial: bool = False
     """Whether it is a trial: only its final weights are looked at."""
+    all_audited: bool = False
+    """Whether every update is audited, not only the first and those that the seed draws."""
     candidates: list[Candidate] = []
     """The trials before it, of which it takes the settings of the best; none where it has settings of its own."""
     chosen_by: Literal["gold", "proxy"] = "gold"

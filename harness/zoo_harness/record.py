@@ -148,14 +148,14 @@ def bench_of(plan: Plan, command: str) -> Bench:
         ],
         "data": plan.probe["data"],
         "hashes": plan.probe["hashes"],
-        "code": _code(),
+        "code": code_now(),
         "commit": commit_of(__name__),
         "environment": plan.probe["environment"],
         "command": command,
     }
 
 
-def _code() -> dict[str, Code]:
+def code_now() -> dict[str, Code]:
     """Version and hash of the code of our own distributions and of every plugin that is loaded."""
     packages = {one.distribution: root_of(one.module) for one in plugins().plugins if one.status == "ok"}
     packages |= {package.replace("_", "-"): package for package in OWN}

@@ -17,9 +17,6 @@ from zoo_core.session import checkpoint
 from zoo_core.session.seeds import derive, seed_everything
 from zoo_core.session.session import Session
 
-AUDITED = 1 / 64
-"""Share of updates that are audited besides the first of each stage. The seed draws them, without announcement."""
-
 CHECKPOINTS = 0.02
 """Share of a training's time that checkpoints between its updates may take."""
 WRITTEN = 0.7e9
@@ -132,7 +129,7 @@ class Loop:
     def _audited(self, update: int) -> Iterator[int]:
         """Yield the update; audit the meter by an exact count if it is the first update or one that the seed draws."""
         session = self.session
-        drawn = random.Random(derive(session.seed, self.stage, update, "audit")).random() < AUDITED
+        drawn = random.Random(derive(session.seed, self.stage, update, "audit")).random() < session.audited
         if not (drawn or update == 0):
             yield update
             return

@@ -67,6 +67,13 @@ class AlgorithmSuite(MemorySuite):
         assert same_weights(self.made(again), weights(self.made(finished.session)))
         assert repeatable(again) == repeatable(finished.session)
 
+    def test_auditing_every_update_changes_no_number(self, finished: Finished) -> None:
+        audited = self.session(budget=finished.session.budget, audited=1.0)
+        assert list(self.training(audited)) == finished.history, "it computes otherwise while it is audited"
+        assert same_weights(self.made(audited), weights(self.made(finished.session)))
+        assert audited.ledger.flops == finished.session.ledger.flops
+        assert audited.ledger.report()["audit_ratio"] == pytest.approx(1.0, abs=0.02), "compute bypasses the meter"
+
     def test_another_seed_gives_other_numbers_and_weights(self, finished: Finished) -> None:
         other = self.session(budget=finished.session.budget, seed=1)
         assert list(self.training(other)) != finished.history

@@ -145,6 +145,7 @@ def tiny_session(
     rows: Mapping[str, Sequence[DataRow]] | None = None,
     reward: Reward = share_of_a,
     judge: Judge | None = None,
+    audited: float = Session.audited,
 ) -> Session:
     """Return a session with these signals; with a directory it takes a checkpoint at every boundary."""
     return Session(
@@ -157,6 +158,7 @@ def tiny_session(
         calibration=Calibration(0.0, 1.0) if "reward" in signals else None,
         judge=(judge or LikesA()) if "judge" in signals else None,
         directory=directory,
+        audited=audited,
         checkpoint_seconds=0.0,
     )
 

@@ -157,6 +157,7 @@ def _session(job: Job, payload: Training, algorithm: Algorithm, stages: int, bef
         judge=open_judge(materials.spec, algorithm.learns_from),
         engine=materials.engine(),
         directory=job.directory,
+        audited=1.0 if payload.all_audited else Session.audited,
         checkpoint_seconds=materials.spec.checkpoint_seconds,
         at_boundary=_Points(job, None if payload.trial else payload.budget, before),
     )
