@@ -32,6 +32,11 @@ SHARING = {
 """Models that share weights: FSDP2 cannot have them."""
 MICRO = {
     "micro": {"kind": "train", "name": "ppo", "memory": {"micro_batch": 25}},
+    "micro-rows": {"kind": "train", "name": "dpo", "memory": {"micro_batch": 1}},
+    "micro-layers": {"kind": "train", "name": "grpo", "memory": {"micro_batch": 25, "gradient_checkpointing": True}},
+    "micro-idle": {"kind": "train", "name": "sft", "batch_size": 1, "memory": {"micro_batch": 1}},
+}
+MICRO_SHARING = {
     "micro-lora": {"kind": "train", "name": "ppo", "models": "lora", "lora_rank": 2, "memory": {"micro_batch": 1}},
     "micro-hydra": {
         "kind": "train",
@@ -41,7 +46,6 @@ MICRO = {
         "memory": {"micro_batch": 25, "gradient_checkpointing": True},
     },
 }
-"""Passes in parts, of which each process has another number: FSDP2 cannot have them either."""
 BODY = {"name": "coreset"}
 """Reads the policy's body alone."""
 OTHERS = {
@@ -54,7 +58,14 @@ OTHERS = {
 UNDISTURBED = {"kind": "train", "name": "ppo", "updates": 4}
 pytestmark = pytest.mark.slow
 WAYS = ("ddp", "fsdp")
-WHOLE = {"micro": "ppo", "micro-lora": "lora", "micro-hydra": "hydra"}
+WHOLE = {
+    "micro": "ppo",
+    "micro-rows": "dpo",
+    "micro-layers": "grpo",
+    "micro-idle": "idle",
+    "micro-lora": "lora",
+    "micro-hydra": "hydra",
+}
 """The runs in micro-batches, and the same with whole batches."""
 Told = dict[str, Any]
 SCRIPT = Path(__file__).with_name("processes.py")
@@ -77,7 +88,8 @@ def went_on(folder: Path, of: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def one(folder: Path) -> dict[str, Any]:
     """What one process did; its checkpoint is left for the others."""
-    found = {name: do(json.dumps(case)) for name, case in {**TRAINED, **SHARING, **MICRO, **OTHERS}.items()}
+    cases = {**TRAINED, **SHARING, **MICRO, **MICRO_SHARING, **OTHERS}
+    found = {name: do(json.dumps(case)) for name, case in cases.items()}
     do(json.dumps(began(folder, "one")))
     return {**found, "undisturbed": do(json.dumps(UNDISTURBED))}
 
@@ -103,14 +115,14 @@ def launched(output: Path, cases: dict[str, dict[str, Any]], **environment: str)
 def ddp(one: Told, folder: Path) -> list[Told]:
     """The second run goes on from what the first left."""
     last = {"began": began(folder, "ddp"), "went on": went_on(folder, "one")}
-    cases = {**TRAINED, **SHARING, **MICRO, **OTHERS, **last}
+    cases = {**TRAINED, **SHARING, **MICRO, **MICRO_SHARING, **OTHERS, **last}
     return launched(folder / "saw-ddp", cases)
 
 
 @pytest.fixture(scope="module")
 def fsdp(ddp: list[Told], folder: Path) -> list[Told]:
-    refused = {name: {**case, "kind": "refused"} for name, case in {**SHARING, **MICRO, "body": BODY}.items()}
-    cases = {**TRAINED, **OTHERS, **refused, "began": began(folder, "fsdp"), "went on": went_on(folder, "ddp")}
+    refused = {name: {**case, "kind": "refused"} for name, case in {**SHARING, **MICRO_SHARING, "body": BODY}.items()}
+    cases = {**TRAINED, **MICRO, **OTHERS, **refused, "began": began(folder, "fsdp"), "went on": went_on(folder, "ddp")}
     return launched(folder / "saw-fsdp", cases, ACCELERATE_USE_FSDP="true", FSDP_VERSION="2")
 
 
@@ -141,7 +153,15 @@ def test_two_processes_train_as_one_does(one: Told, two: list[Told], name: str) 
 
 
 @pytest.mark.parametrize("name", MICRO)
-def test_ddp_trains_in_micro_batches_as_one_process_does_in_whole_batches(
+def test_two_processes_train_in_micro_batches_as_one_does_in_whole_batches(
+    one: Told, two: list[Told], name: str
+) -> None:
+    same(one[name], one[WHOLE[name]])
+    same(two[0][name], one[WHOLE[name]])
+
+
+@pytest.mark.parametrize("name", MICRO_SHARING)
+def test_ddp_trains_shared_weights_in_micro_batches_as_one_process_does_in_whole_batches(
     one: Told, ddp: list[Told], name: str
 ) -> None:
     same(one[name], one[WHOLE[name]])
@@ -155,7 +175,7 @@ def test_ddp_trains_models_that_share_weights_as_one_process_does(one: Told, ddp
     assert ddp[0][name]["ledger"]["parameter_bytes"] == one[name]["ledger"]["parameter_bytes"], "no longer shared"
 
 
-@pytest.mark.parametrize("name", [*SHARING, *MICRO, "body"])
+@pytest.mark.parametrize("name", [*SHARING, *MICRO_SHARING, "body"])
 def test_fsdp_says_what_cannot_be_shared(fsdp: list[Told], name: str) -> None:
     assert [process[name] for process in fsdp] == [fsdp[0][name]] * 2
     assert fsdp[0][name].startswith("FSDP2: ")

@@ -22,8 +22,9 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from zoo_core.accounting.meter import Meter
-from zoo_core.compute.data_parallel import Batch, across_ranks
+from zoo_core.compute.data_parallel import Batch, across_ranks, shares
 from zoo_core.compute.packing import TokenRow
+from zoo_core.compute.processes import world_size
 from zoo_core.compute.sharding import fsdp_plugin
 from zoo_core.errors import ModelError
 from zoo_core.models.lora import active_adapter, adapted_layers, adapter
@@ -72,12 +73,12 @@ def forward_pass(compute: Callable[[Any], Any], batch: Batch, *models: nn.Module
     `compute` calls `models`, and only computes: it may be called twice. It returns one tensor or several, with one
     entry per row.
     """
-    if _tokens and fsdp_plugin():
-        raise ModelError(
-            "FSDP2: micro_batch would have every process gather the weights another number of times. Launch without "
-            "--use_fsdp (DDP), or set gradient_checkpointing instead."
-        )
-    return across_ranks(lambda some: _in_micro_batches(compute, some, models), batch, *models)
+    passes = 1
+    if _tokens and fsdp_plugin():  # every pass gathers the weights from all ranks: all make as many as the most need
+        rows = batch.rows
+        mine = [[rows[row] for row in part] for part in shares(rows, world_size())]
+        passes = max(len(micro_batches(some, _tokens)) for some in mine)
+    return across_ranks(lambda some: _in_micro_batches(compute, some, models, passes), batch, *models)
 
 
 def micro_batches(rows: Sequence[TokenRow], tokens: int) -> list[list[int]]:
@@ -103,7 +104,8 @@ def micro_batches(rows: Sequence[TokenRow], tokens: int) -> list[list[int]]:
     return parts
 
 
-def _in_micro_batches(compute: Callable[[Any], Any], batch: Any, models: Sequence[nn.Module]) -> Any:
+def _in_micro_batches(compute: Callable[[Any], Any], batch: Any, models: Sequence[nn.Module], passes: int) -> Any:
+    """Compute a batch in as many passes as it needs, and in `passes` at least; what is left of these gives nothing."""
     trains = torch.is_grad_enabled() and any(weight.requires_grad for model in models for weight in model.parameters())
     if _layers and trains:
         compute = partial(_with_layers_again, compute, models)
@@ -111,9 +113,11 @@ def _in_micro_batches(compute: Callable[[Any], Any], batch: Any, models: Sequenc
     if len(batch.rows) > len(_largest):
         _largest = batch.rows
     parts = micro_batches(batch.rows, _tokens) if _tokens else []
-    if len(parts) < 2:
+    if max(len(parts), passes) < 2:
         return compute(batch)
-    divided = [batch[torch.tensor(part)] for part in parts]
+    shortest = min(range(len(batch.rows)), key=lambda row: len(batch.rows[row][0]) + len(batch.rows[row][1]))
+    more = [[shortest]] * (passes - len(parts))
+    divided = [batch[torch.tensor(part)] for part in (*parts, *more)]
     found = [_again(compute, models, some) if trains else compute(some) for some in divided]
     order = torch.tensor([row for part in parts for row in part]).argsort()
     if isinstance(found[0], Tensor):
