@@ -86,7 +86,7 @@ def test_it_passes_the_check_and_the_board_says_so_until_its_code_changes(
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
     assert found["held"] == found["tried"] > 12
-    assert "holds    a killed run resumes to the same bits" in done.stderr
+    assert "holds    a run killed at every update resumes to the same bits" in done.stderr
     row = board_of(zoo, world, written, made, tmp_path / "checked")["first-try"]
     assert row["checked"] == {"held": found["held"], "tried": found["tried"]}
     assert f"checked {found['held']}/{found['tried']}" in (tmp_path / "checked" / "leaderboard.md").read_text()
@@ -96,7 +96,9 @@ def test_it_passes_the_check_and_the_board_says_so_until_its_code_changes(
     assert "checked" not in board_of(zoo, world, written, made, tmp_path / "changed")["first-try"]
 
 
-@pytest.mark.parametrize("law", ["a killed run resumes to the same bits", "every setting is documented"])
+@pytest.mark.parametrize(
+    "law", ["a run killed at every update resumes to the same bits", "every setting is documented"]
+)
 def test_the_check_names_the_law_that_a_plugin_breaks(zoo, tmp_path: Path, cache: Path, law: str) -> None:
     (tmp_path / "sinful.py").write_text(SINFUL)
     done = zoo("plugins", "check", "sinful.py", "--only", law, cwd=tmp_path)

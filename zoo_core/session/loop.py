@@ -130,7 +130,7 @@ class Loop:
         """Yield the update; audit the meter by an exact count if it is the first update or one that the seed draws."""
         session = self.session
         drawn = random.Random(derive(session.seed, self.stage, update, "audit")).random() < session.audited
-        if not (drawn or update == 0):
+        if not (drawn or (update == 0 and session.audited)):
             yield update
             return
         ledger = session.ledger

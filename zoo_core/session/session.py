@@ -50,7 +50,7 @@ class Session:
     directory: Path | None = None
     """The folder of checkpoints; None takes no checkpoints."""
     audited: float = 1 / 64
-    """Share of updates that are audited besides the first of each stage. The seed draws them, without announcement."""
+    """Share of updates that are audited besides the first of each stage, drawn by the seed; 0 audits none at all."""
     checkpoint_seconds: float = 20.0
     at_boundary: Callable[["Session"], None] | None = None
     """A function that is called between two updates, when policy and ledger agree."""
