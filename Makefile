@@ -68,7 +68,8 @@ results: venv
 parity-environments: $(TRL)
 
 parity: venv parity-environments
-	.venv/bin/pytest tests/test_parity.py tests/test_parity_pairs.py tests/test_parity_rollouts.py $(ARGS)
+	.venv/bin/pytest tests/test_parity.py tests/test_parity_pairs.py tests/test_parity_rollouts.py \
+	  tests/test_parity_distillation.py $(ARGS)
 
 .parity/%/installed: tests/parity/%.txt constraints.txt
 	$(PYTHON) -m venv $(@D)

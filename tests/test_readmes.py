@@ -11,13 +11,17 @@ import pytest
 from zoo_core.registry.plugins import plugins
 from zoo_core.registry.spaces import defaults_of
 from zoo_core.run import Run
-from zoo_core.testing.tiny import tiny_session
+from zoo_core.testing.tiny import tiny_folder, tiny_session
 
 ROOT = Path(__file__).parents[1]
 UPDATES = 8
 """So many on the tiny rows, and every loop of an algorithm has begun."""
-SHORT = {"rlaif": {"pairs": 32}, "cai": {"pairs": 32, "revised_prompts": 32, "reward_epochs": 1.0}}
-"""Settings of those whose first loops would be longer."""
+SHORT = {
+    "rlaif": {"pairs": 32},
+    "cai": {"pairs": 32, "revised_prompts": 32, "reward_epochs": 1.0},
+    "gkd": {"teacher": str(tiny_folder())},
+}
+"""Settings of those whose first loops would be longer, and of the one that has no default for what it learns from."""
 
 
 def folder(record):

@@ -31,6 +31,7 @@ BEHIND_THE_DOOR = {
     "zoo_core.models.lora": "models of ppo and the reward model share one frozen base; vllm gets merged weights",
     "zoo_core.models.scorer": "reward models are trained by the scores of rows",
     "zoo_core.models.tokenizers": "rrhf's reward is a policy that is read back",
+    "zoo_core.models.teacher": "gkd learns from the whole distributions of a model that users name",
     "zoo_core.registry.plugins": "tinytown's gates train by the algorithms that are installed",
     "zoo_core.registry.references": "rrhf's reward and tinytown's judge are made of models that users name",
     "zoo_core.session.seeds": "rlaif's labels are drawn by a seed of their own",

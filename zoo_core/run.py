@@ -212,11 +212,16 @@ class Run:
         if self._loop.entered:
             raise PluginError("run.reference() must be called before the loop: inside it the policy has already moved.")
         shared = {id(weight): weight for weight in self.policy.parameters() if not weight.requires_grad}
-        frozen = prepare_model(copied(self.policy, shared))
-        keep_frozen(frozen.eval().requires_grad_(False))
-        self._session.ledger.meter.attach(frozen, "reference")
+        frozen = self.frozen("reference", copied(self.policy, shared))
         self._session.references.append((weakref.ref(frozen), sums_of(frozen)))
         return frozen
+
+    def frozen(self, name: str, model: PreTrainedModel) -> PreTrainedModel:
+        """Return a model that training only asks: frozen, metered under this name, and in no checkpoint."""
+        prepared = prepare_model(model)
+        keep_frozen(prepared.eval().requires_grad_(False))
+        self._session.ledger.meter.attach(prepared, name)
+        return prepared
 
     def keep(self, name: str, thing: Kept) -> Kept:
         """Register an object that training changes, so that checkpoints hold it; return the object to work with.

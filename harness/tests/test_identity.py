@@ -23,6 +23,19 @@ def test_a_file_that_a_setting_names_counts_by_its_content(tmp_path):
     assert files_named(settings) != first
 
 
+def test_a_model_that_a_setting_names_counts_by_its_files_and_another_folder_does_not_count(tmp_path):
+    settings = {"teacher": str(tmp_path)}
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    assert files_named(settings) == {}
+    (tmp_path / "config.json").write_text("{}")
+    first = files_named(settings)
+    assert list(first) == ["teacher"]
+    (tmp_path / "model.safetensors").write_bytes(b"others")
+    second = files_named(settings)
+    (tmp_path / "model.safetensors").rename(tmp_path / "renamed.safetensors")
+    assert len({str(one) for one in (first, second, files_named(settings))}) == 3
+
+
 def test_the_yaml_files_of_a_package_count_as_its_code_does(tmp_path, monkeypatch):
     package = tmp_path / "zoo_with_yaml"
     package.mkdir()

@@ -1,8 +1,11 @@
 """A model, rows, a reward and a judge that take milliseconds, for tests."""
 # ruff: noqa: D102  # `Judge` says what its methods do
 
+import atexit
 import re
+import tempfile
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
@@ -161,6 +164,16 @@ def tiny_session(
         audited=audited,
         checkpoint_seconds=0.0,
     )
+
+
+@cache
+def tiny_folder() -> Path:
+    """Return a folder that holds the tiny policy and its tokenizer; it goes with the process."""
+    folder = tempfile.TemporaryDirectory(prefix="tiny-")
+    atexit.register(folder.cleanup)
+    tiny_policy().save_pretrained(folder.name)
+    tiny_tokenizer().save_pretrained(folder.name)
+    return Path(folder.name)
 
 
 def tiny_encoder(response_tokens: int = 6) -> Encoder:

@@ -79,9 +79,25 @@ def commit_of(module: str) -> str | None:
 
 
 def files_named(settings: Mapping[str, object]) -> dict[str, str]:
-    """Hash of each file that a setting names: a user may change it between two benches, as a constitution."""
-    named = {name: Path(value) for name, value in settings.items() if isinstance(value, str)}
-    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in named.items() if file.is_file()}
+    """Hash of each file that a setting names, or of the files of a model that it names: a constitution, a teacher.
+
+    A user may change it between two benches.
+    """
+    named = {name: Path(value) for name, value in settings.items() if isinstance(value, str) and value}
+    return {name: _bytes_of(path) for name, path in named.items() if _is_file_or_model(path)}
+
+
+def _is_file_or_model(path: Path) -> bool:
+    return path.is_file() or (path / "config.json").is_file()
+
+
+def _bytes_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        if file.is_file():
+            with file.open("rb") as opened:
+                digest.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _files(package: str) -> list[tuple[str, Path]]:

@@ -1,0 +1,1 @@
+"""KTO: learn from answers that are good or bad, each by itself."""
