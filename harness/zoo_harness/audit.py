@@ -38,7 +38,8 @@ def audit(folder: Path, row: str, seed: int, waiting: Waiting) -> Audited:
     Raises `SpecError` where the folder has no such training, or was made by other code or elsewhere, so that other
     weights would say nothing; `ZooError` where the training fails.
     """
-    cell = of_file(folder / "cells" / f"{row}-seed{seed}" / "job.json")
+    file = folder / "cells" / f"{row}-seed{seed}" / "job.json"
+    cell = of_file(file).model_copy(update={"directory": file.parent})  # the folder may have been moved since
     before = cast(Trained | None, cell.result())
     if before is None:
         raise SpecError(f"{cell.directory}: this row is not trained to its end. Run the bench to its end first.")
@@ -46,9 +47,7 @@ def audit(folder: Path, row: str, seed: int, waiting: Waiting) -> Audited:
     _check_code(folder)
     for needed in (*payload.stages, payload.start, payload.calibration, payload.reward_model):
         if needed is not None and not needed.exists():
-            raise StorageError(
-                f"{needed}: this stage of the row is gone. Run the bench again to have it: zoo bench ..."
-            )
+            raise StorageError(f"{needed}: this stage of the row is gone. Run the bench again to have it.")
     with tempfile.TemporaryDirectory() as place:
         again = cell.model_copy(
             update={

@@ -1,1 +1,1 @@
-"""KTO: learn from answers that are good or bad, each by itself."""
+"""GKD: learn a teacher's whole distribution over the next token, on responses of one's own."""
