@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from zoo_harness.jobs.objective import BETA, loss_on, of_demonstrations, of_preferences, of_reward
+from zoo_harness.jobs.objective import BETA, loss_on, of_demonstrations, of_preferences, of_reward, rows_tell
 
 from zoo_core.rollout import response_logprobs
 from zoo_core.rows import Demonstration, Preference
@@ -85,6 +85,21 @@ def test_nothing_is_said_where_there_is_nothing_to_measure_on():
 
 def summaries(proxies):
     return {t: {"gold": 0.0, "proxy": proxy, "length": 1.0, "ended": 1.0} for t, proxy in proxies.items()}
+
+
+@pytest.mark.parametrize(
+    ("learns_from", "told"),
+    [
+        (("demonstrations",), True),
+        (("preferences",), True),
+        (("demonstrations", "preferences", "prompts", "reward"), True),
+        (("prompts", "judge"), False),
+        (("prompts", "reward"), False),
+        (("demonstrations", "prompts"), False),  # distillation: its answers are judged by a teacher
+    ],
+)
+def test_rows_tell_of_what_learns_from_them_and_not_of_one_whose_answers_a_teacher_judges(learns_from, told):
+    assert rows_tell(learns_from) is told
 
 
 def test_a_reward_is_compared_at_the_highest_temperature_of_both():

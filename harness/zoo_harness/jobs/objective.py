@@ -26,6 +26,16 @@ BETA = 0.1
 """β of the preference loss (DPO, eq. 7), the same for all rows, whatever they trained with."""
 
 
+def rows_tell(learns_from: Sequence[str]) -> bool:
+    """Whether the loss on unseen rows says what an algorithm with these signals was trained for.
+
+    One that answers prompts itself, without a reward or a judge, knows another measure of its answers: a teacher's.
+    """
+    signals = set(learns_from)
+    taught = "prompts" in signals and not signals & {"reward", "judge"}
+    return bool(signals & {"demonstrations", "preferences"}) and not taught
+
+
 def of_reward(mine: Mapping[str, Summary], start: Mapping[str, Summary]) -> Objective | None:
     """The reward of dev answers at the highest temperature, where samples are as in training, against `start`'s."""
     shared = sorted(set(mine) & set(start), key=float)

@@ -30,7 +30,7 @@ from zoo_harness.job import Job, read_json
 from zoo_harness.jobs.best_of import worth_by_size
 from zoo_harness.jobs.materials import PAIRS_MEASURED, Materials, environment, open_reward
 from zoo_harness.jobs.measures import GoldAndProxy, kl, mean, mean_of_groups, means, shorter, show
-from zoo_harness.jobs.objective import ROWS, of_demonstrations, of_preferences, of_reward
+from zoo_harness.jobs.objective import ROWS, of_demonstrations, of_preferences, of_reward, rows_tell
 from zoo_harness.payloads import ToScore
 from zoo_harness.results import Scored, ScoredOnDev, Trained, WeightsAt
 
@@ -204,7 +204,7 @@ class Scoring:
         seed, materials, signals = self.job.seed, self.materials, self.learns_from
         if "reward" in signals and self.start_scores:
             return of_reward(by_temperature, self.start_scores["by_temperature"])
-        if not {"demonstrations", "preferences"} & set(signals):
+        if not rows_tell(signals):
             return None
         rows = min(ROWS, self.spec.evaluation.test_prompts)
         other = self.load(materials.base) if self.against_base or self.start is None else self.start
