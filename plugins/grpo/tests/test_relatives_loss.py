@@ -191,6 +191,14 @@ def test_the_slope_is_that_of_finite_differences(loss_of):
     assert torch.autograd.gradcheck(lambda x: loss_of(x, old, advantages, mask), new)
 
 
+def test_a_token_outside_of_the_mask_costs_nothing_in_cispo():
+    logprobs, old = torch.full((2, 3), -1.0), torch.full((2, 3), -2.0)
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    losses = capped_reinforce(logprobs, old, torch.tensor([0.5, -2.0]), mask, weight_cap=1.5)
+    # min(e, 1.5) · 1 · Â, Â 0.5 and -2
+    torch.testing.assert_close(losses, torch.tensor([[0.75, 0.75, 0.0], [-3.0, 0.0, 0.0]]))
+
+
 def test_the_slope_of_cispo_is_that_of_finite_differences_of_log_probabilities_with_fixed_weights():
     old, advantages, mask = noise(4, 3).double(), noise(4, seed=3).double(), prefix(1, 2, 3, 3, of=3)
     new = (old + noise(4, 3, seed=2)).requires_grad_()
