@@ -75,8 +75,7 @@ def across_ranks(compute: Callable[[Any], Any], batch: Batch, *models: nn.Module
     mine = parts[dist.get_rank()]
     # A rank without rows computes one all the same, because the others wait for it in collectives. The result is
     # dropped, the cost is charged.
-    shortest = min(range(len(rows)), key=lambda row: len(rows[row][0]) + len(rows[row][1]))
-    some = batch[torch.tensor(mine or [shortest])]
+    some = batch[torch.tensor(mine or [shortest(rows)])]
     found = through_ddp(lambda: _computed(compute, some, models), models)
     order = torch.tensor([row for part in parts for row in part]).argsort()
     sizes = [len(part) for part in parts]
@@ -98,6 +97,11 @@ def _computed(compute: Callable[[Any], Any], batch: Batch, models: Sequence[nn.M
 def _at_least_float32(result: Tensor) -> Tensor:
     """Return what autocast computed in float32; what a float64 model computed stays as it is."""
     return result.to(torch.promote_types(result.dtype, torch.float32)) if result.is_floating_point() else result
+
+
+def shortest(rows: Sequence[TokenRow]) -> int:
+    """Return the row that is cheapest to compute where one must be computed for the sake of the other ranks."""
+    return min(range(len(rows)), key=lambda row: len(rows[row][0]) + len(rows[row][1]))
 
 
 def shares(rows: Sequence[TokenRow], count: int) -> list[list[int]]:

@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from zoo_core.accounting.meter import Meter
-from zoo_core.compute.data_parallel import Batch, across_ranks, shares
+from zoo_core.compute.data_parallel import Batch, across_ranks, shares, shortest
 from zoo_core.compute.packing import TokenRow
 from zoo_core.compute.processes import world_size
 from zoo_core.compute.sharding import fsdp_plugin
@@ -115,8 +115,7 @@ def _in_micro_batches(compute: Callable[[Any], Any], batch: Any, models: Sequenc
     parts = micro_batches(batch.rows, _tokens) if _tokens else []
     if max(len(parts), passes) < 2:
         return compute(batch)
-    shortest = min(range(len(batch.rows)), key=lambda row: len(batch.rows[row][0]) + len(batch.rows[row][1]))
-    more = [[shortest]] * (passes - len(parts))
+    more = [[shortest(batch.rows)] for _ in range(passes - len(parts))]
     divided = [batch[torch.tensor(part)] for part in (*parts, *more)]
     found = [_again(compute, models, some) if trains else compute(some) for some in divided]
     order = torch.tensor([row for part in parts for row in part]).argsort()
