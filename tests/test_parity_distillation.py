@@ -10,21 +10,12 @@ from zoo_gkd.loss import gkd_loss
 from zoo_gkd.train import divergences
 
 from zoo_core.rollout import Responses
-from zoo_core.testing.families import model_of
+from zoo_core.testing.families import random_model
 
 NEAR = {"float32": 1e-5, "float64": 1e-9}
 BETAS = [0.0, 0.1, 0.5, 1.0]
 # TRL does not tell GPT-2 its positions where prompts are padded on the left: they have one length.
 ROWS = [([5, 9, 4], [7, 3]), ([8, 8, 6], [4, 12, 9, 21, 3]), ([3, 17, 22], [11]), ([5, 9, 4], [28, 6, 19])]
-
-
-def random_model(seed):
-    """Return a small GPT-2 without dropout; norms of Llama are in float32, whatever its weights are in."""
-    model = model_of("gpt2")
-    torch.manual_seed(seed)
-    for weight in model.parameters():
-        torch.nn.init.normal_(weight, std=0.2)
-    return model
 
 
 @pytest.fixture(scope="module")

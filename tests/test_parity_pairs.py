@@ -17,7 +17,7 @@ from zoo_core.functional import masked_sum
 from zoo_core.models.copies import scorer_from
 from zoo_core.models.scorer import row_scores
 from zoo_core.rollout import Responses, response_logprobs
-from zoo_core.testing.families import model_of
+from zoo_core.testing.families import random_model
 
 LENGTHS = [((3, 4), (3, 2)), ((5, 1), (5, 6)), ((2, 7), (2, 3))]
 """Tokens of prompt and response, of the chosen and of the rejected row of each pair."""
@@ -36,15 +36,6 @@ def rows():
         found["chosen"].append((said, tokens(good)))
         found["rejected"].append((said, tokens(bad)))
     return found
-
-
-def random_model(seed):
-    """Return a small GPT-2 without dropout; norms of Llama are in float32, whatever its weights are in."""
-    model = model_of("gpt2")
-    torch.manual_seed(seed)
-    for weight in model.parameters():
-        torch.nn.init.normal_(weight, std=0.2)
-    return model
 
 
 def model_for(name, seed):

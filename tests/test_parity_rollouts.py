@@ -12,7 +12,7 @@ from zoo_rloo.loss import leave_one_out_advantages, regularised_rewards, rloo_lo
 from zoo_core.functional import clip_fraction, masked_whiten, penalised_scores
 from zoo_core.models.copies import scorer_from
 from zoo_core.rollout import Responses, response_logprobs, response_states
-from zoo_core.testing.families import model_of
+from zoo_core.testing.families import random_model
 from zoo_core.testing.tensors import noise
 
 NEAR = {"float32": 1e-5, "float64": 1e-9}
@@ -27,15 +27,6 @@ def rows(prompts, responses):
         return torch.randint(3, 30, (count,), generator=generator).tolist()
 
     return [(tokens(prompt), tokens(response)) for prompt, response in zip(prompts, responses, strict=True)]
-
-
-def random_model(seed):
-    """Return a small GPT-2 without dropout; norms of Llama are in float32, whatever its weights are in."""
-    model = model_of("gpt2")
-    torch.manual_seed(seed)
-    for weight in model.parameters():
-        torch.nn.init.normal_(weight, std=0.2)
-    return model
 
 
 def assert_same_gradients(model, gradients, near):

@@ -54,3 +54,15 @@ def model_of(kind: str) -> PreTrainedModel:
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
     model.eval()
     return model
+
+
+def random_model(seed: int) -> PreTrainedModel:
+    """Return a small GPT-2 without dropout and with large weights, which can compute in float64 throughout.
+
+    (The norms of Llama are in float32, whatever its weights are in.)
+    """
+    model = model_of("gpt2")
+    torch.manual_seed(seed)
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.2)
+    return model
