@@ -156,16 +156,15 @@ def _measuring_jobs(pipeline: Pipeline, found: Checked, place: Path) -> dict[str
         row.name: (row.algorithm, row.entry.settings, row.reward) for row in pipeline.rows if like[row.name] == row.name
     }
     wanted |= {STAGE + stage.name: (stage, pipeline.recipe(stage), spec.reward) for stage in pipeline.stages}
-    jobs = dict[str, Job]()
+    rehearsing = Rehearsing(spec=alone, rewards=pipeline.rewards, half=half)
+    depends = [code_of_job("rehearse", None, spec.rollout_engine), world]
+    jobs = {REHEARSAL: _job("scoring", place / "scoring", rehearsing, depends)}  # the longest begins first
     for name, (algorithm, settings, reward) in wanted.items():
         payload = Measuring(spec=blind, algorithm=algorithm.name, settings=settings, reward=reward, half=half)
         depends = [code_of_job("measure", algorithm, spec.rollout_engine), world]
         folder = place / "stages" if name.startswith(STAGE) else place / "rows"
         jobs[name] = _job(name, folder / name.removeprefix(STAGE), payload, depends)
     jobs |= {name: jobs[measured_as] for name, measured_as in like.items()}
-    rehearsing = Rehearsing(spec=alone, rewards=pipeline.rewards, half=half)
-    depends = [code_of_job("rehearse", None, spec.rollout_engine), world]
-    jobs[REHEARSAL] = _job("scoring", place / "scoring", rehearsing, depends)
     return jobs
 
 

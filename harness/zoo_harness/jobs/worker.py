@@ -40,6 +40,10 @@ PRELOAD = [
     "lm_eval.tasks",
     "scipy.stats",
     "zoo_core.run",
+    "zoo_harness.jobs.worker",
+    "zoo_harness.jobs.measure",
+    "zoo_harness.jobs.train",
+    "zoo_harness.jobs.score",
 ]
 """Imported once by the server that job processes are forked from. No plugin is among them."""
 
