@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from zoo_harness.job import Job
-from zoo_harness.jobs import train
+from zoo_harness.job import Job, of_file
+from zoo_harness.jobs import measure, train
+from zoo_harness.payloads import Training
 from zoo_harness.prepare import make_plan
 from zoo_harness.spec.read import read
 
@@ -76,3 +77,22 @@ def test_a_training_that_does_not_fit_row_by_row_fails_with_the_error_and_is_not
     with pytest.raises(RuntimeError, match="can't allocate memory"):
         trained(job, tmp_path / "none")
     save_memory()
+
+
+def test_a_measurement_goes_on_in_smaller_micro_batches_too(job, tmp_path, monkeypatch):
+    """Else a row that could be trained so would be left out before it was tried."""
+    measuring = of_file(Training.of(job.payload).output / "probe" / "rows" / "sft" / "job.json")
+    whole = measure.run(measuring)["cost"]
+    compute = rollout._response_logprobs
+
+    def limited(policy, responses, temperature):
+        if sum(len(prompt) + len(response) for prompt, response in responses.rows) > HAS and torch.is_grad_enabled():
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return compute(policy, responses, temperature)
+
+    monkeypatch.setattr(rollout, "_response_logprobs", limited)
+    halved = measure.run(measuring)["cost"]
+    save_memory()
+    again = sum(flops for _, phase, _, flops in halved["loops"][0]["parts"] if phase == "recompute")
+    assert again > 0
+    assert halved["loops"][0]["flops"] == pytest.approx(whole["loops"][0]["flops"] + again)

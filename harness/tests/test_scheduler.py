@@ -78,6 +78,27 @@ def test_every_job_runs_once_after_those_it_needs_and_no_more_at_once_than_there
     assert {outcome.status for outcome in ended.values()} == {"ok"}
 
 
+def test_a_job_of_several_processes_takes_as_many_places_and_no_place_is_empty_while_jobs_wait(tmp_path):
+    one, large, *others = jobs_of(tmp_path, one=(), large=(), two=(), three=())
+    place = Pretended()
+    busy: list[int] = []
+
+    def watch(running: Sequence[Job]) -> None:
+        busy.append(sum(job.processes for job in running))
+
+    run(place, [one, large.model_copy(update={"processes": 2}), *others], workers=2, watch=watch)
+    assert place.started == ["one", "two", "large", "three"]
+    assert busy == [2, 2, 1]
+
+
+def test_a_job_of_more_processes_than_there_are_places_runs_alone(tmp_path):
+    one, large = jobs_of(tmp_path, one=(), large=())
+    place = Pretended()
+    run(place, [large.model_copy(update={"processes": 8}), one], workers=2)
+    assert place.started == ["large", "one"]
+    assert place.most == 1
+
+
 def test_a_job_that_another_bench_holds_is_left_to_it_and_others_go_on(tmp_path):
     first, *others = jobs_of(tmp_path, a=(), b=(), c=())
     seen: list[list[str]] = []

@@ -88,7 +88,7 @@ def test_whatever_is_raised_is_written_down_and_whose_doing_it_was(tmp_path, com
     computing(fail)
     assert _do(job(tmp_path, "mine")) == 1
     said = {True: "no such row", False: "SystemExit: bye"}[user]
-    assert job(tmp_path, "mine").failure() == {"identity": "mine", "user": user, "error": said}
+    assert job(tmp_path, "mine").failure() == {"identity": "mine", "user": user, "memory": False, "error": said}
     assert "Traceback" in capsys.readouterr().err
 
 

@@ -248,13 +248,18 @@ def job(
     needs: Annotated[list[Path] | None, typer.Argument(help="Those of the jobs it needs.")] = None,
 ) -> None:
     """Do one job, if those it needs are done: a line of the lists that `zoo bench --emit slurm` writes."""
+    from zoo_harness.executors.gpus import gpus_here
+    from zoo_harness.executors.local import launched
     from zoo_harness.job import of_file
     from zoo_harness.jobs.worker import do, end
 
     for need in needs or ():
         if of_file(need).result() is None:
             raise ZooError(f"{file}: not started, because {need} is not done. See log.txt beside it.")
-    end(do(of_file(file), wait=True))
+    wanted = of_file(file)
+    if wanted.processes > 1:
+        sys.exit(launched(wanted, [gpu.name for gpu in gpus_here()][: wanted.processes]).wait())
+    end(do(wanted, wait=True))
 
 
 app.command("tune-defaults")(tune_defaults)

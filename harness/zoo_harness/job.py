@@ -5,7 +5,7 @@ import json
 import tempfile
 import time
 from pathlib import Path
-from typing import Literal, TypedDict, cast
+from typing import Literal, NotRequired, TypedDict, cast
 
 import psutil
 from filelock import FileLock
@@ -25,6 +25,8 @@ class Failure(TypedDict):
     identity: str
     user: bool
     """Whether the user can mend it."""
+    memory: NotRequired[bool]
+    """Whether there was too little memory for it."""
     error: str
 
 
@@ -46,6 +48,8 @@ class Job(BaseModel):
     seed: int = 0
     trial: int = 0
     """The trial of the row that it belongs to, from 1; 0 if it belongs to none."""
+    processes: int = 1
+    """How many processes share it, each with a GPU of its own, because one has too little memory for it."""
     identity: str
     """Hash of all that its result depends on; a result with the same identity is never computed again."""
     payload: dict[str, JsonValue] = {}
@@ -114,6 +118,8 @@ class Outcome(BaseModel):
 
     status: Literal["ok", "user-error", "failed", "killed"]
     error: str = ""
+    memory: bool = False
+    """Whether it failed because there was too little memory."""
 
 
 def of_file(path: Path) -> Job:

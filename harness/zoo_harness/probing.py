@@ -81,7 +81,13 @@ def probed(
     outcomes = dict[str, Outcome]()
     if missing:
         waiting.says("measuring one update of each algorithm", len(missing))
-        outcomes = do(missing, workers(found["environment"]["device"]))
+        at_once, processes = workers(found["environment"]["device"]), 1
+        outcomes = do(missing, at_once)
+        while (large := _too_large(missing, outcomes)) and processes < runner.most_processes:
+            processes = min(2 * processes, runner.most_processes)
+            waiting.says(f"too little memory: measuring again, on {processes} GPUs together", len(large))
+            found_there = do([job.model_copy(update={"processes": processes}) for job in large], at_once)
+            outcomes |= {one: _unless_refused(outcomes[one], outcome) for one, outcome in found_there.items()}
     failed = {
         name: outcomes[job.identity] for name, job in jobs.items() if outcomes.get(job.identity, OK).status != "ok"
     }
@@ -98,6 +104,18 @@ def probed(
         "seconds": found["seconds"] + rehearsal["seconds"] + sum(took.values()),
     }
     return left, probe
+
+
+def _too_large(jobs: Sequence[Job], outcomes: Mapping[str, Outcome]) -> list[Job]:
+    """The measurements for which there was too little memory."""
+    return [job for job in jobs if job.kind == "measure" and outcomes[job.identity].memory]
+
+
+def _unless_refused(alone: Outcome, shared: Outcome) -> Outcome:
+    """What came of measuring on several GPUs. That several cannot share a row is no mistake of the user's."""
+    if shared.status != "user-error":
+        return shared
+    return Outcome(status="failed", error=f"{alone.error} Several GPUs cannot share it: {shared.error}")
 
 
 def _sorted_out(pipeline: Pipeline, failed: Mapping[str, Outcome], jobs: Mapping[str, Job]) -> Pipeline:

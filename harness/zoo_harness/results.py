@@ -55,7 +55,9 @@ class Cost(SamplingCost):
     prepare_flops: float
     prepare_parts: list[PartCost]
     memory_bytes: int
-    """At most, above what the process held before it opened anything."""
+    """At most, of one process, above what it held before it opened anything."""
+    processes: int
+    """How many shared an update, because one had too little memory."""
     models_resident: float
     checkpoint_bytes: int
     held: Held

@@ -29,6 +29,12 @@ def peak() -> int:
     return max(0, most - _imports)
 
 
+def forget_peak() -> None:
+    """Let `peak` tell of what is held from now on; on a CPU, whose peak the system keeps, nothing is forgotten."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
 def ran_out(error: BaseException) -> bool:
     """Return whether an error says that there is no memory left: of a GPU, or, which has no class of its own, a CPU."""
     on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)

@@ -2,9 +2,11 @@
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+
+from zoo_core.errors import SpecError
 
 FILLED = 0.8
 """The share of a GPU's memory that jobs may fill together, by what was measured; kernels and fragments take more."""
@@ -28,6 +30,18 @@ def gpus_here() -> tuple[GPU, ...]:
     return listed(_asked(), None if named is None else named.split(","))
 
 
+def gpus_of(options: Mapping[str, str]) -> list[str]:
+    """Return the names of the GPUs that an executor of this machine uses, by its options.
+
+    Raises `SpecError` for an option that it does not know.
+    """
+    given = dict(options)
+    named = given.pop("gpus", None)
+    if given:
+        raise SpecError(f"the executor 'local' takes the option gpus alone, and {', '.join(given)} was given.")
+    return [gpu.name for gpu in gpus_here()] if named is None else [name for name in named.split(",") if name]
+
+
 def listed(answer: str, named: Sequence[str] | None) -> tuple[GPU, ...]:
     """Return the GPUs in nvidia-smi's answer to `QUERY`; only these, in their order, if some are `named`."""
     known = [[cell.strip() for cell in line.split(",")] for line in answer.splitlines() if line.count(",") == 2]
@@ -46,9 +60,9 @@ def jobs_at_once(gpus: Sequence[GPU], most_bytes: int, cores: int) -> int:
     return max(len(gpus), 1, min(cores, sum(max(1, count) for count in fitting)))
 
 
-def least_taken(gpus: Sequence[str], taken: Sequence[str]) -> str | None:
-    """Return the GPU that the fewest jobs have; None if there are no GPUs."""
-    return min(gpus, key=list(taken).count, default=None)
+def least_taken(gpus: Sequence[str], taken: Sequence[str], count: int = 1) -> list[str]:
+    """Return so many GPUs, those that the fewest jobs have; all, if there are fewer."""
+    return sorted(gpus, key=list(taken).count)[:count]
 
 
 def _asked() -> str:

@@ -1,12 +1,14 @@
 """The local executor: one forked process per job, as many at once as there are cores to spare, or as GPUs hold.
 
-A job sees one GPU, the one that the fewest others have: CUDA_VISIBLE_DEVICES of its process says so.
+A job sees one GPU, the one that the fewest others have: CUDA_VISIBLE_DEVICES of its process says so. A job for which
+one GPU has too little memory is several processes, each with a GPU of its own, that accelerate starts.
 """
 
 import contextlib
 import multiprocessing
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing import forkserver, resource_tracker
@@ -15,11 +17,13 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from zoo_core.errors import SpecError
-from zoo_harness.executors import scheduler
-from zoo_harness.executors.gpus import gpus_here, least_taken
+from zoo_harness.executors import launcher, scheduler
+from zoo_harness.executors.gpus import gpus_of, least_taken
 from zoo_harness.executors.scheduler import Exit, Finished, Watch
 from zoo_harness.job import Job
-from zoo_harness.jobs.worker import PRELOAD, main
+from zoo_harness.jobs.worker import GPU, PRELOAD, main
+
+Handle = ForkServerProcess | subprocess.Popen[bytes]
 
 
 def run(
@@ -34,12 +38,7 @@ def run(
 
     The option `gpus` names those that are used, with commas; all, if it is left out.
     """
-    given = dict(options or {})
-    gpus = given.pop("gpus", None)
-    if given:
-        raise SpecError(f"the executor 'local' takes the option gpus alone, and {', '.join(given)} was given.")
-    names = [gpu.name for gpu in gpus_here()] if gpus is None else [name for name in gpus.split(",") if name]
-    scheduler.run(Forks(names), jobs, finished, workers, watch)
+    scheduler.run(Forks(gpus_of(options or {})), jobs, finished, workers, watch)
 
 
 class Forks:
@@ -47,46 +46,64 @@ class Forks:
 
     def __init__(self, gpus: Sequence[str] = ()) -> None:
         self.gpus = gpus
-        self.taken: dict[ForkServerProcess, str] = {}
-        """The GPU of each process."""
+        self.taken: dict[Handle, list[str]] = {}
+        """The GPUs of each job."""
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(PRELOAD)
 
-    def start(self, job: Job) -> ForkServerProcess:
-        """Fork one."""
+    def start(self, job: Job) -> Handle:
+        """Fork a process, or have several launched for a job that one GPU is too small for."""
+        self.taken = {handle: gpus for handle, gpus in self.taken.items() if not self.ended(handle)}
+        gpus = least_taken(self.gpus, [gpu for some in self.taken.values() for gpu in some], job.processes)
+        handle = self.forked(job, gpus[0] if gpus else None) if job.processes == 1 else launched(job, gpus)
+        if gpus:
+            self.taken[handle] = gpus
+        return handle
+
+    def forked(self, job: Job, gpu: str | None) -> ForkServerProcess:
+        """Fork a process that sees this GPU, or, for None, all."""
         # Ctrl-C is for the bench: while its server imports, before it can ignore it, that would print a traceback.
         resource_tracker.ensure_running()  # it would let them through again
         with _without_interrupts():
             forkserver.ensure_running()
-        self.taken = {process: gpu for process, gpu in self.taken.items() if process.is_alive()}
-        gpu = least_taken(self.gpus, [*self.taken.values()])
         process = self.context.Process(target=main, args=(str(job.file), gpu), daemon=True)
         process.start()
-        if gpu is not None:
-            self.taken[process] = gpu
         return process
 
-    def pause(self, running: Sequence[ForkServerProcess]) -> None:
-        """Return at once when one has ended."""
-        wait([process.sentinel for process in running], timeout=0.25)
+    def pause(self, running: Sequence[Handle]) -> None:
+        """Return at once when a forked one has ended."""
+        wait([one.sentinel for one in running if isinstance(one, ForkServerProcess)], timeout=0.25)
 
-    def ended(self, running: ForkServerProcess) -> bool:
+    def ended(self, running: Handle) -> bool:
         """Whether it ended."""
-        return not running.is_alive()
+        return running.poll() is not None if isinstance(running, subprocess.Popen) else not running.is_alive()
 
-    def exit(self, ended: ForkServerProcess) -> Exit:
+    def exit(self, ended: Handle) -> Exit:
         """How it ended."""
-        return how(ended.exitcode)
+        return how(ended.returncode if isinstance(ended, subprocess.Popen) else ended.exitcode)
 
-    def stop(self, running: Sequence[ForkServerProcess]) -> None:
-        """End them, within five seconds."""
-        for process in running:
+    def stop(self, running: Sequence[Handle]) -> None:
+        """End them, within five seconds; a launcher, which ends its processes, within some more."""
+        forked = [one for one in running if isinstance(one, ForkServerProcess)]
+        for process in forked:
             process.terminate()
+        launcher.end([one for one in running if isinstance(one, subprocess.Popen)])
         deadline = time.monotonic() + 5
-        for process in running:
+        for process in forked:
             process.join(max(0.1, deadline - time.monotonic()))
             if process.is_alive():
                 process.kill()
+
+
+def launched(job: Job, gpus: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start a job of several processes, each with one of these GPUs; `SpecError` if there are too few."""
+    if len(gpus) < job.processes:
+        raise SpecError(
+            f"{job.title} was measured to need {job.processes} GPUs, for one has too little memory for it, and there "
+            f"are {len(gpus)} here. Give more, or set micro_batch, gradient_checkpointing or lora in the spec."
+        )
+    names = ",".join(gpus)
+    return launcher.launch(launcher.accelerate(job.processes), job, {"CUDA_VISIBLE_DEVICES": names, GPU: names})
 
 
 @contextlib.contextmanager

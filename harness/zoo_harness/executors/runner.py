@@ -7,6 +7,7 @@ from pathlib import Path
 from zoo_core.errors import SpecError, did_you_mean
 from zoo_core.records import Executor, load_path
 from zoo_core.registry.plugins import plugins
+from zoo_harness.executors.gpus import gpus_of
 from zoo_harness.executors.scheduler import Finished, Watch
 from zoo_harness.job import Job
 
@@ -24,6 +25,11 @@ class Runner:
     def is_local(self) -> bool:
         """Whether jobs share the cores of this machine. Elsewhere a queue decides how many run at once."""
         return self.executor == LOCAL.name
+
+    @property
+    def most_processes(self) -> int:
+        """How many processes may share one job: on this machine one for each GPU, elsewhere one."""
+        return max(1, len(gpus_of(self.options))) if self.is_local else 1
 
     def __call__(self, jobs: Sequence[Job], finished: Finished, workers: int, watch: Watch, output: Path) -> None:
         """Run jobs until none is left that can run."""

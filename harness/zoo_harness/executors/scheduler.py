@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from filelock import Timeout
 
@@ -99,11 +99,16 @@ class _Schedule(Generic[H]):
             outcome = known_outcome(job)
             if outcome is not None:
                 self._end(job, outcome)
-            elif len(self.running) < self.workers and self._is_free(job):
+            elif self._is_room_for(job) and self._is_free(job):
                 self.waiting.remove(job)
                 self.attempts[job.identity] = self.attempts.get(job.identity, 0) + 1
                 job.write()
                 self.running[job.identity] = job, self.place.start(job)
+
+    def _is_room_for(self, job: Job) -> bool:
+        """Whether a job may be started beside those that run; one that is too large for all of them runs alone."""
+        busy = sum(running.processes for running, _ in self.running.values())
+        return busy == 0 or busy + job.processes <= self.workers
 
     def _is_free(self, job: Job) -> bool:
         now = time.monotonic()
@@ -149,7 +154,8 @@ def known_outcome(job: Job) -> Outcome | None:
         return Outcome(status="ok")
     failure = job.failure()
     if failure is not None:
-        return Outcome(status="user-error" if failure["user"] else "failed", error=failure["error"])
+        status: Literal["user-error", "failed"] = "user-error" if failure["user"] else "failed"
+        return Outcome(status=status, error=failure["error"], memory=failure.get("memory", False))
     return None
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from zoo_core.compute.sharding import local_shard
 from zoo_harness.planning.sizes import Sizes
 
 
@@ -45,7 +46,7 @@ class Held(saved_tensors_hooks):
     def __enter__(self) -> None:
         # Not kept from before: what was a weight then may be free memory, and the next activation's, now.
         weights = [weight for model in self._models.values() for weight in model.parameters()]
-        self._weights = {weight.untyped_storage().data_ptr() for weight in weights}
+        self._weights = {local_shard(weight).untyped_storage().data_ptr() for weight in weights}
         rounded = [weight for weight in weights if weight.dim() == 2 and weight.dtype == torch.float32]
         self._cast = {tuple(sorted(weight.shape)) for weight in rounded}
         self.watching = True
@@ -64,7 +65,7 @@ class Held(saved_tensors_hooks):
         storage = tensor.untyped_storage()
         place, size = storage.data_ptr(), storage.nbytes()
         holder = _Holder(tensor.detach())  # a result that held its own graph would never be let go
-        if place in self._weights or not size:
+        if place in self._weights or _is_weight(tensor) or not size:
             return holder
         width = self._width(tensor)
         if not self._holders[place]:
@@ -119,6 +120,12 @@ class Held(saved_tensors_hooks):
         if keys or last == base.kv != base.hidden:
             return "kv"
         return "hidden" if by_heads or last in (base.hidden, base.heads * base.head_width) else "tokens"
+
+
+def _is_weight(tensor: Tensor) -> bool:
+    """Whether a tensor is a weight or a view of one: FSDP2 gathers it from all processes, layer by layer."""
+    whole = tensor if tensor._base is None else tensor._base
+    return isinstance(whole, nn.Parameter)
 
 
 class _Holder:

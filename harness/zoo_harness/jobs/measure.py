@@ -18,6 +18,7 @@ from zoo_core.accounting import memory
 from zoo_core.accounting.ledger import Ledger
 from zoo_core.accounting.meter import module_of
 from zoo_core.compute.precision import keep_frozen
+from zoo_core.compute.processes import all_gather, all_reduce_max, world_size
 from zoo_core.errors import ModelError
 from zoo_core.models.copies import copied, scorer_from
 from zoo_core.models.lora import unadapted
@@ -31,6 +32,7 @@ from zoo_core.run import Run
 from zoo_core.session.session import Session
 from zoo_harness.job import Job, seconds_of_this_process
 from zoo_harness.jobs.driven import Watchdog, driven
+from zoo_harness.jobs.fitting import until_it_fits
 from zoo_harness.jobs.label_pairs import labelled
 from zoo_harness.jobs.materials import Materials, open_judge, open_reward
 from zoo_harness.jobs.trace import Cells, Tracer, WatchedEngine, mean_of
@@ -78,7 +80,7 @@ def run(job: Job) -> Measured:
     algorithm = plugins().algorithm(payload.algorithm)
     with Watchdog(job, algorithm) as watchdog:
         watchdog.allow(payload.spec.update_seconds)
-        cost = measure(payload, algorithm, watchdog)
+        cost = until_it_fits(lambda: measure(payload, algorithm, watchdog), lambda tokens: None)
         return {"identity": job.identity, "cost": cost, "seconds": seconds_of_this_process()}
 
 
@@ -105,8 +107,9 @@ def measure(payload: Measuring, algorithm: Algorithm, watchdog: Watchdog) -> Cos
             for update in super().updates(min(most or LOOK, LOOK)):
                 with tracer.held if update == 0 else nullcontext():
                     yield update
-                cost = tracer.parts - before, time.perf_counter() - began, engine.steps - steps
-                loops[-1].costs.append(cost)
+                seconds = time.perf_counter() - began
+                session.ledger.gather()  # what other processes computed of this update
+                loops[-1].costs.append((tracer.parts - before, seconds, engine.steps - steps))
                 before, steps, began = tracer.parts, engine.steps, time.perf_counter()
 
     engine = session.engine = WatchedEngine(session.engine)
@@ -114,13 +117,15 @@ def measure(payload: Measuring, algorithm: Algorithm, watchdog: Watchdog) -> Cos
     for _ in driven(algorithm, config, Glance(session), session):
         watchdog.allow(payload.spec.update_seconds)
     resident = tracer.weights(session.kept.values())
+    session.ledger.gather()
     prepared = Counter({cell: flops for cell, flops in tracer.parts.items() if cell[1] == "prepare"})
     return {
         "opening_seconds": opened[0],
         "loops": [loop.report() for loop in loops],
         "prepare_flops": prepared.total(),
         "prepare_parts": mean_of([prepared]),
-        "memory_bytes": memory.peak(),
+        "memory_bytes": all_reduce_max(memory.peak()),
+        "processes": world_size(),
         "models_resident": session.ledger.report()["models_resident"],
         "checkpoint_bytes": _state_bytes(session),
         "held": {
@@ -128,7 +133,7 @@ def measure(payload: Measuring, algorithm: Algorithm, watchdog: Watchdog) -> Cos
             "gradients": resident.gradients,
             "states": resident.states,
             "undo": resident.undo,
-            "activations": tracer.held.finish(),
+            "activations": sum(all_gather(tracer.held.finish()), Counter[str]()),
         },
         "cached_tokens": engine.cached_tokens,
         "sampled_at_once": engine.rows,

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from zoo_core.accounting.ledger import bytes_of
 from zoo_core.accounting.meter import Meter
 from zoo_core.compute.adamw_8bit import AdamW8bit, bytes_of_moments
+from zoo_core.compute.sharding import local_shard
 from zoo_core.rollout import Prompts, RolloutEngine
 from zoo_harness.jobs.activations import Held
 from zoo_harness.planning.sizes import Sizes, linear_layers, models_in, stack, widths
@@ -103,7 +103,7 @@ class Tracer(Meter):
         self.cells = before
 
     def weights(self, kept: Iterable[object]) -> "Resident":
-        """Return what models and optimizers hold; shared memory counts once."""
+        """Return what models and optimizers hold, in all processes together; shared memory counts once."""
         models = [thing for thing in kept if isinstance(thing, nn.Module)]
         optimizers = [thing for thing in kept if isinstance(thing, Optimizer)]
         states = {
@@ -127,16 +127,19 @@ class Tracer(Meter):
             path = (stack(module) or ("", None))[0]
             causal = isinstance(module, PreTrainedModel) and module.get_output_embeddings() is not None
             for name, weight in module.named_parameters():
-                if weight.data_ptr() in seen:
+                place = local_shard(weight).data_ptr()
+                if place in seen:
                     continue
-                seen.add(weight.data_ptr())
+                seen.add(place)
                 part = FIXED if fixed else self._part(module, path, name, tuple(weight.shape), "parameters")
                 part = "outside/causal" if causal and part.startswith("outside/") else part
                 found.weights[part] += weight.nbytes
                 found.undo[part] += weight.nbytes * (weight.requires_grad and any(whole is model for model in models))
                 if weight in states and weight.requires_grad:
                     found.gradients[part] += weight.nbytes
-                    moments = bytes_of(one for one in states[weight].values() if isinstance(one, Tensor) and one.dim())
+                    moments = sum(
+                        one.nbytes for one in states[weight].values() if isinstance(one, Tensor) and one.dim()
+                    )
                     if weight in rounded:  # matrices that are too small for it here are not in a larger model
                         moments = bytes_of_moments(weight.numel())
                     found.states[part] += moments

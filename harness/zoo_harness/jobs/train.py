@@ -1,6 +1,5 @@
 """The job that trains: an algorithm for its whole budget, or its fixed recipe as a stage of others."""
 
-import gc
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -12,9 +11,7 @@ from typing import cast
 import torch
 from transformers import PreTrainedModel
 
-from zoo_core.accounting import memory
-from zoo_core.compute.micro_batches import halve_micro_batch
-from zoo_core.compute.processes import broadcast, is_main_process, world_size
+from zoo_core.compute.processes import broadcast, is_main_process
 from zoo_core.compute.sharding import local_shard
 from zoo_core.errors import BudgetError, StorageError
 from zoo_core.models.directories import weights_sha256
@@ -31,6 +28,7 @@ from zoo_harness.job import Job, read_json
 from zoo_harness.jobs import card
 from zoo_harness.jobs.choice import SPENT, choice_of, remarks_on, spent_by_trials
 from zoo_harness.jobs.driven import Watchdog, driven
+from zoo_harness.jobs.fitting import until_it_fits
 from zoo_harness.jobs.materials import Materials, environment, open_judge, open_reward
 from zoo_harness.jobs.observed import Observed
 from zoo_harness.jobs.opened_files import OpenedFiles, gold_folders, shipped_weights
@@ -47,18 +45,11 @@ def run(job: Job) -> Trained:
     When memory runs out, it goes on from the last checkpoint in smaller micro-batches, and its record says so.
     """
     remarks: list[str] = []
-    while True:
-        try:
-            return _trained(job, remarks)
-        except Exception as error:
-            # Processes that share a training would have to agree.
-            tokens = halve_micro_batch() if memory.ran_out(error) and world_size() == 1 else None
-            if tokens is None:
-                raise
-        # Only here, where the error is forgotten, is what its frames hold freed.
-        gc.collect()
-        torch.cuda.empty_cache()
+
+    def remark(tokens: int) -> None:
         remarks.append(f"memory ran out: micro-batches of {tokens} tokens from the last checkpoint on")
+
+    return until_it_fits(lambda: _trained(job, remarks), remark)
 
 
 def _trained(job: Job, remarks: list[str]) -> Trained:

@@ -20,7 +20,7 @@ from zoo_core.errors import PluginError, ZooError, in_one_line
 from zoo_core.registry.plugins import load_without
 from zoo_core.registry.sealing import load_for_training
 from zoo_core.storage.atomic import write_json
-from zoo_harness.job import BUSY, Job, of_file, read_json
+from zoo_harness.job import BUSY, Failure, Job, of_file, read_json
 from zoo_harness.payloads import ToScore
 from zoo_harness.results import Begun
 from zoo_harness.spec.schema import Spec
@@ -86,6 +86,7 @@ def do(job: Job, wait: bool = False) -> int:
 
 
 def _do(job: Job) -> int:
+    from zoo_core.accounting.memory import ran_out
     from zoo_core.compute.processes import accelerator, broadcast, is_launched, is_main_process
 
     try:
@@ -105,7 +106,8 @@ def _do(job: Job) -> int:
         # What a plugin cannot do is no mistake of the user's: other rows go on without it.
         user = (isinstance(error, ZooError) and not isinstance(error, PluginError)) or disk_is_full(error)
         if job.failure() is None:  # else this one failed because another process was gone
-            write_json(job.failure_file, {"identity": job.identity, "user": user, "error": _say(error)})
+            failure = Failure(identity=job.identity, user=user, memory=ran_out(error), error=_say(error))
+            write_json(job.failure_file, failure)
         return 1
     return 0
 

@@ -87,6 +87,10 @@ def figures(plan: Plan) -> Figures:
         }
         rows.append(found)
         warnings += warnings_of(row, found, budget, needed)
+        if cost["processes"] > 1:
+            warnings.append(
+                f"{row.name}: one GPU has too little memory for it, so {cost['processes']} train it together."
+            )
     warnings += notes_on_trials(plan)
     of_jobs = [(job, price_of(plan, job)) for job in plan.jobs()]
     scoring = _sum(price for job, price in of_jobs if job.kind == "score")

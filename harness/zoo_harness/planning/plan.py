@@ -48,11 +48,10 @@ class Plan:
     @cached_property
     def identity(self) -> str:
         """Hash of everything that the results depend on."""
-        entries = [row.entry.model_dump() for row in self.pipeline.rows]
         algorithms = [*self.pipeline.stages, *(row.algorithm for row in self.pipeline.rows)]
         code = [self._code("train", algorithm) for algorithm in algorithms]
         code += [self._code(kind) for kind in ("label_pairs", "calibrate", "score")]
-        return identify(self._world, self.budget, entries, code)
+        return identify(self._world, self.budget, [row.entry.model_dump() for row in self.pipeline.rows], code)
 
     @cached_property
     def world_identity(self) -> str:
@@ -65,12 +64,10 @@ class Plan:
 
     @cached_property
     def _world(self) -> dict[str, object]:
-        spec = self.spec.model_dump(mode="json", exclude=UNIMPORTANT)
-        data = {kind: found["sha256"] for kind, found in self.probe["data"].items()}
         return {
-            "spec": spec,
+            "spec": self.spec.model_dump(mode="json", exclude=UNIMPORTANT),
             "base": self.probe["base"]["files"],
-            "data": data,
+            "data": {kind: found["sha256"] for kind, found in self.probe["data"].items()},
             "hashes": self.probe["hashes"],
             "environment": self.probe["environment"],
         }
@@ -142,7 +139,9 @@ class Plan:
         title = "gold" if half else f"stage {algorithm.name}"
         pairs = self.rows_sha256(GOLD_PAIRS, seed) if half else None
         depends = [self._for("train", algorithm, seed), payload.settings, payload.half, pairs]
-        return self._shared(algorithm.name, title, seed, needs, payload, depends)
+        processes = self.probe["costs"][f"stage {algorithm.name}"]["processes"]
+        job = self._shared(algorithm.name, title, seed, needs, payload, depends)
+        return job.model_copy(update={"processes": processes})
 
     def _label(self, seed: int, stages: Stages) -> Job:
         needs = [stages["start"]] if "start" in stages else []
@@ -206,6 +205,7 @@ class Plan:
             seed=seed,
             directory=self.output / "cells" / f"{row.name}-seed{seed}",
             needs=needs,
+            processes=self.probe["costs"][row.name]["processes"],
             identity=identify(depends, row.entry.settings, self.budget_of(row), needs),
             payload=payload.to_json(),
         )

@@ -16,8 +16,8 @@ from zoo_harness.job import of_file
 def work(job_file: str, timeout_seconds: float) -> Exit:
     """Do the job in a child of this process, on the GPUs that Ray gave to the task, and say how the child ended."""
     forks = _forks()
-    forks.gpus = [",".join(str(gpu) for gpu in ray.get_gpu_ids())]  # "" hides them all from a job that asked for none
-    child = forks.start(of_file(Path(job_file)))
+    gpus = ",".join(str(gpu) for gpu in ray.get_gpu_ids())  # "" hides them all from a job that asked for none
+    child = forks.forked(of_file(Path(job_file)), gpus)
     try:
         child.join(timeout_seconds)
         if child.is_alive():
