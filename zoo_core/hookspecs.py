@@ -72,7 +72,8 @@ def zoo_executors() -> list[Executor]:  # type: ignore[empty-body]
     - `folder` is a directory for the executor's own files.
 
     `zoo_harness.executors.scheduler.run` does all of this for a `Place`, an object that can start a process, wait for
-    it, tell how it ended, and stop it. So an executor is a `Place` and one call.
+    it, tell how it ended, and stop it. So an executor is a `Place` and one call. Its tests subclass
+    `zoo_harness.testing.executors.ExecutorSuite`: jobs that succeed, raise, exit, hang and are killed.
     """
 
 
