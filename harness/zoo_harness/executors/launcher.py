@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from zoo_harness.job import Job
+from zoo_harness.jobs.worker import ENDS_WITH_STDIN, GPU
 
 FULLY_SHARDED = shlex.split(
     "--use_fsdp --fsdp_version 2 --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0"
@@ -27,19 +28,28 @@ def accelerate(processes: int) -> list[str]:
     return [sys.executable, "-m", "accelerate.commands.launch", *FULLY_SHARDED, "--num_processes", str(processes)]
 
 
-def launch(words: Sequence[str], job: Job, more: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-    """Start a launcher, with `more` in its environment; what it prints goes to the job's log. `OSError` if it cannot.
+def launch(words: Sequence[str], job: Job) -> subprocess.Popen[bytes]:
+    """Start a user's launcher; what it prints goes to the job's log. `OSError` if it cannot be started."""
+    return _start(words, job, {}, subprocess.DEVNULL)
 
-    It runs in a session of its own: Ctrl-C is for the command, which then ends the launcher.
-    """
+
+def launch_on(gpus: Sequence[str], job: Job) -> subprocess.Popen[bytes]:
+    """Start a process for each of these GPUs. They end when this one does, however it ends: their stdin is closed."""
+    names = ",".join(gpus)
+    environment = {"CUDA_VISIBLE_DEVICES": names, GPU: names, ENDS_WITH_STDIN: "1"}
+    return _start(accelerate(len(gpus)), job, environment, subprocess.PIPE)
+
+
+def _start(words: Sequence[str], job: Job, more: Mapping[str, str], stdin: int) -> subprocess.Popen[bytes]:
+    """Start a launcher in a session of its own: Ctrl-C is for the command, which then ends the launcher."""
     with (job.directory / "log.txt").open("ab") as log:
         return subprocess.Popen(
             [*words, "-m", "zoo_harness.jobs.worker", str(job.file)],
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=log,
             stderr=log,
             start_new_session=True,
-            env={**os.environ, **(more or {})},
+            env={**os.environ, **more},
         )
 
 

@@ -21,7 +21,7 @@ from zoo_harness.executors import launcher, scheduler
 from zoo_harness.executors.gpus import gpus_of, least_taken
 from zoo_harness.executors.scheduler import Exit, Finished, Watch
 from zoo_harness.job import Job
-from zoo_harness.jobs.worker import GPU, PRELOAD, main
+from zoo_harness.jobs.worker import PRELOAD, main
 
 Handle = ForkServerProcess | subprocess.Popen[bytes]
 
@@ -96,14 +96,13 @@ class Forks:
 
 
 def launched(job: Job, gpus: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Start a job of several processes, each with one of these GPUs; `SpecError` if there are too few."""
+    """Start a job of several processes, on these GPUs; `SpecError` if there are too few."""
     if len(gpus) < job.processes:
         raise SpecError(
             f"{job.title} was measured to need {job.processes} GPUs, for one has too little memory for it, and there "
             f"are {len(gpus)} here. Give more, or set micro_batch, gradient_checkpointing or lora in the spec."
         )
-    names = ",".join(gpus)
-    return launcher.launch(launcher.accelerate(job.processes), job, {"CUDA_VISIBLE_DEVICES": names, GPU: names})
+    return launcher.launch_on(gpus, job)
 
 
 @contextlib.contextmanager

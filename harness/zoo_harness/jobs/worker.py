@@ -26,7 +26,9 @@ from zoo_harness.results import Begun
 from zoo_harness.spec.schema import Spec
 
 GPU = "ZOO_GPU"
-"""The environment variable with the GPU that an executor gave to this process."""
+"""The environment variable with the GPU that an executor gave to this process, or the GPUs of several."""
+ENDS_WITH_STDIN = "ZOO_ENDS_WITH_STDIN"
+"""The environment variable of processes that end when their stdin is closed."""
 
 PRELOAD = [
     "torch",
@@ -138,6 +140,9 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
+        os._exit(1)
+    if os.environ.get(ENDS_WITH_STDIN):
+        sys.stdin.read()  # returns when the bench, which never writes, is gone
         os._exit(1)
 
 
