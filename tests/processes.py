@@ -9,17 +9,19 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import distributed as dist
 from torch.optim import AdamW
 
 from zoo_core.compute.micro_batches import save_memory
+from zoo_core.compute.precision import compute_in, keep_frozen, keep_frozen_in
 from zoo_core.compute.processes import accelerator
 from zoo_core.compute.sharding import full_tensor, local_shard, prepare_model
 from zoo_core.errors import ModelError
 from zoo_core.models.causal_judge import CausalJudge
+from zoo_core.models.lora import add_adapter, merged_weights
 from zoo_core.registry.plugins import plugins
 from zoo_core.reward import Sample
 from zoo_core.rollout import response_logprobs
@@ -37,10 +39,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def session(name: str, **settings: Any) -> Session:
-    """Return a session for an algorithm; its policy is placed as a loaded one would be."""
+def session(name: str, adapted: bool = False, **settings: Any) -> Session:
+    """Return a session for an algorithm; its policy, with or without an adapter, is placed as a loaded one would be."""
     signals = plugins().algorithm(name).learns_from
-    return tiny_session(signals, policy=prepare_model(tiny_policy().train()), **settings)
+    policy = tiny_policy().train()
+    if adapted:
+        torch.manual_seed(0)
+        add_adapter(policy, "policy", 2)
+    return tiny_session(signals, policy=prepare_model(keep_frozen(policy)), **settings)
 
 
 def training(name: str, at: Session, **settings: Any) -> Iterator[dict[str, float]]:
@@ -59,22 +65,34 @@ def told(name: str, at: Session, history: Sequence[dict[str, float]]) -> dict[st
     )
     return {
         "history": list(history),
+        "merged": {path: weight.flatten().tolist() for path, weight in merged_weights(made).items()},
         "weights": {path: full_tensor(weight.detach()).flatten().tolist() for path, weight in made.named_parameters()},
         "share": here / everywhere,
+        "halves": sum(weight.numel() for weight in made.parameters() if weight.dtype == torch.bfloat16) / everywhere,
         "ledger": at.ledger.report(),
     }
 
 
 def train(
-    name: str, updates: int = 3, directory: str | None = None, memory: dict[str, Any] | None = None, **settings: Any
+    name: str,
+    updates: int = 3,
+    directory: str | None = None,
+    memory: dict[str, Any] | None = None,
+    adapted: bool = False,
+    weights: Literal["fp32", "bf16"] = "fp32",
+    **settings: Any,
 ) -> dict[str, Any]:
     """Make a few updates, from a checkpoint if there is one; it ends up behind all of them but the last."""
-    at = session(name, directory=Path(directory) if directory else None)
+    compute_in(weights)
+    keep_frozen_in(weights)
+    at = session(name, adapted, directory=Path(directory) if directory else None)
     save_memory(**memory or {})
     try:
         return told(name, at, list(islice(training(name, at, **settings), updates)))
     finally:
         save_memory()
+        compute_in("fp32")
+        keep_frozen_in("fp32")
 
 
 def spend(name: str, budget: float) -> dict[str, Any]:

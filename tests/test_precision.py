@@ -229,5 +229,5 @@ def test_a_policy_with_frozen_layers_in_bf16_is_saved_in_float32(halved, tmp_pat
 def test_models_that_fsdp_has_divided_are_not_put_into_bf16(halved, monkeypatch):
     model = tiny_policy().requires_grad_(False)
     monkeypatch.setattr(model.get_parameter("model.layers.0.mlp.up_proj.weight"), "full_tensor", None, raising=False)
-    with pytest.raises(ModelError, match="FSDP2: weights: bf16 needs whole models"):
+    with pytest.raises(ModelError, match="FSDP2: weights: bf16: a model was divided before it was frozen"):
         keep_frozen(model)

@@ -16,6 +16,7 @@ PACKAGES = {
 PLUGINS = {path.name: path for path in sorted(ROOT.glob("plugins/*/zoo_*"))}
 BEHIND_THE_DOOR = {
     "zoo_core.accounting.attention": "tinytown's bases are trained on packed rows",
+    "zoo_core.compute.precision": "the reward model keeps its start as references are kept",
     "zoo_core.compute.processes": "tinytown's bases are built on what is there; vllm samples in one process",
     "zoo_core.compute.sampler": "tinytown's gates sample as a bench does",
     "zoo_core.compute.sharding": "ppo's value head is copied from full weights",

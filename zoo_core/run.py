@@ -30,7 +30,7 @@ from zoo_core.accounting.ledger import Ledger
 from zoo_core.accounting.meter import module_of
 from zoo_core.compute.gradients import average_gradients
 from zoo_core.compute.optimizer import optimizer_of_the_bench
-from zoo_core.compute.precision import keep_frozen
+from zoo_core.compute.precision import freeze, keep_frozen
 from zoo_core.compute.processes import broadcast, is_main_process
 from zoo_core.compute.sampler import roll_out
 from zoo_core.compute.sharding import prepare_model
@@ -218,8 +218,7 @@ class Run:
 
     def frozen(self, name: str, model: PreTrainedModel) -> PreTrainedModel:
         """Return a model that training only asks: frozen, metered under this name, and in no checkpoint."""
-        prepared = prepare_model(model)
-        keep_frozen(prepared.eval().requires_grad_(False))
+        prepared = prepare_model(freeze(model))
         self._session.ledger.meter.attach(prepared, name)
         return prepared
 
@@ -236,7 +235,7 @@ class Run:
         if qualified in self._session.kept:
             raise PluginError(f"run.keep: something is already kept under {qualified!r}; choose another name.")
         if isinstance(thing, nn.Module):
-            self._session.ledger.meter.attach(keep_frozen(prepare_model(thing)), name)
+            self._session.ledger.meter.attach(prepare_model(keep_frozen(thing)), name)
             if self._loop.entered:
                 average_gradients(thing)
         if isinstance(thing, torch.optim.Optimizer):

@@ -130,6 +130,7 @@ def too_large(world: Path, written: dict[str, Any]) -> Path:
         "seeds": 1,
         "tasks": [],
         "reward": None,
+        "lora": {"rank": 4},
     }
     (world / "large.yaml").write_text(yaml.safe_dump(spec))
     return world / "large.yaml"

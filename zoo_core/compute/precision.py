@@ -47,7 +47,8 @@ def keep_frozen(model: M) -> M:
     """Put the frozen weights of linear layers into bfloat16, if the bench keeps them so; return the model.
 
     No number changes: autocast would round them at every pass. Embeddings, an output layer that shares its weights with
-    them, and norms stay float32: autocast leaves those as they are. `ModelError` if FSDP2 has sharded the model.
+    them, and norms stay float32: autocast leaves those as they are. `ModelError` if FSDP2 has sharded the model: its
+    weights are put into bfloat16 before.
     """
     if _weights == "fp32":
         return model
@@ -55,8 +56,16 @@ def keep_frozen(model: M) -> M:
     for part in model.modules():
         if isinstance(part, (nn.Linear, Conv1D)) and id(part.weight) not in embedded:
             for weight in part.parameters(recurse=False):
-                if not weight.requires_grad:
+                if not weight.requires_grad and weight.dtype != torch.bfloat16:
                     if hasattr(weight, "full_tensor"):
-                        raise ModelError("FSDP2: weights: bf16 needs whole models. Launch without --use_fsdp (DDP).")
+                        raise ModelError(
+                            "FSDP2: weights: bf16: a model was divided before it was frozen. Load it by "
+                            "zoo_core.models.loading.load_frozen, or launch without --use_fsdp (DDP)."
+                        )
                     weight.data = weight.data.to(torch.bfloat16)
     return model
+
+
+def freeze(model: M) -> M:
+    """Let nothing train a model: in evaluation mode, without gradients, its weights as the bench keeps frozen ones."""
+    return keep_frozen(model.eval().requires_grad_(False))

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zoo_core.compute.micro_batches import forward_pass
-from zoo_core.compute.precision import keep_frozen
+from zoo_core.compute.precision import freeze
 from zoo_core.compute.readers import reader_of
 from zoo_core.compute.sampler import sample_cached
 from zoo_core.datasets.chat import as_ids
@@ -18,7 +18,7 @@ from zoo_core.datasets.encoding import Encoder
 from zoo_core.errors import ModelError
 from zoo_core.functional import masked_sum
 from zoo_core.judge import Verdict, Written
-from zoo_core.models.loading import load_policy
+from zoo_core.models.loading import load_frozen
 from zoo_core.models.tokenizers import load_tokenizer
 from zoo_core.rollout import Prompts, response_logprobs
 from zoo_core.rows import Text
@@ -36,7 +36,7 @@ class CausalJudge:
         constitution: Path | None = None,
         batch_size: int = 64,
     ) -> None:
-        self.model = keep_frozen(model.eval().requires_grad_(False))
+        self.model = freeze(model)
         self.tokenizer = tokenizer
         self.constitution = constitution
         self.batch_size = batch_size
@@ -45,7 +45,7 @@ class CausalJudge:
     @classmethod
     def load(cls: type[Kind], path: Path, constitution: Path | None = None) -> Kind:
         """Load a judge from the directory of a causal language model."""
-        return cls(load_policy(path), load_tokenizer(path), constitution)
+        return cls(load_frozen(path), load_tokenizer(path), constitution)
 
     @torch.no_grad()
     def verdicts(self, questions: Sequence[Text], answers: Sequence[str]) -> list[Verdict]:

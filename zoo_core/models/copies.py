@@ -2,17 +2,17 @@
 
 import copy
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from zoo_core.compute.sharding import full_state, is_sharded, prepare_model
+from zoo_core.compute.sharding import full_state, is_sharded, load_full_state, prepare_model
 from zoo_core.errors import ModelError
 from zoo_core.models.attention import attention_for
-from zoo_core.models.lora import adapted_layers, merged_weights
+from zoo_core.models.lora import adapted_layers, add_adapters_of, merged_weights
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -31,30 +31,34 @@ def scorer_from(policy: PreTrainedModel, seed: int) -> PreTrainedModel:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         head.copy_(torch.randn(head.shape, generator=generator) / (head.shape[1] + 1) ** 0.5)
-    body = policy.base_model.state_dict()
-    if any(adapted_layers(policy)):
-        body = merged_weights(policy.base_model)
-    prepare_model(scorer).base_model.load_state_dict(body)
+    adapted = any(adapted_layers(policy))
+    body = merged_weights(policy.base_model) if adapted else policy.base_model.state_dict()
+    load_full_state(prepare_model(scorer).base_model, body)
     return without_dropout(scorer)
 
 
 def copied(model: M, shared: Mapping[int, object] | None = None) -> M:
     """Return a copy of a model with its own weights, except those in `shared`, by id. Collective.
 
-    A copy of a model that FSDP2 has sharded has full weights and shares none.
+    A copy of a model that FSDP2 has sharded has full weights and shares none. Of a part of an adapted one, such as its
+    body, the copy has the adapter in its weights.
     """
     if not is_sharded(model):
         return copy.deepcopy(model, dict(shared or {}))  # deepcopy takes objects in its memo for copied already
-    if any(not weight.requires_grad for weight in model.parameters()):
+    adapted = any(adapted_layers(model))
+    if not adapted and any(not weight.requires_grad for weight in model.parameters()):
         raise ModelError(
             "FSDP2: models cannot share weights that are frozen. Launch without --use_fsdp (DDP), or use an "
             "arrangement of separate models."
         )
     kind: Any = next(kind for kind in type(model).__mro__ if not issubclass(kind, FSDPModule))
     with torch.random.fork_rng():
-        twin: M = kind(copy.deepcopy(model.config))
-    twin.load_state_dict(full_state(model))
-    return without_dropout(twin.train(model.training))
+        twin: Any = kind(copy.deepcopy(model.config))
+        if hasattr(model, "peft_config"):
+            add_adapters_of(model, twin)  # type: ignore[arg-type]
+    in_weights = adapted and not hasattr(model, "peft_config")
+    twin.load_state_dict(merged_weights(model) if in_weights else full_state(model))
+    return cast(M, without_dropout(twin.train(model.training)))
 
 
 def without_dropout(model: M) -> M:

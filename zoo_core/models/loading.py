@@ -1,6 +1,7 @@
 """Loading models (safetensors only, no remote code, no dropout, on the device of accelerate), and saving them."""
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from transformers.utils import logging
 
 from zoo_core.accounting.attention import use_metered_attention
-from zoo_core.compute.precision import keep_frozen
+from zoo_core.compute.precision import freeze, keep_frozen
 from zoo_core.compute.processes import barrier, is_main_process
 from zoo_core.compute.sharding import full_state_on_main, is_sharded, prepare_model
 from zoo_core.errors import ModelError, in_one_line
@@ -28,11 +29,19 @@ from zoo_core.storage.atomic import give_ordinary_mode
 logging.disable_progress_bar()
 
 
-def load_policy(path: Path) -> PreTrainedModel:
-    """Load a causal language model on the device of this process, ready to train without dropout."""
-    policy = _load(AutoModelForCausalLM, path)
+def load_policy(path: Path, adapt: Callable[[PreTrainedModel], object] = lambda whole: None) -> PreTrainedModel:
+    """Load a causal language model on the device of this process, ready to train without dropout.
+
+    `adapt` may add adapters to the whole model, before FSDP2 leaves each process a shard of it.
+    """
+    policy = _load(AutoModelForCausalLM, path, adapt=adapt)
     check_readable(policy, path)
     return policy
+
+
+def load_frozen(path: Path) -> PreTrainedModel:
+    """Load a causal language model that nothing trains: a judge, a teacher, a reference from elsewhere."""
+    return load_policy(path, freeze)
 
 
 def load_policy_with(weights: Path, base: Path) -> PreTrainedModel:
@@ -51,13 +60,11 @@ def load_scorer(path: Path) -> PreTrainedModel | LogRatioScorer:
     Either may have an adapter beside its base.
     """
     if is_log_ratio(path):
-        scorer = load_log_ratio(path, load_policy)
-        return keep_frozen(scorer.eval().requires_grad_(False))
-    model = _load(AutoModelForSequenceClassification, path)
+        return load_log_ratio(path, load_frozen).eval()
+    model = _load(AutoModelForSequenceClassification, path, adapt=freeze)
     if model.config.num_labels != 1:
         raise ModelError(f"{path}: a scorer must have one output, this one has {model.config.num_labels}.")
-    model.eval().requires_grad_(False)
-    return keep_frozen(model)
+    return model
 
 
 def save_model(model: PreTrainedModel | LogRatioScorer, directory: Path, *, apart: bool = False) -> None:
@@ -72,7 +79,9 @@ def save_model(model: PreTrainedModel | LogRatioScorer, directory: Path, *, apar
     if isinstance(model, LogRatioScorer):
         save_log_ratio(model, directory, partial(save_model, apart=apart))
         return
-    state = full_state_on_main(model) if is_sharded(model) else None
+    state = None
+    if is_sharded(model):
+        state = merged_weights(model) if any(adapted_layers(model)) else full_state_on_main(model)
     if is_main_process():
         _save(model, directory, state, apart)
     barrier()
@@ -91,7 +100,12 @@ def _save(model: PreTrainedModel, directory: Path, state: dict[str, torch.Tensor
         give_ordinary_mode(file)
 
 
-def _load(auto: Any, path: Path, other: tuple[Path, list[Path]] | None = None) -> PreTrainedModel:
+def _load(
+    auto: Any,
+    path: Path,
+    other: tuple[Path, list[Path]] | None = None,
+    adapt: Callable[[PreTrainedModel], object] = lambda whole: None,
+) -> PreTrainedModel:
     """Load a directory, or its architecture with the weights of other files."""
     use_metered_attention()
     check_directory(path)
@@ -116,4 +130,5 @@ def _load(auto: Any, path: Path, other: tuple[Path, list[Path]] | None = None) -
     except Exception as error:  # transformers raises anything on files that it did not write
         why = in_one_line(error)
         raise ModelError(f"{where}: the model ({architecture}) cannot be loaded: {why}") from error
-    return without_dropout(prepare_model(model))
+    adapt(without_dropout(model))
+    return prepare_model(keep_frozen(model))

@@ -73,6 +73,13 @@ def add_adapter(
     return [weight for path, weight in model.named_parameters() if ".lora_" in path and f".{name}." in path]
 
 
+def add_adapters_of(model: PreTrainedModel, twin: PreTrainedModel) -> None:
+    """Add the adapters of a model to another of its kind that has none; the same one is active."""
+    for name, settings in model.peft_config.items():
+        _inject(twin, name, settings)
+    activate(twin, active_adapter(model))
+
+
 @contextlib.contextmanager
 def adapter(model: nn.Module, name: str | None) -> Iterator[None]:
     """Make this adapter active inside the context, or none of them (None); restore the one before afterwards."""
@@ -108,12 +115,18 @@ def adapted_layers(model: nn.Module) -> Iterator[Any]:
 
 @torch.no_grad()
 def merged_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Return the weights of an ordinary model, in float32, with the active adapter merged; this one stays as it is."""
-    state = {path: weight.float() for path, weight in full_state(model).items() if ".lora_" not in path}
+    """Return the full weights of an ordinary model, in float32, with the active adapter merged. Collective.
+
+    This one stays as it is.
+    """
+    whole = {path: weight.float() for path, weight in full_state(model).items()}
+    state = {path: weight for path, weight in whole.items() if ".lora_" not in path}
     for path, layer in model.named_modules():
         if hasattr(layer, "lora_A") and layer.active_adapters[0] in layer.lora_A:
-            delta = layer.get_delta_weight(layer.active_adapters[0])
-            state[f"{path}.base_layer.weight"] = state[f"{path}.base_layer.weight"] + delta
+            name = layer.active_adapters[0]
+            change = whole[f"{path}.lora_B.{name}.weight"] @ whole[f"{path}.lora_A.{name}.weight"]
+            change = change.T if layer.fan_in_fan_out else change
+            state[f"{path}.base_layer.weight"] = state[f"{path}.base_layer.weight"] + change * layer.scaling[name]
     return {plain(path): weight for path, weight in state.items()}
 
 

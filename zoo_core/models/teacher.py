@@ -11,7 +11,7 @@ from zoo_core.compute.micro_batches import forward_pass
 from zoo_core.compute.packing import Packing, packs
 from zoo_core.compute.placing import spread
 from zoo_core.errors import ModelError
-from zoo_core.models.loading import load_policy
+from zoo_core.models.loading import load_frozen
 from zoo_core.models.tokenizers import load_tokenizer
 from zoo_core.registry.references import resolve
 from zoo_core.rollout import Responses, response_logits
@@ -34,7 +34,7 @@ def open_teacher(run: Run, ref: str) -> PreTrainedModel:
             f"{ref}: the vocabulary of this teacher has {len(theirs)} tokens and is another than the policy's of "
             f"{len(ours)}. Distributions over the next token can be compared between models of one tokenizer only."
         )
-    return run.frozen("teacher", load_policy(path))
+    return run.frozen("teacher", load_frozen(path))
 
 
 def compare_next_tokens(

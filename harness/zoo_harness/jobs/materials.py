@@ -95,11 +95,15 @@ class Materials:
 
     def policy(self, start: Path, algorithm: Algorithm, seed: int) -> PreTrainedModel:
         """Return the model that an algorithm trains, with the adapter of the spec if it hands over a policy."""
-        policy: PreTrainedModel = load_policy(start).train()
-        if self.spec.lora and algorithm.makes == "policy":
-            with torch.random.fork_rng():
-                torch.manual_seed(derive(seed, "lora"))
-                add_adapter(policy, "policy", **self.spec.lora.model_dump())
+        lora = self.spec.lora if algorithm.makes == "policy" else None
+
+        def adapt(policy: PreTrainedModel) -> None:
+            if lora:
+                with torch.random.fork_rng():
+                    torch.manual_seed(derive(seed, "lora"))
+                    add_adapter(policy, "policy", **lora.model_dump())
+
+        policy: PreTrainedModel = load_policy(start, adapt).train()
         return policy
 
     def rows(self, kind: Kind, seed: int) -> list[DataRow]:

@@ -17,8 +17,9 @@ from transformers import PreTrainedModel
 from zoo_core.accounting import memory
 from zoo_core.accounting.ledger import Ledger
 from zoo_core.accounting.meter import module_of
-from zoo_core.compute.precision import keep_frozen
+from zoo_core.compute.precision import freeze
 from zoo_core.compute.processes import all_gather, all_reduce_max, world_size
+from zoo_core.compute.sharding import is_sharded
 from zoo_core.errors import ModelError
 from zoo_core.models.copies import copied, scorer_from
 from zoo_core.models.lora import unadapted
@@ -151,7 +152,9 @@ def reward_to_measure(ref: str | None, materials: Materials, policy: PreTrainedM
     else:
         base = unadapted(copied(policy))
         scorer = load_path(maker.untrained)(configure(maker, pipeline.recipe(maker)), base, 0)
-    return Scorer(keep_frozen(scorer.eval().requires_grad_(False)), materials.encoder.tokenizer)
+    # One that is divided already stays in float32: what it takes is measured too large, where it is `weights: bf16`.
+    frozen = scorer.eval().requires_grad_(False) if is_sharded(scorer) else freeze(scorer)
+    return Scorer(frozen, materials.encoder.tokenizer)
 
 
 def unbounded(materials: Materials, policy: PreTrainedModel, reward_ref: str | None) -> Session:

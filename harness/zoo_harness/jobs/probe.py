@@ -165,7 +165,7 @@ def _check_rewards(
     if spec.judge:
         with faults.noted("judge"):
             asked = load_judge(spec.judge)
-            path = Path(asked.model.name_or_path) if isinstance(asked, CausalJudge) else None
+            path = Path(str(asked.model.config.name_or_path)) if isinstance(asked, CausalJudge) else None
             found[spec.judge] = files_sha256(path) if path else f"{spec.judge} {_code_of(asked)}"
     return found, cut
 

@@ -12,6 +12,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 from transformers import PreTrainedModel
 
+from zoo_core.compute.precision import freeze
 from zoo_core.compute.sharding import prepare_model
 from zoo_core.models.copies import copied, scorer_from
 from zoo_core.models.log_ratio import LogRatioScorer
@@ -35,7 +36,7 @@ def untrained(config: RewardModelConfig, policy: PreTrainedModel, seed: int) -> 
     if config.scorer == "last-token":
         trained.get_submodule("score").requires_grad_(True)
         return trained
-    start = None if config.lora_rank else prepare_model(copied(policy)).eval().requires_grad_(False)
+    start = None if config.lora_rank else prepare_model(freeze(copied(policy)))
     return LogRatioScorer(trained, start, config.ratio_scale)
 
 

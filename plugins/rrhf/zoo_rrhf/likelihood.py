@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from zoo_core.datasets.encoding import Encoder
 from zoo_core.errors import ModelError, SpecError
 from zoo_core.models.directories import files_sha256
-from zoo_core.models.loading import load_policy
+from zoo_core.models.loading import load_frozen
 from zoo_core.models.tokenizers import load_tokenizer
 from zoo_core.registry.references import resolve
 from zoo_core.reward import Sample
@@ -42,7 +42,7 @@ class Likelihood:
             kinds = json.loads((path / "config.json").read_text()).get("architectures") or []
             if any("Classification" in kind for kind in kinds):
                 raise ModelError(f"{path} holds a scorer ({kinds[0]}), no policy. Name it without `rrhf:`.")
-            return cls(load_policy(path), load_tokenizer(path), files_sha256(path))
+            return cls(load_frozen(path), load_tokenizer(path), files_sha256(path))
         except ModelError as error:
             raise SpecError(
                 f"the reward 'rrhf:{run}' needs a policy: the folder of a model, or of a finished run: {error}"
