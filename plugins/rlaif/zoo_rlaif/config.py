@@ -25,7 +25,7 @@ class RLAIFConfig:
 
     constitution: str | None = None
     """Path of the constitution; None takes the judge's own, else the shipped one."""
-    pairs: int = 256
+    pairs: int = 1024
     """Pairs of samples that the judge is asked about."""
     pairs_per_update: int = 32
     """Pairs per update of the labelling stage."""
@@ -35,7 +35,7 @@ class RLAIFConfig:
     """Passes of the reward model over the labelled pairs (the paper: 2 to 3)."""
     reward_batch_size: int = 16
     """Pairs per update of the reward model."""
-    reward_learning_rate: float = 5.2e-05
+    reward_learning_rate: float = 0.0015
     """Peak step size of AdamW for the reward model."""
     reward_share: float = 0.4
     """Most of the budget that fitting the reward model may take, whatever `reward_epochs` says."""
@@ -43,9 +43,9 @@ class RLAIFConfig:
     """Responses sampled per update of REINFORCE."""
     temperature: float = 1.0
     """Sampling temperature of pairs and rollouts; all log-probabilities are taken at it."""
-    learning_rate: float = 3.7e-05
+    learning_rate: float = 0.00015
     """Peak step size of AdamW, for policy and baseline."""
-    kl_coefficient: float = 0.037
+    kl_coefficient: float = 0.018
     """β: the return is (1 − β) score − β divergence from the reference in nats (the paper's value)."""
     missing_eos_penalty: float = 1.0
     """What a response that did not end itself loses, in standard deviations of the reward on the start's samples."""
