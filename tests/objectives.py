@@ -6,6 +6,8 @@ What is measured follows from what an algorithm learns from, always against `sta
 
 - a reward: the proxy reward of its responses to test prompts at temperature 1;
 - a judge: how likely the judge is to prefer its answer to `start`'s, both orders averaged (1/2 at `start`);
+- a teacher (GKD): its divergence from it, on its own answers and on demonstrations that no run was given, in the shares
+  of its settings;
 - preferences: its preference loss on pairs that no run was given, with the model that it started from as reference
   (ln 2 there);
 - demonstrations: its loss on demonstrations that no run was given;
@@ -26,6 +28,9 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel
+from zoo_gkd.config import GKDConfig
+from zoo_gkd.loss import gkd_loss
+from zoo_gkd.train import divergences
 from zoo_harness.job import Job
 from zoo_harness.jobs.materials import LIMITS, Materials
 from zoo_harness.jobs.score import Scoring
@@ -83,6 +88,8 @@ class Seed:
             return "proxy at temperature 1", before, after, after > before
         if "judge" in record["learns_from"]:
             return self.judged(record["row"])
+        if "teacher" in record["settings"]:
+            return self.distilled(record["row"], GKDConfig(**record["settings"]))
         if "demonstrations" in record["learns_from"]:
             return self.imitation(record["row"], bool(record["stops_early"]))
         return self.preference(record["row"], record["starts_from"])
@@ -124,8 +131,7 @@ class Seed:
 
     def judged(self, row: str) -> Verdict:
         """How likely the judge of the bench is to prefer the row's answers to those of `start`."""
-        job = json.loads((self.folder / "scores" / f"{row}-seed{self.seed}" / "job.json").read_text())
-        scoring = Scoring(Job(**job), ToScore.of(job["payload"]))
+        scoring = self.scoring(row)
         prompts = scoring.materials.texts("test_prompts", self.seed, ROWS)
         answers = [
             [sample.response for rollout in scoring.sample(model, prompts, 1.0, "judged") for sample in rollout.samples]
@@ -139,6 +145,30 @@ class Seed:
         after = sum(label.preference for label in labels) / len(labels)
         return "preferred by the judge to start", 0.5, after, after > 0.5
 
+    def distilled(self, row: str, config: GKDConfig) -> Verdict:
+        """Divergence from the teacher in nats per token: of the row, and of `start`."""
+        teacher = load_policy(Path(config.teacher)).eval()
+        scoring = self.scoring(row)
+        prompts = scoring.materials.texts("test_prompts", self.seed, ROWS)
+        demonstrations = [one for one in self.unseen("demonstrations") if isinstance(one, Demonstration)]
+        given = self.encoder.responses([(one.prompt, one.completion) for one in demonstrations])
+
+        @torch.no_grad()
+        def apart(model: PreTrainedModel) -> float:
+            sampled = scoring.sample(model, prompts, config.temperature, "distilled")
+            pairs = [(one.prompt, one.response) for rollout in sampled for one in rollout.samples]
+            own = self.encoder.responses(pairs)
+            both = [gkd_loss(divergences(model, teacher, some, config.beta), some.mask).item() for some in (own, given)]
+            return config.on_policy_share * both[0] + (1 - config.on_policy_share) * both[1]
+
+        before, after = apart(self.start), apart(self.policy(row))
+        return "divergence from the teacher", before, after, after < before
+
+    def scoring(self, row: str) -> Scoring:
+        """What scores a row."""
+        job = json.loads((self.folder / "scores" / f"{row}-seed{self.seed}" / "job.json").read_text())
+        return Scoring(Job(**job), ToScore.of(job["payload"]))
+
     def unseen(self, kind: Any) -> list[DataRow]:
         """Rows behind the limit: no run of this bench was given them."""
         rows = load_rows(getattr(self.spec, kind), kind, self.seed)[getattr(self.spec.limits, LIMITS[kind]) :][:ROWS]
@@ -151,8 +181,9 @@ class Seed:
     @cached_property
     def start(self) -> PreTrainedModel:
         """The checkpoint that rows start from."""
-        job = json.loads((self.folder / "scores" / f"start-seed{self.seed}" / "job.json").read_text())
-        return load_policy(Path(job["payload"]["start"])).eval()
+        # Any job names it; that of the score of `start` is not there where another bench had done it.
+        jobs = (json.loads(path.read_text()) for path in self.folder.glob(f"scores/*-seed{self.seed}/job.json"))
+        return load_policy(Path(next(job["payload"]["start"] for job in jobs if job["payload"]["start"]))).eval()
 
     @cached_property
     def encoder(self) -> Any:
