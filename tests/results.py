@@ -1,7 +1,7 @@
-"""Write the results in the READMEs from the board that is published in leaderboard/published/quick.
+"""Write the results in the READMEs from the boards that are published in leaderboard/published.
 
-python tests/results.py           compute pages and tables of all published bundles again, and write the READMEs
-python tests/results.py FOLDER    before that, publish the bench that ended in FOLDER as quick
+python tests/results.py                 compute pages and tables of all published bundles again, and write the READMEs
+python tests/results.py FOLDER NAME     before that, publish the bench of docs/results/NAME that ended in FOLDER
 """
 
 import io
@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,29 +26,56 @@ from zoo_core.registry.plugins import plugins
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "leaderboard" / "published"
-KEPT = PUBLISHED / "quick"
-SPEC = "docs/results/quick/spec.yaml"
-BOARD = KEPT / "README.md"
 README = ROOT / "README.md"
 WIDE = 80
 """Characters of the terminal that the README's board is printed by."""
-BEGIN, END = f"<!-- result: from {KEPT.relative_to(ROOT)} -->", "<!-- end of result -->"
+END = "<!-- end of result -->"
 
 Board = Mapping[str, Any]
 
 
-def kept() -> Board:
-    """Return the board of the published bench, computed from its records."""
-    return build(*load(KEPT))
+@dataclass(frozen=True)
+class Shown:
+    """A published board whose rows the READMEs of their plugins show."""
+
+    name: str
+
+    @property
+    def spec(self) -> str:
+        """Where its spec is."""
+        return f"docs/results/{self.name}/spec.yaml"
+
+    @property
+    def bundle(self) -> Path:
+        """Where it is published."""
+        return PUBLISHED / self.name
+
+    @property
+    def begin(self) -> str:
+        """What stands in a README before its numbers."""
+        return f"<!-- result: from {self.bundle.relative_to(ROOT)} -->"
+
+    def board(self) -> Board:
+        """Compute it from its records."""
+        return build(*load(self.bundle))
+
+    def readmes(self) -> list[Path]:
+        """Return the READMEs that show it."""
+        return [path for path in sorted(ROOT.glob("plugins/*/README.md")) if self.begin in path.read_text()]
+
+    def between(self, text: str, lines: Iterable[str]) -> str:
+        """Return a README with these lines between the markers."""
+        head, _, rest = text.partition(self.begin)
+        _, _, tail = rest.partition(END)
+        return "\n".join([f"{head}{self.begin}", "", *lines, "", f"{END}{tail}"])
 
 
-def readmes() -> list[Path]:
-    """Return the READMEs that show a result: not those of algorithms that are on no published board yet."""
-    return [path for path in sorted(ROOT.glob("plugins/*/README.md")) if BEGIN in path.read_text()]
+QUICK = Shown("quick")
+SHOWN = (QUICK, Shown("more"))
 
 
-def result(board: Board, plugin: str) -> list[str]:
-    """Return what the README of a plugin shows: the command, the commit, and the numbers to expect."""
+def result(shown: Shown, board: Board, plugin: str) -> list[str]:
+    """Return what the README of a plugin shows of a board: the command, the commit, and the numbers to expect."""
     rows = [row for row in board["rows"] if row["plugin"] == f"zoo-{plugin}" and row["kind"] == "algorithm"]
     table = _rows(board, rows) if rows else _stage(board, plugin)
     named = rows or _with_stage(board, plugin)[:1]
@@ -61,7 +89,7 @@ def result(board: Board, plugin: str) -> list[str]:
         "",
         *table,
         "",
-        f"`{BOARD.relative_to(ROOT)}` has the whole board, and `docs/board.md` says how to read it.",
+        f"`{shown.bundle.relative_to(ROOT)}/README.md` has the whole board, and `docs/board.md` says how to read it.",
     ]
 
 
@@ -115,16 +143,9 @@ def _with_stage(board: Board, name: str) -> list[Mapping[str, Any]]:
     return [row for row in rows if any(stage["name"] == name for stage in row["stages"])]
 
 
-def between(text: str, lines: Iterable[str]) -> str:
-    """Return a text with these lines between the markers."""
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    return "\n".join([f"{head}{BEGIN}", "", *lines, "", f"{END}{tail}"])
-
-
 def sample() -> list[str]:
     """Return what the README shows: the board of the rows that run by default, in 80 characters."""
-    bench, records = load(KEPT)
+    bench, records = load(QUICK.bundle)
     named = {one.name for one in plugins().algorithms.values() if (one.competes and one.by_default) or one.reference}
     left_out = {record["row"] for record in records if record["algorithm"] not in named and record["algorithm"]}
     rows: list[Planned] = [one for one in bench["algorithms"] if one["row"] not in left_out]
@@ -148,13 +169,13 @@ def with_sample(text: str, lines: Iterable[str]) -> str:
     return text[:start] + "\n".join(lines) + text[end:]
 
 
-def keep(folder: Path) -> None:
+def keep(folder: Path, shown: Shown) -> None:
     """Publish a finished bench; `SystemExit` if the commit that it ran at does not hold the spec."""
     commit = load(folder)[0].get("commit")
-    held = subprocess.run(["git", "show", f"{commit}:{SPEC}"], cwd=ROOT, capture_output=True)
-    if held.stdout != (ROOT / SPEC).read_bytes():
-        sys.exit(f"{SPEC} of commit {commit} is not that of the working tree.")
-    pack(folder, KEPT)
+    held = subprocess.run(["git", "show", f"{commit}:{shown.spec}"], cwd=ROOT, capture_output=True)
+    if held.stdout != (ROOT / shown.spec).read_bytes():
+        sys.exit(f"{shown.spec} of commit {commit} is not that of the working tree.")
+    pack(folder, shown.bundle)
 
 
 def compute_again(bundle: Path) -> None:
@@ -169,13 +190,15 @@ def compute_again(bundle: Path) -> None:
 def main() -> None:
     """Write the bundles and every README."""
     if sys.argv[1:]:
-        keep(Path(sys.argv[1]))
+        folder, name = sys.argv[1:]
+        keep(Path(folder), Shown(name))
     for bundle in sorted(PUBLISHED.iterdir()):
         compute_again(bundle)
-    board = kept()
     README.write_text(with_sample(README.read_text(), sample()))
-    for path in readmes():
-        path.write_text(between(path.read_text(), result(board, path.parent.name)))
+    for shown in SHOWN:
+        board = shown.board()
+        for path in shown.readmes():
+            path.write_text(shown.between(path.read_text(), result(shown, board, path.parent.name)))
 
 
 if __name__ == "__main__":

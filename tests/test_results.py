@@ -6,6 +6,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,27 +17,32 @@ from zoo_leaderboard.verify import verify
 
 ROOT = Path(__file__).parents[1]
 RESULTS = runpy.run_path(str(ROOT / "tests" / "results.py"))
-KEPT, SPEC, BEGIN, END = (RESULTS[name] for name in ("KEPT", "SPEC", "BEGIN", "END"))
-READMES = RESULTS["readmes"]()
+QUICK, SHOWN = RESULTS["QUICK"], RESULTS["SHOWN"]
+READMES = [(shown, path) for shown in SHOWN for path in shown.readmes()]
 BUNDLES = sorted(RESULTS["PUBLISHED"].iterdir())
 MOST_BYTES = 8 * 1024 * 1024
 each_bundle = pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
+each_shown = pytest.mark.parametrize("shown", SHOWN, ids=lambda shown: shown.name)
+each_readme = pytest.mark.parametrize(
+    ("shown", "readme"), READMES, ids=[f"{shown.name}-{path.parent.name}" for shown, path in READMES]
+)
 
 
-@pytest.fixture(scope="module")
-def board():
-    return RESULTS["kept"]()
+@cache
+def board_of(shown):
+    return shown.board()
 
 
 def git(*arguments):
     return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.parent.name)
-def test_the_result_of_a_readme_is_made_from_the_committed_bench(readme, board):
+@each_readme
+def test_the_result_of_a_readme_is_made_from_the_committed_bench(shown, readme):
     text = readme.read_text()
-    assert text.count(BEGIN) == text.count(END) == 1
-    assert RESULTS["between"](text, RESULTS["result"](board, readme.parent.name)) == text
+    assert text.count(shown.begin) == 1
+    assert text.count(RESULTS["END"]) == sum(one.begin in text for one in SHOWN)
+    assert shown.between(text, RESULTS["result"](shown, board_of(shown), readme.parent.name)) == text
 
 
 @each_bundle
@@ -50,41 +56,49 @@ def test_the_board_of_the_readme_is_made_from_the_committed_records():
     assert RESULTS["with_sample"](text, RESULTS["sample"]()) == text, "make results"
 
 
-def test_every_row_of_the_bench_stands_in_one_readme(board):
-    shown = [row for path in READMES for row in re.findall(r"^\| `([\w-]+)` \|", between(path), re.MULTILINE)]
-    rows = [row["row"] for row in board["rows"] if row["kind"] == "algorithm"]
+@each_shown
+def test_every_row_of_the_bench_stands_in_one_readme(shown):
+    texts = [between(shown, path) for path in shown.readmes()]
+    said = [row for text in texts for row in re.findall(r"^\| `([\w-]+)` \|", text, re.MULTILINE)]
+    rows = [row["row"] for row in board_of(shown)["rows"] if row["kind"] == "algorithm"]
     assert rows
-    assert {row: shown.count(row) for row in rows} == dict.fromkeys(rows, 1)
+    assert {row: said.count(row) for row in rows} == dict.fromkeys(rows, 1)
 
 
-def test_the_committed_bench_finished(board):
+@each_shown
+def test_the_committed_bench_finished(shown):
+    board = board_of(shown)
     assert {row["seeds_ok"] for row in board["rows"]} == {board["seeds"]}
 
 
-def test_the_command_runs_the_committed_spec(board):
-    bench, _ = load(KEPT)
-    spec = yaml.safe_load((ROOT / SPEC).read_text())
-    assert bench["command"] == f"zoo bench {SPEC}"
-    assert RESULTS["command"](board) == f'make bench ARGS="{SPEC}"'
+@each_shown
+def test_the_command_runs_the_committed_spec(shown):
+    bench, _ = load(shown.bundle)
+    spec = yaml.safe_load((ROOT / shown.spec).read_text())
+    assert RESULTS["command"](board_of(shown)) == f'make bench ARGS="{shown.spec}"'
     assert [entry["name"] for entry in bench["spec"]["algorithms"]] == spec.pop("algorithms")
     assert {key: bench["spec"][key] for key in spec} == spec
 
 
-@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.parent.name)
-def test_the_command_of_a_readme_names_rows_of_the_spec(readme, board):
-    (rows,) = re.findall(rf'^    make bench ARGS="{SPEC} --algorithms ([\w,-]+)"$', between(readme), re.MULTILINE)
-    assert set(rows.split(",")) <= set(yaml.safe_load((ROOT / SPEC).read_text())["algorithms"])
+@each_readme
+def test_the_command_of_a_readme_names_rows_of_the_spec(shown, readme):
+    command = rf'^    make bench ARGS="{shown.spec} --algorithms ([\w,-]+)"$'
+    (rows,) = re.findall(command, between(shown, readme), re.MULTILINE)
+    assert set(rows.split(",")) <= set(yaml.safe_load((ROOT / shown.spec).read_text())["algorithms"])
 
 
-def test_the_commit_is_in_the_history_and_holds_the_spec(board):
+@each_shown
+def test_the_commit_is_in_the_history_and_holds_the_spec(shown):
     if git("rev-parse", "--is-shallow-repository").stdout.strip() != "false":
         pytest.skip("no checkout with its history: nothing says what the commit holds")
-    assert git("merge-base", "--is-ancestor", board["commit"], "HEAD").returncode == 0
-    assert git("show", f"{board['commit']}:{SPEC}").stdout == (ROOT / SPEC).read_text()
+    commit = board_of(shown)["commit"]
+    assert git("merge-base", "--is-ancestor", commit, "HEAD").returncode == 0
+    assert git("show", f"{commit}:{shown.spec}").stdout == (ROOT / shown.spec).read_text()
 
 
-def test_the_committed_bench_is_small():
-    assert sum(path.stat().st_size for path in KEPT.rglob("*") if path.is_file()) < MOST_BYTES
+@each_shown
+def test_the_committed_bench_is_small(shown):
+    assert sum(path.stat().st_size for path in shown.bundle.rglob("*") if path.is_file()) < MOST_BYTES
 
 
 @each_bundle
@@ -96,18 +110,18 @@ def test_a_published_bench_says_nothing_of_the_machine_s_folders_and_has_no_larg
 
 
 def test_a_bench_of_another_spec_is_not_published(tmp_path, monkeypatch):
-    monkeypatch.setitem(RESULTS["keep"].__globals__, "KEPT", tmp_path / "kept")
+    monkeypatch.setitem(RESULTS["keep"].__globals__, "PUBLISHED", tmp_path / "kept")
     ended = tmp_path / "ended"
-    shutil.copytree(KEPT, ended)
-    RESULTS["keep"](ended)
-    assert verify(tmp_path / "kept").faults == []
+    shutil.copytree(ROOT / "leaderboard" / "published" / "quick", ended)
+    RESULTS["keep"](ended, QUICK)
+    assert verify(tmp_path / "kept" / "quick").faults == []
     bench = json.loads((ended / "bench.json").read_text())
     (ended / "bench.json").write_text(json.dumps(bench | {"commit": "no-such-commit"}))
     with pytest.raises(SystemExit, match="not that of the working tree"):
-        RESULTS["keep"](ended)
+        RESULTS["keep"](ended, QUICK)
 
 
-def test_the_commands_of_the_readme_take_a_stranger_from_the_bundle_to_a_recomputed_number(board):
+def test_the_commands_of_the_readme_take_a_stranger_from_the_bundle_to_a_recomputed_number():
     text = (ROOT / "README.md").read_text().partition("## Check a published board")[2].partition("\n## ")[0]
     setup, *commands = re.findall(r"^    (.*)$", text, re.MULTILINE)
     assert setup == "make venv"
@@ -115,7 +129,7 @@ def test_the_commands_of_the_readme_take_a_stranger_from_the_bundle_to_a_recompu
     said = [run_here(command) for command in commands]
     assert "recomputed:" in said[0]
     first, second = commands[1].split("--pair ")[1].split(",")
-    (pair,) = [one for one in board["pairs"] if {one["a"], one["b"]} == {first, second}]
+    (pair,) = [one for one in board_of(QUICK)["pairs"] if {one["a"], one["b"]} == {first, second}]
     assert in_words(pair) in said[1]
 
 
@@ -130,5 +144,5 @@ def run_here(command):
     return done.stdout
 
 
-def between(readme):
-    return readme.read_text().partition(BEGIN)[2].partition(END)[0]
+def between(shown, readme):
+    return readme.read_text().partition(shown.begin)[2].partition(RESULTS["END"])[0]
