@@ -37,7 +37,7 @@ class CAIConfig:
     """Passes of fine-tuning over the revisions of all steps (the paper: 1)."""
     tuning_batch_size: int = 32
     """Revisions per update of fine-tuning."""
-    tuning_learning_rate: float = 0.00018
+    tuning_learning_rate: float = 5.2e-05
     """Peak step size of AdamW in fine-tuning."""
     tuning_share: float = 0.15
     """Most of the budget that fine-tuning may take."""
@@ -51,7 +51,7 @@ class CAIConfig:
     """Passes of the reward model over the labelled pairs."""
     reward_batch_size: int = 16
     """Pairs per update of the reward model."""
-    reward_learning_rate: float = 0.00025
+    reward_learning_rate: float = 0.0002
     """Peak step size of AdamW for the reward model."""
     reward_share: float = 0.25
     """Most of the budget that fitting the reward model may take."""
@@ -59,9 +59,9 @@ class CAIConfig:
     """Sampling temperature of answers, critiques, revisions, pairs and rollouts."""
     batch_size: int = 32
     """Responses sampled per update of PPO; half of them make a minibatch."""
-    learning_rate: float = 0.00045
+    learning_rate: float = 3.7e-05
     """Peak step size of AdamW in PPO."""
-    kl_coefficient: float = 0.19
+    kl_coefficient: float = 0.005
     """β of PPO: reward units lost per nat of divergence from the fine-tuned policy."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this L2 norm."""
