@@ -1,6 +1,7 @@
 """Other shares of the budget: whole runs of their own, which leave the ordinary rows and their finished work alone."""
 
 import json
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ ANYTHING = {"sha256": ["x"]}
 PROBED: Any = {
     "base": {"files": "x"},
     "base_path": "base",
+    "costs": defaultdict(lambda: {"processes": 1}),
     "hashes": {},
     "environment": {},
     "data": dict.fromkeys(["demonstrations", "preferences", "prompts", "dev_prompts", "test_prompts"], ANYTHING),

@@ -1,6 +1,7 @@
 """What is hashed into the identity of results: a changed file must not pass for the one they were made with."""
 
 import sys
+from collections import defaultdict
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -58,6 +59,7 @@ ANYTHING = {"sha256": ["x"]}
 PROBED = {
     "base": {"files": "x"},
     "base_path": "base",
+    "costs": defaultdict(lambda: {"processes": 1}),
     "hashes": {},
     "environment": {},
     "data": dict.fromkeys(["demonstrations", "preferences", "prompts", "dev_prompts", "test_prompts"], ANYTHING),

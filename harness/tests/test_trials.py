@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ ANYTHING = {"sha256": ["x", "y"]}
 PROBED: Any = {
     "base": {"files": "x"},
     "base_path": "base",
+    "costs": defaultdict(lambda: {"processes": 1}),
     "hashes": {},
     "environment": {},
     "data": dict.fromkeys(["demonstrations", "preferences", "prompts", "dev_prompts", "test_prompts"], ANYTHING),
