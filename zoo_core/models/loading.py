@@ -21,7 +21,7 @@ from zoo_core.errors import ModelError, in_one_line
 from zoo_core.models.copies import without_dropout
 from zoo_core.models.directories import check_directory
 from zoo_core.models.log_ratio import LogRatioScorer, is_log_ratio, load_log_ratio, save_log_ratio
-from zoo_core.models.lora import adapted_layers, is_apart, load_apart, merged_weights, save_apart
+from zoo_core.models.lora import adapted_layers, is_apart, load_apart, merged, merged_weights, save_apart
 from zoo_core.models.readable import check_readable
 from zoo_core.models.weights import check_shards, pretrained, pretrained_with
 from zoo_core.storage.atomic import give_ordinary_mode
@@ -79,9 +79,7 @@ def save_model(model: PreTrainedModel | LogRatioScorer, directory: Path, *, apar
     if isinstance(model, LogRatioScorer):
         save_log_ratio(model, directory, partial(save_model, apart=apart))
         return
-    state = None
-    if is_sharded(model):
-        state = merged_weights(model) if any(adapted_layers(model)) else full_state_on_main(model)
+    state = full_state_on_main(model) if is_sharded(model) else None
     if is_main_process():
         _save(model, directory, state, apart)
     barrier()
@@ -89,7 +87,8 @@ def save_model(model: PreTrainedModel | LogRatioScorer, directory: Path, *, apar
 
 def _save(model: PreTrainedModel, directory: Path, state: dict[str, torch.Tensor] | None, apart: bool) -> None:
     if state is not None:
-        model.save_pretrained(directory, state_dict=state)
+        adapted = any(adapted_layers(model))
+        model.save_pretrained(directory, state_dict=merged(model, state) if adapted else state)
     elif not any(adapted_layers(model)):  # frozen layers may be in bfloat16; a file of two types would surprise people
         model.save_pretrained(directory, state_dict={name: one.float() for name, one in model.state_dict().items()})
     elif apart:

@@ -6,7 +6,7 @@ peft's, which is imported late, because most runs have no adapters.
 
 import contextlib
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -113,13 +113,18 @@ def adapted_layers(model: nn.Module) -> Iterator[Any]:
     return (part for part in model.modules() if hasattr(part, "lora_A"))
 
 
-@torch.no_grad()
 def merged_weights(model: nn.Module) -> dict[str, Tensor]:
     """Return the full weights of an ordinary model, in float32, with the active adapter merged. Collective.
 
     This one stays as it is.
     """
-    whole = {path: weight.float() for path, weight in full_state(model).items()}
+    return merged(model, full_state(model))
+
+
+@torch.no_grad()
+def merged(model: nn.Module, full: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the same from the model's full weights, wherever these are."""
+    whole = {path: weight.float() for path, weight in full.items()}
     state = {path: weight for path, weight in whole.items() if ".lora_" not in path}
     for path, layer in model.named_modules():
         if hasattr(layer, "lora_A") and layer.active_adapters[0] in layer.lora_A:

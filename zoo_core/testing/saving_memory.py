@@ -66,9 +66,7 @@ class MemorySuite(TinyRuns):
         def trained(folder: str, seen: int | None = None) -> Session:
             found = session(budget, folder)
             torch.manual_seed(0)
-            add_adapter(
-                found.policy, "policy", 64
-            )  # matrices of 4,096 numbers: moments of smaller ones are not rounded
+            add_adapter(found.policy, "policy", 64)  # 4,096 numbers: moments of smaller matrices are not rounded
             precision.keep_frozen(found.policy)
             for _ in islice(self.training(found), seen):
                 pass
