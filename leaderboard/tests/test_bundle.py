@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from zoo_leaderboard.bundle import MANIFEST, files_in, pack, read_manifest, sealed
+from zoo_leaderboard.bundle import MANIFEST, Frozen, files_in, pack, read_manifest, sealed
 from zoo_leaderboard.load import load
 from zoo_leaderboard.merge import merge
 from zoo_leaderboard.recount import of_items
@@ -318,6 +318,59 @@ def test_a_row_with_other_weights_stands_beside_the_first_and_is_measured_agains
     alone = board_of(tmp_path / "second")["rows"]["dpo"]
     for name in ("headline", "gold_delta_start", "capability_delta_start"):
         assert board["rows"][f"dpo.{mark}"][name] == alone[name]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)], ids=str)
+def test_seeds_with_gaps_between_them_keep_their_data_in_whatever_order_they_are_joined(
+    write_bench: Write, tmp_path: Path, order: Sequence[int]
+) -> None:
+    parts = [tmp_path / f"part{first}" for first in (0, 6, 3)]  # (0, 1), (6, 7) and (3, 4): after two of them, 3 is new
+    for part in parts:
+        first = int(part.name[-1])
+        pack(write_bench(f"bench{first}", seeds=(first, first + 1)), part)
+    one, two, three = (parts[place] for place in order)
+    merge([one, two], tmp_path / "two")
+    merge([tmp_path / "two", three], tmp_path / "all")
+    assert faults(tmp_path / "all") == []
+    manifest, board = read_manifest(tmp_path / "all"), board_of(tmp_path / "all")
+    assert manifest["seeds"] == [0, 1, 3, 4, 6, 7]
+    assert manifest["data"] == {"prompts": ["p0", "p1", "p3", "p4", "p6", "p7"]}
+    assert board["seeds"] == 6
+    assert board["rows"]["dpo"]["status"] == "ok"
+
+    other = write_bench("other", seeds=(4, 5))
+    plan = json.loads((other / "bench.json").read_text())
+    plan["data"]["prompts"]["sha256"][0] = "q4"
+    (other / "bench.json").write_text(json.dumps(plan))
+    pack(other, tmp_path / "other data")
+    with pytest.raises(StorageError, match="prompts of seed 4: 'q4', not 'p4'"):
+        merge([tmp_path / "all", tmp_path / "other data"], tmp_path / "both")
+
+
+def test_prompts_that_are_seen_in_training_are_counted_over_the_seeds_of_all_bundles(
+    write_bench: Write, tmp_path: Path
+) -> None:
+    for first, overlap in ((0, [0, 2]), (2, [5, 1])):
+        data = {name: [0, 0] for name in ("rows", "dropped", "alike", "answers", "cut")}
+        data |= {"sha256": [f"t{first}", f"t{first + 1}"], "overlap": overlap}
+        pack(write_bench(f"bench{first}", seeds=(first, first + 1), data={"test_prompts": data}), tmp_path / str(first))
+    merge([tmp_path / "0", tmp_path / "2"], tmp_path / "both")
+    assert json.loads((tmp_path / "both" / "bench.json").read_text())["data"]["test_prompts"]["overlap"] == [0, 2, 5, 1]
+    assert any(note.startswith("Up to 5 test prompts") for note in board_of(tmp_path / "both")["conditional_notes"])
+
+
+@pytest.mark.parametrize("second", ["v1", "v2", None])
+def test_a_joined_board_is_frozen_if_all_its_bundles_ran_at_one_tag(
+    write_bench: Write, tmp_path: Path, second: str | None
+) -> None:
+    def tag(name: str | None) -> Frozen | None:
+        return {"tag": name, "commit": "c" * 40, "date": "2026-01-01T00:00:00+00:00"} if name else None
+
+    pack(write_bench("bench"), tmp_path / "first", tag("v1"))
+    pack(write_bench("other", seeds=(2, 3)), tmp_path / "second", tag(second))
+    manifest = merge([tmp_path / "first", tmp_path / "second"], tmp_path / "both")
+    assert manifest["frozen"] == (tag("v1") if second == "v1" else None)
+    assert faults(tmp_path / "both") == []
 
 
 def test_a_bundle_that_does_not_verify_is_not_joined(write_bench: Write, bundle: Path, tmp_path: Path) -> None:

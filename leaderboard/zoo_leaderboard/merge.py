@@ -21,7 +21,7 @@ from zoo_leaderboard.write import as_json
 
 HASHED = ("base", "demonstrations", "preferences", "prompts")
 """Keys of a spec that name files: two people call the same files differently, and their hashes are compared."""
-PER_SEED = ("rows", "dropped", "alike", "answers", "cut", "sha256")
+PER_SEED = ("rows", "dropped", "alike", "answers", "cut", "sha256", "overlap")
 Cells = dict[int, Record]
 """The records of a row by seed."""
 
@@ -81,7 +81,9 @@ def merge(folders: Sequence[Path], target: Path) -> Manifest:
     records = [{**record, "bench_id": bench["bench_id"]} for cells in rows.values() for record in cells.values()]
     texts = {f"{RECORDS}/{one['row']}-seed{one['seed']}.json": as_json(one) for one in records}
     texts[BENCH] = as_json(bench)
-    return write(bench, cast(list[Record], records), texts, target)
+    frozen = first.manifest["frozen"]
+    all_ran_frozen = all(bundle.manifest["frozen"] == frozen for bundle in others)
+    return write(bench, cast(list[Record], records), texts, target, frozen if all_ran_frozen else None)
 
 
 def differences(mine: Bundle, other: Bundle) -> Iterator[str]:
@@ -180,6 +182,7 @@ def _bench(bundles: Sequence[Bundle], planned: Sequence[Planned], rows: Mapping[
     benches = [bundle.bench for bundle in bundles]
     commits = {bench.get("commit") for bench in benches}
     names = [bundle.manifest["sha256"] for bundle in bundles]
+    seeds = {seed for bench in benches for seed in _planned(bench)}
     code: dict[str, Code] = {}
     for bundle in bundles:
         for name, one in bundle.bench.get("code", {}).items():
@@ -187,7 +190,7 @@ def _bench(bundles: Sequence[Bundle], planned: Sequence[Planned], rows: Mapping[
     return {
         **benches[0],
         "bench_id": hashlib.sha256("".join(names).encode()).hexdigest()[:24],
-        "seeds": max(bench["seeds"] for bench in benches),
+        "seeds": len(seeds),
         "algorithms": [plan for plan in planned if plan["row"] in rows],
         "data": _data(benches),
         "code": code,
@@ -204,17 +207,18 @@ def _data(benches: Sequence[Bench]) -> dict[str, DataSet]:
     for bench in benches:
         for kind, data in bench.get("data", {}).items():
             whole.setdefault(kind, data)
+            values: Mapping[str, Any] = data
             for place, seed in enumerate(_seeds(bench, data)):
-                values: Mapping[str, Any] = data
-                of_seed = {name: values[name][place] for name in PER_SEED}
+                of_seed = {name: values[name][place] for name in PER_SEED if name in values}
                 found.setdefault(kind, {}).setdefault(seed, of_seed)
-    return {
-        kind: cast(
-            DataSet,
-            {**whole[kind], **{name: [seeds[seed][name] for seed in sorted(seeds)] for name in PER_SEED}},
-        )
-        for kind, seeds in found.items()
-    }
+    joined: dict[str, dict[str, Any]] = {}
+    for kind, of_seeds in found.items():
+        numbers = sorted(of_seeds)
+        shared = set.intersection(*(set(one) for one in of_seeds.values()))
+        lists = {name: [of_seeds[seed][name] for seed in numbers] for name in PER_SEED if name in shared}
+        of_all = {name: value for name, value in whole[kind].items() if name not in PER_SEED}
+        joined[kind] = {**of_all, **lists, "seeds": numbers}
+    return cast(dict[str, DataSet], joined)
 
 
 def _hashes_by_seed(bench: Bench, kind: str) -> dict[int, str]:
@@ -222,6 +226,17 @@ def _hashes_by_seed(bench: Bench, kind: str) -> dict[int, str]:
     return dict(zip(_seeds(bench, data), data["sha256"], strict=True))
 
 
-def _seeds(bench: Bench, data: DataSet) -> range:
+def _planned(bench: Bench) -> set[int]:
+    """Return the seeds that a bench set out to run."""
+    data = bench.get("data", {}).values()
+    return {seed for one in data for seed in _seeds(bench, one)} or set(_count(bench, bench["seeds"]))
+
+
+def _seeds(bench: Bench, data: DataSet) -> Sequence[int]:
+    """Return the seed of each place in the lists of a data set."""
+    return data.get("seeds", _count(bench, len(data["sha256"])))
+
+
+def _count(bench: Bench, seeds: int) -> range:
     first = int(bench["spec"].get("first_seed", 0))
-    return range(first, first + len(data["sha256"]))
+    return range(first, first + seeds)

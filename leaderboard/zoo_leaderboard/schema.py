@@ -58,6 +58,8 @@ class DataSet(TypedDict):
     sha256: list[str]
     overlap: NotRequired[list[int]]
     """Of test prompts: those that are among the rows to learn from, word for word."""
+    seeds: NotRequired[list[int]]
+    """Of a joined board: the seed of each place in the lists. Left out: they count from the spec's `first_seed`."""
     notes: NotRequired[list[str]]
     """From which formats its rows were converted, and which split is read."""
 
