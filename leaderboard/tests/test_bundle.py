@@ -1,6 +1,7 @@
 """Laws of a published board: same bytes twice; a changed byte is found, and so is a number that does not follow."""
 
 import json
+import math
 import os
 import runpy
 from collections.abc import Callable, Sequence
@@ -9,7 +10,8 @@ from typing import Any
 
 import jsonschema
 import pytest
-from zoo_leaderboard.bundle import MANIFEST, Frozen, files_in, pack, read_manifest, sealed
+from zoo_leaderboard.board import build
+from zoo_leaderboard.bundle import MANIFEST, Frozen, about_of, derived, files_in, pack, read_manifest, sealed
 from zoo_leaderboard.load import load
 from zoo_leaderboard.merge import merge
 from zoo_leaderboard.recount import of_items
@@ -94,6 +96,27 @@ def test_a_bundle_verifies_and_has_the_same_bytes_when_it_is_made_twice(write_be
     names = [*files_in(tmp_path / "one"), MANIFEST]
     assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes() for name in names)
     assert {"index.html", "README.md", "leaderboard.csv", "leaderboard.tex", "bench.json"} <= set(names)
+
+
+def nudged(value: Any, towards: float) -> Any:
+    """Return JSON each of whose fractions is the next number that a processor knows."""
+    if isinstance(value, dict):
+        return {key: nudged(part, towards) for key, part in value.items()}
+    if isinstance(value, list):
+        return [nudged(part, towards) for part in value]
+    return math.nextafter(value, towards) if isinstance(value, float) and not value.is_integer() else value
+
+
+@pytest.mark.parametrize("towards", [-math.inf, math.inf])
+def test_last_digits_in_which_processors_differ_change_no_byte_of_what_is_computed(
+    write_bench: Write, tmp_path: Path, towards: float
+) -> None:
+    bench, records = load(write_bench("bench", rows=("dpo", "sft", "ppo"), seeds=(0, 1, 2)))
+    about = about_of(bench, records, None, space=False)
+    whole = derived(build(bench, records), about)
+    other = derived(build(bench, nudged(records, towards)), about)
+    assert other.keys() == whole.keys()
+    assert all(other[name] == whole[name] for name in whole)
 
 
 def test_a_bundle_reads_as_the_bench_that_it_was_made_of(write_bench: Write, tmp_path: Path) -> None:

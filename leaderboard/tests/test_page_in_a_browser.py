@@ -265,6 +265,27 @@ def test_a_phone_shows_rank_name_and_interval_without_scrolling(opened: Open, ho
     assert tab.locator("#ranks thead th").last.is_visible()
 
 
+@pytest.mark.parametrize("width", [1400, 390])
+def test_the_table_fits_and_a_flag_is_seen_where_a_row_has_one(
+    opened: Open, make_bench: Make, make_record: Make, width: int
+) -> None:
+    flag = "the last update was discarded: it would have passed the budget"
+    records = [
+        make_record(row, seed, gold=0.5 + 0.1 * place, flags=[flag] if row == "reinforce-pp-baseline" else [])
+        for place, row in enumerate(("start", "sft", "dpo", "reinforce-pp-baseline"))
+        for seed in range(3)
+    ]
+    tab = opened(build(make_bench(), records), width=width)
+    table = tab.locator("#ranks").bounding_box()
+    assert table
+    assert table["width"] <= width
+    (chip,) = tab.locator("#ranks .chip").all()
+    box = chip.bounding_box()
+    assert box
+    assert chip.inner_text() == flag
+    assert 0 <= box["x"] < box["x"] + box["width"] <= width
+
+
 def test_the_same_board_makes_the_same_bytes(hostile: dict[str, Any]) -> None:
     assert page(hostile) == page(json.loads(json.dumps(hostile)))
     assert HOSTILE not in page(hostile)

@@ -19,7 +19,7 @@ from zoo_leaderboard.rows import build_row, planned_row
 from zoo_leaderboard.schema import IMITATES_CHOSEN, SCHEMA_VERSION, Bench, Record, Tier
 from zoo_leaderboard.scores import AVERAGED
 from zoo_leaderboard.slices import with_prompts_won
-from zoo_leaderboard.statistics import share
+from zoo_leaderboard.statistics import rounded, share
 from zoo_leaderboard.verdicts import BLOCKS
 
 RANKED = BLOCKS[:2]
@@ -32,7 +32,7 @@ Board = dict[str, Any]
 
 
 def build(bench: Bench, records: Sequence[Record]) -> Board:
-    """Return the board of a bench; a pure function of the plan and the records, in any order.
+    """Return the board of a bench; a pure function of the plan and the records, in any order, on any processor.
 
     Rows are grouped by status and ordered by headline (by proxy where there is none); `pairs` compares
     the ranked rows of every block.
@@ -48,7 +48,7 @@ def build(bench: Bench, records: Sequence[Record]) -> Board:
         rows = [row | {"headline": share(row["headline"])} for row in rows]
     agreement = accuracies(records)
     ranking = bench["seeds"] >= SEEDS_TO_RANK and bool(values) and not is_too_weak(bench, agreement)
-    board = {
+    board: Board = {
         "schema_version": SCHEMA_VERSION,
         **{name: bench[name] for name in ("bench_id", "name", "preset", "seeds", "base", "command", "tasks")},
         "budget": bench["flops_budget"],
@@ -64,6 +64,7 @@ def build(bench: Bench, records: Sequence[Record]) -> Board:
         "commit": bench.get("commit"),
         "environment": bench.get("environment"),
     }
+    board = rounded(board)
     return board | {"answer": answer(board)}
 
 
@@ -74,8 +75,7 @@ def _rows(bench: Bench, known: Sequence[Cell]) -> list[dict[str, Any]]:
     starts = {(cell.record["row"], cell.record["seed"]): cell for cell in known}
     rows = [build_row(bench, group, starts) for group in by_row.values()]
     rows += [planned_row(bench, plan) for plan in bench["algorithms"] if plan["row"] not in by_row]
-    rows = _with_worst_case(rows)
-    return sorted(rows, key=_order)
+    return sorted(rounded(_with_worst_case(rows)), key=_order)
 
 
 def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:

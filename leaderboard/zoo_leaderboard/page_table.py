@@ -27,7 +27,7 @@ class PageColumn:
     first: str = "descending"
     """The order after the first click."""
     kind: str = "number"
-    """How the template draws it: number, text, name, rank or interval."""
+    """How the template draws it: number, text, name (with the row's flags below it), rank or interval."""
     on_phones: bool = False
     bar: Callable[[Row], "Bar | None"] = lambda row: None
 
@@ -88,7 +88,6 @@ def page_columns(board: Mapping[str, Any]) -> list[PageColumn]:
             "Where they come from; of tuned ones, how many points of the search ended above sft.", "ascending", "text",
         ),
         PageColumn("Seeds", lambda row: f"{row['seeds_ok']}/{row['seeds_total']}", lambda row: row["seeds_ok"]),
-        PageColumn("Flags", _flags, lambda row: len(row["flags"]) or None, kind="text"),
     ]  # fmt: skip
     return [column for column in columns if any(column.value(row) is not None for row in rows)]
 
@@ -159,7 +158,3 @@ def _rank_bar(board: Mapping[str, Any], row: Row) -> Bar | None:
 
 def _name(row: Row) -> str:
     return plain(row["row"])
-
-
-def _flags(row: Row) -> str:
-    return ", ".join(map(plain, row["flags"])) or NONE

@@ -1,8 +1,9 @@
 """Intervals, paired tests, and variances that pairs lend to each other, for a handful of seeds."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,12 @@ POWER = 0.8
 
 _NOISE_DIGITS = 12
 """Differences are rounded to this many decimals, so that rounding errors are not taken for an effect."""
+
+SAME_EVERYWHERE = 10
+"""Significant digits to which every processor computes the same number from the same records."""
+
+_NOTHING = 1e-14
+"""Below this a difference of numbers is what rounding left of 0."""
 
 
 Number = float | int
@@ -36,6 +43,20 @@ class Quantity(TypedDict):
 def finite(value: Number | None) -> float | None:
     """Return `value`, or None where it is NaN or infinite."""
     return float(value) if value is not None and math.isfinite(value) else None
+
+
+def rounded(value: Any) -> Any:
+    """Return JSON with its numbers as every processor computes them; settings, which were typed, as they are.
+
+    Vector instructions add in other orders, and the last digits of a mean differ.
+    """
+    if isinstance(value, Mapping):
+        return {key: part if key == "settings" else rounded(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [rounded(part) for part in value]
+    if not isinstance(value, float) or not math.isfinite(value) or value.is_integer():
+        return value
+    return 0.0 if abs(value) < _NOTHING else float(f"{value:.{SAME_EVERYWHERE}g}")
 
 
 def summarize(values: Iterable[Number | None]) -> Quantity:

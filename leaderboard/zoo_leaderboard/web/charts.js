@@ -53,14 +53,16 @@ function frontier() {
   const seeds = rows.flatMap((row) => row.by_seed.filter(there).map((one) => point(row, one)));
   const paths = rows.flatMap((row) => row.curve.filter(there).map((one) => point(row, one)));
   const fill = (one) => colorOf(one.name, names);
+  const furthest = Math.max(...[...means, ...seeds, ...paths].map((one) => one.x));
+  const ticks = [0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000].filter((tick) => tick <= furthest);
   const draw = (width) => named(`${scorer} against KL`, means, [
     Plot.line(front(means), { x: "x", y: "y", curve: "step-after", stroke: "currentColor", strokeOpacity: 0.5 }),
     Plot.line(paths, { x: "x", y: "y", z: "name", stroke: fill, strokeDasharray: "2 4" }),
     Plot.dot(seeds, { x: "x", y: "y", fill, fillOpacity: 0.4, r: 2.5 }),
     Plot.dot(means, { x: "x", y: "y", fill, r: 5, title: (one) => `${one.name}: ${scorer} ${number(one.y)}, KL ${number(one.x, 1)}` }),
-  ], { width, x: { label: "KL(policy ‖ start), nats a response", zero: true, grid: true, nice: true }, y: { label: scorer, grid: true, nice: true } });
+  ], { width, x: { label: "KL(policy ‖ start), nats a response", type: "sqrt", ticks, zero: true, grid: true }, y: { label: scorer, grid: true, nice: true } });
   return section("frontier", "Reward against divergence",
-    "Large dots: means over seeds, small dots: seeds, both at a row's best temperature. The stepped line joins the best means at each divergence. Dotted: the same runs on their way, at temperature 1.",
+    "Large dots: means over seeds, small dots: seeds, both at a row's best temperature. The stepped line joins the best means at each divergence. Dotted: the same runs on their way, at temperature 1. The lower axis goes by the square root.",
     drawn(draw));
 }
 
