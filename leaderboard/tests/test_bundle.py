@@ -300,6 +300,12 @@ def test_other_data_and_another_meter_are_named_too(write_bench: Write, bundle: 
         merge([bundle, tmp_path / "second"], tmp_path / "both")
 
 
+def pack_of(write_bench: Write, place: Path, name: str, **what: Any) -> Path:
+    """Write a bundle of another bench, and return its folder."""
+    pack(write_bench(f"bench of {name}", **what), place / name)
+    return place / name
+
+
 def board_of(folder: Path) -> dict[str, Any]:
     board: dict[str, Any] = json.loads((folder / "leaderboard.json").read_text())
     return board | {"rows": {row["row"]: row for row in board["rows"]}}
@@ -313,6 +319,7 @@ def test_rows_of_two_people_with_one_start_are_one_board(write_bench: Write, bun
     assert set(board["rows"]) == {"start", "dpo", "ppo"}
     assert "Recomputed: dpo, ppo." in board["conditional_notes"]
     assert "Re-run: start." in board["conditional_notes"]
+    assert json.loads((tmp_path / "both" / "bench.json").read_text())["grew"]
     assert board["rows"]["ppo"]["headline"] == board_of(tmp_path / "second")["rows"]["ppo"]["headline"]
 
 
@@ -324,6 +331,9 @@ def test_a_row_that_two_people_ran_with_the_same_weights_counts_as_run_again(
     board = board_of(tmp_path / "both")
     assert set(board["rows"]) == {"start", "dpo"}
     assert board["rows"]["dpo"]["seeds"] == [0, 1, 2]
+    merge([tmp_path / "both", pack_of(write_bench, tmp_path, "third", rows=("ppo",), seeds=(3,))], tmp_path / "all")
+    (note,) = [note for note in board_of(tmp_path / "all")["conditional_notes"] if note.startswith("Unfinished")]
+    assert note == "Unfinished, not ranked: ppo, dpo. Join bundles that have the missing seeds to go on."
     assert "Recomputed: dpo, start." in board["conditional_notes"]  # seed 2 was run by one of them alone
     manifest = read_manifest(tmp_path / "both")
     assert manifest["seeds"] == [0, 1, 2]
@@ -359,6 +369,7 @@ def test_seeds_with_gaps_between_them_keep_their_data_in_whatever_order_they_are
     assert manifest["seeds"] == [0, 1, 3, 4, 6, 7]
     assert manifest["data"] == {"prompts": ["p0", "p1", "p3", "p4", "p6", "p7"]}
     assert board["seeds"] == 6
+    assert not any(note.startswith("Rows were added") for note in board["conditional_notes"])
     assert board["rows"]["dpo"]["status"] == "ok"
 
     other = write_bench("other", seeds=(4, 5))

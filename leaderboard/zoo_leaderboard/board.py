@@ -133,7 +133,8 @@ def _notes(bench: Bench, records: Sequence[Record], rows: Sequence[Mapping[str, 
     if bench.get("grew") and seeds >= SEEDS_TO_RANK:
         yield "Rows were added or dropped after this board was first built: the correction is over all rows shown."
     if unfinished := [row["row"] for row in rows if row["status"] == "unfinished"]:
-        yield f"Unfinished, not ranked: {', '.join(unfinished)}. Run the same command again to go on."
+        how = "Join bundles that have the missing seeds" if bench.get("sources") else "Run the same command again"
+        yield f"Unfinished, not ranked: {', '.join(unfinished)}. {how} to go on."
     started = {(record["row"], record["seed"]) for record in records if record["scores"]}
     if missing := sorted({record["seed"] for record in records if (start_of(record), record["seed"]) not in started}):
         yield f"No score of `{START}` at seed {', '.join(map(str, missing))}: no differences to it there."

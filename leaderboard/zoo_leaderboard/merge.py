@@ -195,7 +195,7 @@ def _bench(bundles: Sequence[Bundle], planned: Sequence[Planned], rows: Mapping[
         "data": _data(benches),
         "code": code,
         "commit": commits.pop() if len(commits) == 1 else None,
-        "grew": len(bundles) > 1,
+        "grew": any(bench.get("grew") for bench in benches) or set(rows) != set(bundles[0].rows),
         "sources": [bundle.source for bundle in bundles],
     }
 
