@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from transformers import logging
+from warm import LONGEST, Warm
 
 from zoo_core.testing.tiny import tiny_policy, tiny_tokenizer
 
@@ -149,20 +150,29 @@ def environment(cache: Path) -> dict[str, str]:
     return {**os.environ, "ZOO_CACHE": str(cache), "HF_HUB_OFFLINE": "1", "COLUMNS": "160"}
 
 
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """A process that has imported everything."""
+    with Warm.started() as process:
+        yield process
+
+
 @pytest.fixture(scope="module")
-def zoo(environment: dict[str, str]) -> Zoo:
-    """Run the command as a user does."""
+def zoo(environment: dict[str, str], warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> Zoo:
+    """Run the command as a user does; with variables of the environment in an interpreter of its own."""
 
     def run(*arguments: str | Path, cwd: Path, **extra: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "zoo_harness.start", *map(str, arguments)]
+        words = list(map(str, arguments))
+        if not extra:
+            return warm.run(words, cwd, environment, tmp_path_factory.mktemp("said"))
         return subprocess.run(
-            command,
+            [sys.executable, "-m", "zoo_harness.start", *words],
             cwd=cwd,
             env={**environment, **extra},
             capture_output=True,
             text=True,
             errors="replace",  # a test may ask for another encoding than ours
-            timeout=580,
+            timeout=LONGEST,
             check=False,
         )
 
