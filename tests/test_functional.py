@@ -10,6 +10,7 @@ from zoo_core.functional import (
     approximate_kl,
     clip_fraction,
     masked_mean,
+    masked_row_mean,
     masked_sum,
     masked_whiten,
     minibatches,
@@ -107,8 +108,15 @@ def test_the_mean_of_one_value_is_that_value_and_the_mean_of_nothing_is_0():
     assert masked_mean(noise(2, 3), torch.zeros(2, 3, dtype=torch.bool)) == 0.0
 
 
+def test_masked_row_mean_divides_each_sum_by_what_counts_in_its_row_and_is_0_where_nothing_does():
+    # (1 + 2 + 6)/3, 6/1, 0/0
+    values = torch.tensor([[1.0, 2.0, 6.0], [6.0, 9.0, 9.0], [9.0, 9.0, 9.0]])
+    mask = torch.tensor([[True, True, True], [True, False, False], [False, False, False]])
+    assert_close(masked_row_mean(values, mask), torch.tensor([3.0, 6.0, 0.0]))
+
+
 @pytest.mark.parametrize("garbage", GARBAGE)
-@pytest.mark.parametrize("reduction", [masked_mean, masked_sum])
+@pytest.mark.parametrize("reduction", [masked_mean, masked_sum, masked_row_mean])
 def test_what_lies_off_the_mask_changes_no_reduction_and_no_gradient(reduction, garbage):
     clean = noise(3, 4).requires_grad_()
     dirty = clean.detach().masked_fill(~MASK, garbage).requires_grad_()

@@ -11,9 +11,9 @@ from zoo_kto.train import mismatched
 from zoo_orpo.loss import odds_ratio_loss
 from zoo_reward_model.loss import bradley_terry_loss, centering_penalty
 from zoo_sft.loss import sft_loss
-from zoo_simpo.loss import cpo_loss, mean_logprobs, simpo_loss
+from zoo_simpo.loss import cpo_loss, simpo_loss
 
-from zoo_core.functional import masked_sum
+from zoo_core.functional import masked_row_mean, masked_sum
 from zoo_core.models.copies import scorer_from
 from zoo_core.models.scorer import row_scores
 from zoo_core.rollout import Responses, response_logprobs
@@ -74,7 +74,7 @@ def kto(policy, reference, batch):
 
 
 def simpo(policy, _, batch):
-    return simpo_loss(*mean_logprobs(response_logprobs(policy, batch), batch.mask).chunk(2), 2.0, 0.7)
+    return simpo_loss(*masked_row_mean(response_logprobs(policy, batch), batch.mask).chunk(2), 2.0, 0.7)
 
 
 def cpo(policy, _, batch):
@@ -84,7 +84,7 @@ def cpo(policy, _, batch):
 
 
 def orpo(policy, _, batch):
-    return odds_ratio_loss(*mean_logprobs(response_logprobs(policy, batch), batch.mask).chunk(2))
+    return odds_ratio_loss(*masked_row_mean(response_logprobs(policy, batch), batch.mask).chunk(2))
 
 
 def sft(policy, _, batch):

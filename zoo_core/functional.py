@@ -34,6 +34,11 @@ def masked_sum(values: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float
     return values.masked_fill(~mask, 0.0).sum(dim=1)
 
 
+def masked_row_mean(values: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, " B"]:
+    """Return the mean of each row over the true entries of the mask; 0 for a row without any."""
+    return masked_sum(values, mask) / mask.sum(dim=1).clamp(min=1)
+
+
 def masked_whiten(values: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
     """Return the values shifted and scaled to mean 0 and (population) variance 1 over the mask; 0 elsewhere."""
     mean = masked_mean(values, mask)

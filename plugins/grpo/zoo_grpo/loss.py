@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from zoo_core.functional import masked_mean, masked_sum
+from zoo_core.functional import masked_mean, masked_row_mean, masked_sum
 
 SMALLEST = 1e-4
 """Added to the deviation of a group, so that a group of equal scores gets advantages of 0 (as in TRL)."""
@@ -87,7 +87,7 @@ def sequence_ratio(
 
     sᵢ = (π(yᵢ)/π_old(yᵢ))^(1/|yᵢ|) = exp((1/|yᵢ|) Σₜ log ρₜ)
     """
-    return (masked_sum(logprobs - old_logprobs, mask) / mask.sum(dim=1)).exp()
+    return masked_row_mean(logprobs - old_logprobs, mask).exp()
 
 
 def gspo_loss(
@@ -164,7 +164,7 @@ def grpo(losses: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], response_token
 
     A token of a long response counts less; `response_tokens` does not matter.
     """
-    return (masked_sum(losses, mask) / mask.sum(dim=1)).mean()
+    return masked_row_mean(losses, mask).mean()
 
 
 def dapo(losses: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], response_tokens: int) -> Float[Tensor, ""]:

@@ -10,7 +10,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 from zoo_sft.loss import sft_loss
 
-from zoo_core.functional import masked_sum
+from zoo_core.functional import masked_row_mean
 from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run
 from zoo_core.schedule import set_learning_rate
@@ -26,7 +26,7 @@ def train(config: ORPOConfig, run: Run) -> Iterator[dict[str, float]]:
         pairs = run.preferences.batch(update, config.batch_size)
         logprobs = response_logprobs(run.policy, pairs)
         imitation = sft_loss(logprobs.chunk(2)[0], pairs.mask.chunk(2)[0])
-        chosen, rejected = (masked_sum(logprobs, pairs.mask) / pairs.mask.sum(1)).chunk(2)
+        chosen, rejected = masked_row_mean(logprobs, pairs.mask).chunk(2)
         contrast = odds_ratio_loss(chosen, rejected)
         loss = imitation + config.odds_ratio_coefficient * contrast
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.nn.functional import pad
 from torch.testing import assert_close
-from zoo_rrhf.loss import fine_tune_loss, mean_logprobs, rank_loss
+from zoo_rrhf.loss import fine_tune_loss, rank_loss
 from zoo_sft.loss import sft_loss
 
+from zoo_core.functional import masked_row_mean
 from zoo_core.testing.tensors import GARBAGE, noise
 
 
@@ -32,20 +33,20 @@ both_losses = pytest.mark.parametrize("function", [rank_loss, fine_tune_loss])
 def test_p_is_the_mean_over_the_tokens_of_each_response():
     # (−.5 − 1 − 3 − 1.5)/4, (−2 − 4)/2, −7/1
     logprobs = torch.tensor([[-0.5, -1.0, -3.0, -1.5], [-2.0, -4.0, 9.0, 9.0], [-7.0, 9.0, 9.0, 9.0]])
-    assert_close(mean_logprobs(logprobs, MASK), torch.tensor([-1.5, -3.0, -7.0]))
+    assert_close(masked_row_mean(logprobs, MASK), torch.tensor([-1.5, -3.0, -7.0]))
 
 
 def test_p_does_not_change_when_every_token_is_doubled():
     logprobs = noise(3, 4)
-    doubled = mean_logprobs(logprobs.repeat_interleave(2, 1), MASK.repeat_interleave(2, 1))
-    assert_close(doubled, mean_logprobs(logprobs, MASK))
+    doubled = masked_row_mean(logprobs.repeat_interleave(2, 1), MASK.repeat_interleave(2, 1))
+    assert_close(doubled, masked_row_mean(logprobs, MASK))
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
 def test_padding_changes_neither_p_nor_its_gradient(garbage):
     clean = noise(3, 4).requires_grad_()
     dirty = pad(clean.detach(), (2, 1)).masked_fill(~pad(MASK, (2, 1)), garbage).requires_grad_()
-    values = mean_logprobs(clean, MASK), mean_logprobs(dirty, pad(MASK, (2, 1)))
+    values = masked_row_mean(clean, MASK), masked_row_mean(dirty, pad(MASK, (2, 1)))
     assert_close(values[1], values[0])
     sum(value.sum() for value in values).backward()
     assert_close(dirty.grad[:, 2:-1], clean.grad)
@@ -83,7 +84,7 @@ def test_each_token_of_a_violated_pair_is_pulled_by_one_over_its_response_s_leng
     # The worse response, of 2 tokens, is ahead of the better one, of 4: up by 1/4 a token, down by 1/2 a token.
     logprobs = torch.tensor([[-3.0, -1.0, -2.0, -2.0], [-1.0, -1.5, 0.0, 0.0]], requires_grad=True)
     scores = torch.tensor([[1.0, 0.0]])
-    rank_loss(mean_logprobs(logprobs, MASK[:2]).unsqueeze(0), scores, all_present(scores)).backward()
+    rank_loss(masked_row_mean(logprobs, MASK[:2]).unsqueeze(0), scores, all_present(scores)).backward()
     assert_close(logprobs.grad, torch.tensor([[-0.25, -0.25, -0.25, -0.25], [0.5, 0.5, 0.0, 0.0]]))
 
 
@@ -144,7 +145,7 @@ def test_the_sum_over_tokens_is_imitated_so_that_padding_does_not_change_the_los
     logprobs, scores = noise(3, 4) - 2, torch.tensor([[0.0, 1.0, 0.5]])
 
     def loss(logprobs, mask):
-        sums = (mean_logprobs(logprobs, mask) * mask.sum(1)).unsqueeze(0)
+        sums = (masked_row_mean(logprobs, mask) * mask.sum(1)).unsqueeze(0)
         return fine_tune_loss(sums, scores, all_present(scores))
 
     assert_close(loss(logprobs, MASK), -logprobs[1, :2].sum())
@@ -153,7 +154,7 @@ def test_the_sum_over_tokens_is_imitated_so_that_padding_does_not_change_the_los
 
 def test_with_one_response_a_prompt_it_is_supervised_fine_tuning():
     logprobs = noise(3, 4) - 2
-    p, scores = mean_logprobs(logprobs, MASK).unsqueeze(1), noise(3, 1)
+    p, scores = masked_row_mean(logprobs, MASK).unsqueeze(1), noise(3, 1)
     ranking = rank_loss(p, scores, all_present(scores))
     imitation = fine_tune_loss(p * MASK.sum(1, keepdim=True), scores, all_present(scores))
     assert ranking == 0

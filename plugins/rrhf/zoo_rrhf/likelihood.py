@@ -9,13 +9,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zoo_core.datasets.encoding import Encoder
 from zoo_core.errors import ModelError, SpecError
+from zoo_core.functional import masked_row_mean
 from zoo_core.models.directories import files_sha256
 from zoo_core.models.loading import load_frozen
 from zoo_core.models.tokenizers import load_tokenizer
 from zoo_core.registry.references import resolve
 from zoo_core.reward import Sample
 from zoo_core.rollout import Responses, response_logprobs
-from zoo_rrhf.loss import mean_logprobs
 
 
 class Likelihood:
@@ -54,7 +54,7 @@ class Likelihood:
         scores: list[float] = []
         for start in range(0, len(samples), self.batch_size):
             batch = self.encode(samples[start : start + self.batch_size])
-            scores += mean_logprobs(response_logprobs(self.model, batch), batch.mask).tolist()
+            scores += masked_row_mean(response_logprobs(self.model, batch), batch.mask).tolist()
         return scores
 
     def encode(self, samples: Sequence[Sample]) -> Responses:

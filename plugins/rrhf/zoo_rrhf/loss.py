@@ -3,28 +3,18 @@
 Equation numbers refer to Yuan et al. 2023, "RRHF: Rank Responses to Align Language Models with Human Feedback
 without tears", arXiv:2304.05302, section 3.
 
-Shapes: B responses of T tokens; or P prompts with a group of up to K responses each. `present` is true on the
-responses that a group has, `complete` on those of them that ended, which are one or more; `mask` is true on the tokens
-that a response has, the end-of-text token among them.
-Nothing outside matters. The loss of a batch is the mean over its prompts of L = L_rank + L_ft.
+Shapes: P prompts with a group of up to K responses each. `present` is true on the responses that a group has,
+`complete` on those of them that ended, which are one or more. Nothing outside matters. The loss of a batch is the mean
+over its prompts of L = L_rank + L_ft.
+
+p is the log-probability per token of each response under the policy (eq. 1): pᵢ = Σₜ log π(yᵢₜ | x, yᵢ₍<ₜ₎) / |yᵢ|, the
+`masked_row_mean` of those of its tokens. It is no mean over the batch: else long responses would rank last.
 """
 
 import math
 
 from jaxtyping import Bool, Float
 from torch import Tensor
-
-from zoo_core.functional import masked_sum
-
-
-def mean_logprobs(logprobs: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, " B"]:
-    """Return the log-probability per token of each response under a policy (eq. 1).
-
-    pᵢ = Σₜ log π(yᵢₜ | x, yᵢ₍<ₜ₎) / |yᵢ|
-
-    The mean over the tokens of one response, not of the batch: else long responses would rank last.
-    """
-    return masked_sum(logprobs, mask) / mask.sum(dim=1)
 
 
 def rank_loss(p: Float[Tensor, "P K"], scores: Float[Tensor, "P K"], present: Bool[Tensor, "P K"]) -> Float[Tensor, ""]:

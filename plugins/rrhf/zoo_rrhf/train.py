@@ -18,14 +18,14 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.optim import AdamW
 
 from zoo_core.endings import ending_rule
-from zoo_core.functional import masked_sum
+from zoo_core.functional import masked_row_mean, masked_sum
 from zoo_core.reward import Sample, as_sample
 from zoo_core.rollout import response_logprobs
 from zoo_core.rows import Preference, Text, answers_of
 from zoo_core.run import Run
 from zoo_core.schedule import set_learning_rate
 from zoo_rrhf.config import RRHFConfig
-from zoo_rrhf.loss import fine_tune_loss, mean_logprobs, rank_loss
+from zoo_rrhf.loss import fine_tune_loss, rank_loss
 
 
 class Group(TypedDict):
@@ -81,7 +81,7 @@ def train(config: RRHFConfig, run: Run) -> Iterator[dict[str, float]]:
                 [ended for some in batch for ended in some["ended"]],
             )
             logprobs = response_logprobs(run.policy, responses)
-            p = by_prompt(mean_logprobs(logprobs, responses.mask), sizes)
+            p = by_prompt(masked_row_mean(logprobs, responses.mask), sizes)
             likelihood = by_prompt(masked_sum(logprobs, responses.mask), sizes)
             scores = by_prompt(torch.tensor([score for some in batch for score in some["scores"]]).to(p.device), sizes)
             present = by_prompt(torch.ones(sum(sizes)).to(p.device), sizes).bool()

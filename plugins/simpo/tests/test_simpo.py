@@ -3,9 +3,9 @@
 import pytest
 import torch
 from zoo_simpo.config import CPOConfig, SimPOConfig
-from zoo_simpo.loss import mean_logprobs
 from zoo_simpo.train import train, train_cpo
 
+from zoo_core.functional import masked_row_mean
 from zoo_core.rollout import response_logprobs
 from zoo_core.rows import Preference
 from zoo_core.run import Run
@@ -40,7 +40,7 @@ def test_pairs_it_has_not_seen_come_apart_without_a_reference(loop, config):
     held_out = [(PROMPT, getattr(row, which)) for which in ("chosen", "rejected") for row in rows[1::2]]
     answers = session.encoder.responses(held_out)
     with torch.no_grad():
-        chosen, rejected = mean_logprobs(response_logprobs(session.policy, answers), answers.mask).chunk(2)
+        chosen, rejected = masked_row_mean(response_logprobs(session.policy, answers), answers.mask).chunk(2)
     assert (chosen > rejected + 0.5).all()
 
 

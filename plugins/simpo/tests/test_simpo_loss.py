@@ -5,15 +5,15 @@ import math
 import pytest
 import torch
 from torch.testing import assert_close
-from zoo_simpo.loss import cpo_loss, mean_logprobs, simpo_loss
+from zoo_simpo.loss import cpo_loss, simpo_loss
 
-from zoo_core.functional import masked_sum
+from zoo_core.functional import masked_row_mean, masked_sum
 from zoo_core.testing.tensors import GARBAGE, noise, prefix, row
 
 
 def losses(logprobs, mask):
     """Return SimPO's and CPO's loss of the tokens of pairs: all chosen responses, then the rejected ones."""
-    simpo = simpo_loss(*mean_logprobs(logprobs, mask).chunk(2), 2.0, 0.5)
+    simpo = simpo_loss(*masked_row_mean(logprobs, mask).chunk(2), 2.0, 0.5)
     return [simpo, cpo_loss(*masked_sum(logprobs, mask).chunk(2), 0.3)]
 
 
@@ -50,7 +50,7 @@ def test_a_pair_far_beyond_the_target_no_longer_pulls():
 def test_means_of_the_worked_example():
     # (−1 − 2)/2 and (−1 − 2 − 6)/3
     logprobs = torch.tensor([[-1.0, -2.0, -9.0], [-1.0, -2.0, -6.0]])
-    assert_close(mean_logprobs(logprobs, prefix(2, 3, of=3)), torch.tensor([-1.5, -3.0]))
+    assert_close(masked_row_mean(logprobs, prefix(2, 3, of=3)), torch.tensor([-1.5, -3.0]))
 
 
 def test_saying_every_token_twice_changes_simpo_not_at_all_and_doubles_the_margin_of_cpo():

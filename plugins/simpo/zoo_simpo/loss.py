@@ -3,20 +3,12 @@
 Meng et al. 2024, "SimPO: Simple Preference Optimization with a Reference-Free Reward", arXiv:2405.14734, and
 Xu et al. 2024, "Contrastive Preference Optimization", arXiv:2401.08417.
 
-Shapes: B pairs of responses to one prompt each, T response tokens. The mask is true on response tokens, the
-end-of-text token among them.
+Shapes: B pairs of responses to one prompt each.
 """
 
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
-
-from zoo_core.functional import masked_sum
-
-
-def mean_logprobs(logprobs: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, " B"]:
-    """Return the log-likelihood of each response in nats per token: (1/|y|) Σₜ log π(yₜ | x, y₍<ₜ₎)."""
-    return masked_sum(logprobs, mask) / mask.sum(dim=1)
 
 
 def simpo_loss(
@@ -26,8 +18,8 @@ def simpo_loss(
 
     L = −mean log σ(β (a_w − a_l) − γ)   with   a = (1/|y|) Σₜ log π(yₜ | x, y₍<ₜ₎)
 
-    Both log-probabilities are *means* over response tokens. γ is in the units of β a. The authors' code asks
-    for γ/β; TRL asks for γ.
+    Both log-probabilities are *means* over response tokens, as `masked_row_mean` gives them. γ is in the units of β a.
+    The authors' code asks for γ/β; TRL asks for γ.
     """
     return -logsigmoid(beta * (chosen_logprob - rejected_logprob) - target_margin).mean()
 

@@ -7,11 +7,11 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 
+from zoo_core.functional import masked_row_mean
 from zoo_core.rollout import response_logprobs
 from zoo_core.run import Run
 from zoo_core.schedule import set_learning_rate
 from zoo_simpo.config import CPOConfig, SimPOConfig
-from zoo_simpo.loss import mean_logprobs
 
 LossOf = Callable[[Float[Tensor, "rows T"], Bool[Tensor, "rows T"]], Float[Tensor, ""]]
 """The loss of the log-probabilities of response tokens and their mask: all chosen responses, then the rejected ones."""
@@ -32,7 +32,7 @@ def train_on_pairs(config: SimPOConfig | CPOConfig, run: Run, loss_of: LossOf) -
         clip_grad_norm_(run.policy.parameters(), config.max_grad_norm)
         optimizer.step()
 
-        chosen, rejected = mean_logprobs(logprobs.detach(), pairs.mask).chunk(2)
+        chosen, rejected = masked_row_mean(logprobs.detach(), pairs.mask).chunk(2)
         yield {
             "loss": loss.item(),
             "accuracy": (chosen > rejected).float().mean().item(),
