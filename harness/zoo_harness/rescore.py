@@ -14,7 +14,7 @@ from statistics import variance
 from pydantic import ValidationError
 from zoo_leaderboard.cells import score
 from zoo_leaderboard.load import load
-from zoo_leaderboard.schema import Record
+from zoo_leaderboard.schema import Environment, Record
 from zoo_leaderboard.scores import Item, ScoreName
 
 from zoo_core.errors import StorageError
@@ -70,9 +70,9 @@ def rescore(bundle: Path, checkpoints: Path, waiting: Waiting, display: Display,
         most = workers or workers_of(plan)
         display.planned(plan, jobs, most)
         local.run(jobs, finished, most, display.watch)
-        same = plan.probe["environment"] == bench.get("environment")
+        here = plan.probe["environment"]
         return [
-            _compared(known[job.row, job.seed], scored(job), failed.get(job.identity), same) for job in jobs if job.row
+            _compared(known[job.row, job.seed], scored(job), failed.get(job.identity), here) for job in jobs if job.row
         ]
 
 
@@ -97,20 +97,21 @@ def _jobs(plan: Plan, known: dict[tuple[str, int], Record], checkpoints: Path) -
         yield job.model_copy(update={"needs": needs, "payload": payload.to_json()})
 
 
-def _compared(record: Record, found: Scored | None, error: str | None, same: bool) -> Rescored:
+def _compared(record: Record, found: Scored | None, error: str | None, here: Environment) -> Rescored:
     if found is None:
         return Rescored(record["row"], record["seed"], f"scoring failed: {error}")
     name: ScoreName = "proxy" if score(record, "gold") is None else "gold"
     before, again = score(record, name), found["scores"][name]
+    allowed = _allowed(record, found["items"], same=record["environment"] == here)
     fault = None
     if record["kind"] == "algorithm" and found["weights_sha256"] != record["weights_sha256"]:
         fault = "these are other weights than those that were published"
-    elif before is not None and again is not None and abs(again - before) > _allowed(record, found["items"], same):
+    elif before is not None and again is not None and abs(again - before) > allowed:
         fault = f"{name} is {again:.4f}, and {before:.4f} was published"
     return Rescored(record["row"], record["seed"], fault)
 
 
-def _allowed(record: Record, items: Sequence[Item], same: bool) -> float:
+def _allowed(record: Record, items: Sequence[Item], *, same: bool) -> float:
     """The most by which two scores may differ: nothing in the same environment, else what sampling explains."""
     if same:
         return SAME
