@@ -179,7 +179,7 @@ def test_imitation_alone_ends_at_the_distribution_of_the_best_of_four():
         best_of_four[arm] = (below + start[arm]) ** 4 - below**4
         below += start[arm]
     session, _ = trained(
-        RRHFConfig(rank_weight=0.0, learning_rate=2e-2, batch_size=96),
+        RRHFConfig(samples=4, iterations=1, rank_weight=0.0, learning_rate=2e-2, batch_size=96),
         2e9,
         policy=policy,
         **{**BANDIT, "rows": {"preferences": [pair("hi", "a", "a") for _ in range(96)]}},

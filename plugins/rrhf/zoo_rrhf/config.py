@@ -22,9 +22,9 @@ class RRHFConfig:
         "samples": Choice((2, 4, 8)),
         "iterations": Choice((1, 2, 4)),
     }
-    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=6)
+    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=7)
 
-    samples: int = 2
+    samples: int = 8
     """Responses sampled to each prompt, beside the two of its pair."""
     temperature: float = 1.0
     """Sampling temperature; ranking takes log-probabilities at 1."""
@@ -38,9 +38,9 @@ class RRHFConfig:
     """What a sample that did not end itself loses, in standard deviations of the reward on the start's samples."""
     missing_eos_score: float | None = None
     """Score of such a sample instead, the rule of N+ (-1 there); above that of others not ending pays."""
-    learning_rate: float = 0.00015
+    learning_rate: float = 0.00097
     """Peak step size of AdamW."""
-    rank_weight: float = 2.8
+    rank_weight: float = 0.16
     """Weight of the rank loss beside the fine-tuning loss; 0 only imitates the best response."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this L2 norm."""
