@@ -32,7 +32,7 @@ class PPOConfig:
     """Passes over each batch of responses; 1 as in Ouyang et al. 2022 (arXiv:2203.02155)."""
     temperature: float = 1.0
     """Sampling temperature of rollouts; all log-probabilities are taken at it."""
-    learning_rate: float = 9.8e-05
+    learning_rate: float = 0.00015
     """Peak step size of AdamW, for policy and critic."""
     clip_range: float = 0.2
     """ε of eq. 7: how far the probability ratio may move from 1."""
@@ -40,7 +40,7 @@ class PPOConfig:
     """How far a value may move from its old estimate, in reward units."""
     value_coefficient: float = 0.1
     """Weight of the value loss (c₁ of eq. 9)."""
-    kl_coefficient: float = 0.0065
+    kl_coefficient: float = 0.14
     """β: reward units lost per nat of divergence from the reference."""
     kl_target: float | None = None
     """Nats per response that β is steered to (Ziegler's controller); None leaves β as it is."""
