@@ -15,6 +15,7 @@ from typing import Any
 
 from zoo_harness.tuning.rounds import By, Tried, missing_their_objective, worth
 from zoo_leaderboard.columns import number
+from zoo_leaderboard.statistics import summarize
 
 from zoo_core.records import Algorithm
 from zoo_core.registry.plugins import plugins
@@ -91,6 +92,8 @@ def _search(name: str, log: Log) -> Iterator[str]:
 def _remarks(log: Log) -> Iterator[str]:
     if log["winner"]["row"] == "defaults":
         yield "No point was better than the defaults that were there, which stay."
+    elif log["by"] == "gold":
+        yield _gained(log)
     means = [mean for mean in _means(log["rounds"][1]["found"], log["by"]).values() if mean is not None]
     least = max(values := worth(log["rounds"][1]["found"], log["by"]), key=lambda row: values[row] or -math.inf)
     if log["by"] == "loss" and log["winner"]["row"] != least:
@@ -106,6 +109,21 @@ def _remarks(log: Log) -> Iterator[str]:
         yield f"Not chosen, whatever their gold: {', '.join(missing)}. Somewhere they missed their own objective."
     if log["winner_by_proxy"] and log["winner_by_proxy"]["row"] != log["winner"]["row"]:
         yield f"By proxy {log['winner_by_proxy']['row']} would be chosen."
+
+
+def _gained(log: Log) -> str:
+    """Say how far the winner is above the defaults before, on the same worlds and seeds, and how sure that is."""
+    cells: dict[str, dict[tuple[str, int], float]] = {}
+    for one in log["rounds"][1]["found"]:
+        if one["gold"] is not None:
+            cells.setdefault(one["row"], {})[one["world"], one["seed"]] = one["gold"]
+    before, winner = cells.get("defaults", {}), log["winner"]["row"]
+    gains = summarize(cells[winner][cell] - before[cell] for cell in cells[winner] if cell in before)
+    if gains["low"] is None:
+        return f"Too few runs of the defaults before ended to say how far {winner} is above them."
+    low, mean, high = (number(gains[name], 3, signed=True) for name in ("low", "mean", "high"))
+    sure = "" if gains["low"] > 0 else ": the two are not told apart"
+    return f"{winner} is above the defaults before by {mean} [{low}, {high}] over {gains['n']} runs{sure}."
 
 
 def _means(found: Sequence[Tried], by: By) -> dict[str, float | None]:
