@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from zoo_tinytown.references import Dials, Reference, parse_reference
 
 from zoo_core.errors import DataError, ModelError, SpecError
 from zoo_core.judge import Written
-from zoo_core.registry.plugins import plugins
 from zoo_core.registry.references import load_judge, load_rows
 
 HEAVY = ("torch", "numpy", "transformers", "datasets", "typer", "rich", "pydantic", "jaxtyping", "zoo_tinytown_gold")
@@ -38,6 +36,19 @@ def test_rows_are_read_without_importing_gold() -> None:
     assert done.stdout.strip() == "4000 False"
 
 
+def test_rows_are_the_same_file_in_a_process_that_scores_which_has_no_algorithm() -> None:
+    code = (
+        f"import sys; sys.path[:0] = {sys.path}; from importlib.metadata import entry_points;"
+        "from zoo_core.registry.plugins import load_without, plugins; from zoo_tinytown import rows;"
+        "from zoo_tinytown.references import Dials, Reference;"
+        "of = lambda: rows._identity('x', Reference(0, Dials(), 'preferences'));"
+        "before = of(); load_without([one.name for one in entry_points(group='zoo')]);"
+        "print(before == of(), plugins().algorithms)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True {}"
+
+
 def test_rows_are_written_once_and_again_when_what_writes_them_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,9 +60,11 @@ def test_rows_are_written_once_and_again_when_what_writes_them_changes(
     rows.read_rows(wanted, 1)
     rows.read_rows(Reference(0, Dials(slips=0.2), "preferences"), 0)
     assert len(written) == 3
-    changed = plugins().algorithm("sft")
-    monkeypatch.setitem(plugins().algorithms, "sft", replace(changed, stage={"epochs": 7.0}))  # another start's samples
-    rows.read_rows(wanted, 0)
+    (tmp_path / "site" / rows.RECIPE).mkdir(parents=True)
+    (tmp_path / "site" / rows.RECIPE / "__init__.py").write_text("epochs = 7")  # another start's samples
+    with monkeypatch.context() as patched:
+        patched.syspath_prepend(tmp_path / "site")
+        rows.read_rows(wanted, 0)
     assert len(written) == 4
     monkeypatch.setattr(rows, "__file__", str(tmp_path / "other" / "rows.py"))  # other code
     rows.read_rows(wanted, 0)

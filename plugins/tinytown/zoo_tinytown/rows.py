@@ -13,11 +13,12 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 from zoo_core.errors import DataError
-from zoo_core.registry.plugins import plugins
 from zoo_core.storage.atomic import write_text
 from zoo_tinytown.references import Reference, base_directory, cache
 
 WRITER = "zoo_tinytown_gold"
+RECIPE = "zoo_sft"
+"""The package with the recipe of a world's start, whose samples are labelled."""
 WITH_THE_WRITER = "pip install zoo-tinytown-gold"
 
 
@@ -42,17 +43,25 @@ def _written(name: str, seed: int) -> str:
 
 
 def _identity(name: str, wanted: Reference) -> str:
-    """Hash what rows are made from: the code of both packages, and for pairs the model whose samples are labelled."""
-    writer = PathFinder.find_spec(WRITER)  # located, not imported
-    if writer is None or writer.origin is None:
+    """Hash what rows are made from: code, and for pairs the model and the recipe behind the samples that are labelled.
+
+    Packages are located and never imported or asked: a process that trains has no writer, one that scores has no
+    algorithm, and all of them have to read the same rows.
+    """
+    packages = [Path(__file__).parent, _located(WRITER)]
+    if packages[1] is None:
         raise DataError(f"{name!r}: its rows need the distribution zoo-tinytown-gold: {WITH_THE_WRITER}.")
-    folders = (Path(__file__).parent, Path(writer.origin).parent)
-    made_from = [file for folder in folders for file in sorted(folder.rglob("*.py"))]
-    digest = hashlib.sha256(f"{name} {sys.version_info[:2]}".encode())
+    made_from = []
     if wanted.thing == "preferences":
+        packages.append(_located(RECIPE))  # without it the writer says what is missing
         made_from.append(base_directory(wanted.world) / "model.safetensors")
-        start = plugins().algorithms.get("sft")  # without it the writer says what is missing
-        digest.update(repr(start and start.stage).encode())
+    made_from += [file for folder in packages if folder for file in sorted(folder.rglob("*.py"))]
+    digest = hashlib.sha256(f"{name} {sys.version_info[:2]}".encode())
     for file in made_from:
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _located(package: str) -> Path | None:
+    found = PathFinder.find_spec(package)
+    return Path(found.origin).parent if found and found.origin else None
