@@ -90,7 +90,11 @@ def _search(name: str, log: Log) -> Iterator[str]:
 
 
 def _remarks(log: Log) -> Iterator[str]:
-    if log["winner"]["row"] == "defaults":
+    missing = missing_their_objective(log["rounds"][1]["found"])
+    if missing == {one["row"] for one in log["rounds"][1]["found"]}:
+        yield "All that were tried missed their own objective somewhere; the defaults that were there stay."
+        missing = set()
+    elif log["winner"]["row"] == "defaults":
         yield "No point was better than the defaults that were there, which stay."
     elif log["by"] == "gold":
         yield _gained(log)
@@ -105,8 +109,9 @@ def _remarks(log: Log) -> Iterator[str]:
     if log["winner"]["at_edge"]:
         edges = ", ".join(f"`{name}`" for name in log["winner"]["at_edge"])
         yield f"At the edge of its space: {edges}."
-    if missing := sorted(missing_their_objective(log["rounds"][1]["found"])):
-        yield f"Not chosen, whatever their gold: {', '.join(missing)}. Somewhere they missed their own objective."
+    if missing:
+        what = f"Not chosen, whatever their gold: {', '.join(sorted(missing))}."
+        yield f"{what} Somewhere they missed their own objective."
     if log["winner_by_proxy"] and log["winner_by_proxy"]["row"] != log["winner"]["row"]:
         yield f"By proxy {log['winner_by_proxy']['row']} would be chosen."
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from zoo_harness.planning.identity import commit_of
 from zoo_harness.spec.read import read
-from zoo_harness.tuning.log import is_at_edge
+from zoo_harness.tuning.log import Search, is_at_edge
 from zoo_harness.tuning.points import Point, Study
 from zoo_harness.tuning.rounds import Tried, as_good_as, best_first, in_world, missing_their_objective, world_of, worth
 from zoo_harness.tuning.write import with_defaults
@@ -92,6 +92,18 @@ def test_a_point_that_misses_its_own_objective_is_behind_all_that_improve_it() -
     found = [tried("good", 0.3), tried("best", 0.9), tried("best", 0.9, "v")]
     found[0]["improves"], found[1]["improves"], found[2]["improves"] = True, True, False
     assert missing_their_objective(found) == {"best"}  # in one world is enough
+
+
+@pytest.mark.parametrize(("good_misses", "winner"), [(False, "good"), (True, "defaults")])
+def test_the_present_defaults_stay_where_every_point_misses_its_own_objective(good_misses: bool, winner: str) -> None:
+    found = [tried("defaults", 0.1), tried("good", 0.3), tried("best", 0.9)]
+    for one, misses in zip(found, (True, good_misses, True), strict=True):
+        one["improves"] = not misses
+    points = [Point(name, {}) for name in ("defaults", "good", "best")]
+    others = {name: None for name in ("algorithm", "spec", "fixed", "budgets", "environment", "name")} | {"present": {}}
+    search = Search(points=points, first=found, second=found, space={}, by="gold", **others)  # type: ignore[arg-type]
+    assert search.winner().row == winner
+    assert ("all that were tried missed their own objective" in search.in_words()[0]) == good_misses
 
 
 def test_a_world_takes_everything_of_its_own_and_leaves_what_is_the_users(tmp_path: Path) -> None:

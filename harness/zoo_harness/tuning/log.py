@@ -49,12 +49,16 @@ class Search:
     def winner(self, by: By | None = None) -> Point:
         """The best point of the second round; of recipes as good as it the present one, or that which moves least.
 
+        The present defaults stay where every point somewhere missed its own objective: none of them is that method.
         A recipe is what everything starts from, and losses of many recipes differ by less than seeds do. So the present
         one stays unless it is beaten, and a higher learning rate, which forgets more, has to be worth it.
         """
         values = worth(self.second, by or self.by)
         finalists = [point for point in self.points if point.row in values]
-        best = best_first(finalists, values, missing_their_objective(self.second))[0]
+        missing = missing_their_objective(self.second)
+        best = best_first(finalists, values, missing)[0]
+        if best.row in missing:
+            return next(point for point in finalists if point.row == DEFAULTS)
         if (by or self.by) != "loss" or "learning_rate" not in self.space:
             return best
         equal = as_good_as(best.row, self.second)
@@ -87,7 +91,9 @@ class Search:
         """What came out, for people."""
         name, winner = self.name, self.winner()
         settings = self.settings(winner)
-        if winner.row == DEFAULTS:
+        if {one["row"] for one in self.second} == missing_their_objective(self.second):
+            lines = [f"{name}: the present defaults stay; all that were tried missed their own objective somewhere."]
+        elif winner.row == DEFAULTS:
             lines = [f"{name}: the present defaults are the best; no point of the search was better."]
         else:
             changes = [f"{key} {self.present[key]} -> {value}" for key, value in settings.items()]
