@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo_harness.tuning.rounds import By, Tried, missing_their_objective, worth
+from zoo_harness.tuning.worth import By, Tried, all_miss, differences, missing_their_objective, worth
 from zoo_leaderboard.columns import number
 from zoo_leaderboard.statistics import summarize
 
@@ -90,16 +90,15 @@ def _search(name: str, log: Log) -> Iterator[str]:
 
 
 def _remarks(log: Log) -> Iterator[str]:
-    missing = missing_their_objective(log["rounds"][1]["found"])
-    if missing == {one["row"] for one in log["rounds"][1]["found"]}:
+    found, none_is_left = log["rounds"][1]["found"], all_miss(log["rounds"][1]["found"], log["by"])
+    if none_is_left:
         yield "All that were tried missed their own objective somewhere; the defaults that were there stay."
-        missing = set()
     elif log["winner"]["row"] == "defaults":
         yield "No point was better than the defaults that were there, which stay."
     elif log["by"] == "gold":
         yield _gained(log)
-    means = [mean for mean in _means(log["rounds"][1]["found"], log["by"]).values() if mean is not None]
-    least = max(values := worth(log["rounds"][1]["found"], log["by"]), key=lambda row: values[row] or -math.inf)
+    means = [mean for mean in _means(found, log["by"]).values() if mean is not None]
+    least = max(values := worth(found, log["by"]), key=lambda row: values[row] or -math.inf)
     if log["by"] == "loss" and log["winner"]["row"] != least:
         yield f"{least} has the least loss; {log['winner']['row']} is as good within a standard error."
     if log["by"] == "gold" and max(means) <= 0:
@@ -109,21 +108,16 @@ def _remarks(log: Log) -> Iterator[str]:
     if log["winner"]["at_edge"]:
         edges = ", ".join(f"`{name}`" for name in log["winner"]["at_edge"])
         yield f"At the edge of its space: {edges}."
-    if missing:
-        what = f"Not chosen, whatever their gold: {', '.join(sorted(missing))}."
-        yield f"{what} Somewhere they missed their own objective."
+    if not none_is_left and (missing := sorted(missing_their_objective(found))):
+        yield f"Not chosen, whatever their gold: {', '.join(missing)}. Somewhere they missed their own objective."
     if log["winner_by_proxy"] and log["winner_by_proxy"]["row"] != log["winner"]["row"]:
         yield f"By proxy {log['winner_by_proxy']['row']} would be chosen."
 
 
 def _gained(log: Log) -> str:
     """Say how far the winner is above the defaults before, on the same worlds and seeds, and how sure that is."""
-    cells: dict[str, dict[tuple[str, int], float]] = {}
-    for one in log["rounds"][1]["found"]:
-        if one["gold"] is not None:
-            cells.setdefault(one["row"], {})[one["world"], one["seed"]] = one["gold"]
-    before, winner = cells.get("defaults", {}), log["winner"]["row"]
-    gains = summarize(cells[winner][cell] - before[cell] for cell in cells[winner] if cell in before)
+    winner = log["winner"]["row"]
+    gains = summarize(differences(log["rounds"][1]["found"], winner, "defaults", "gold"))
     if gains["low"] is None:
         return f"Too few runs of the defaults before ended to say how far {winner} is above them."
     low, mean, high = (number(gains[name], 3, signed=True) for name in ("low", "mean", "high"))

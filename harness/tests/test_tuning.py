@@ -16,7 +16,8 @@ from zoo_harness.planning.identity import commit_of
 from zoo_harness.spec.read import read
 from zoo_harness.tuning.log import Search, is_at_edge
 from zoo_harness.tuning.points import Point, Study
-from zoo_harness.tuning.rounds import Tried, as_good_as, best_first, in_world, missing_their_objective, world_of, worth
+from zoo_harness.tuning.rounds import in_world, world_of
+from zoo_harness.tuning.worth import Tried, as_good_as, best_first, missing_their_objective, worth
 from zoo_harness.tuning.write import with_defaults
 
 from zoo_core.errors import PluginError, SpecError, StorageError
@@ -96,10 +97,10 @@ def test_a_point_that_misses_its_own_objective_is_behind_all_that_improve_it() -
 
 @pytest.mark.parametrize(("good_misses", "winner"), [(False, "good"), (True, "defaults")])
 def test_the_present_defaults_stay_where_every_point_misses_its_own_objective(good_misses: bool, winner: str) -> None:
-    found = [tried("defaults", 0.1), tried("good", 0.3), tried("best", 0.9)]
-    for one, misses in zip(found, (True, good_misses, True), strict=True):
+    found = [tried("defaults", 0.1), tried("good", 0.3), tried("best", 0.9), tried("failed", None)]
+    for one, misses in zip(found[:3], (True, good_misses, True), strict=True):
         one["improves"] = not misses
-    points = [Point(name, {}) for name in ("defaults", "good", "best")]
+    points = [Point(one["row"], {}) for one in found]
     others = {name: None for name in ("algorithm", "spec", "fixed", "budgets", "environment", "name")} | {"present": {}}
     search = Search(points=points, first=found, second=found, space={}, by="gold", **others)  # type: ignore[arg-type]
     assert search.winner().row == winner

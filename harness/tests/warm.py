@@ -43,12 +43,7 @@ class Warm:
         assert self.server.stdin
         assert self.server.stdout
         files = [outputs / name for name in ("stdout", "stderr")]
-        asked = {
-            "arguments": arguments,
-            "cwd": str(cwd),
-            "environment": dict(environment),
-            "files": list(map(str, files)),
-        }
+        asked = [arguments, str(cwd), dict(environment), *map(str, files)]
         self.server.stdin.write(json.dumps(asked) + "\n")
         self.server.stdin.flush()
         code = int(self.server.stdout.readline())
@@ -66,19 +61,19 @@ def serve() -> None:
     while line := sys.stdin.readline():
         child = os.fork()
         if child == 0:
-            return command(**json.loads(line))
+            return command(*json.loads(line))
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
 
 
-def command(arguments: list[str], cwd: str, environment: dict[str, str], files: list[str]) -> None:
+def command(arguments: list[str], cwd: str, environment: dict[str, str], stdout: str, stderr: str) -> None:
     """Be `zoo` in this process."""
     import zoo_harness.executors.local
     from zoo_harness.start import main
 
     signal.alarm(LONGEST)
-    for number, name in ((0, os.devnull), (1, files[0]), (2, files[1])):
-        os.dup2(os.open(name, os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    for number, name in enumerate((os.devnull, stdout, stderr)):
+        os.dup2(os.open(name, os.O_RDWR | os.O_CREAT), number)
     os.chdir(cwd)
     take_over(environment)
     sys.path.append(sys.path[0])  # for `begin`

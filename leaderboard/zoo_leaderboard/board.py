@@ -75,12 +75,12 @@ def _rows(bench: Bench, known: Sequence[Cell]) -> list[dict[str, Any]]:
     starts = {(cell.record["row"], cell.record["seed"]): cell for cell in known}
     rows = [build_row(bench, group, starts) for group in by_row.values()]
     rows += [planned_row(bench, plan) for plan in bench["algorithms"] if plan["row"] not in by_row]
-    return sorted(rounded(_with_worst_case(rows)), key=_order)
+    return sorted(_with_worst_case(rows), key=_order)
 
 
 def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:
     """Sort by block, then by headline, then by proxy (the only order without a gold), then by name."""
-    means = [row[name]["mean"] for name in ("headline", "proxy")]
+    means = [rounded(row[name]["mean"]) for name in ("headline", "proxy")]
     return BLOCKS.index(row["status"]), *((mean is None, -(mean or 0.0)) for mean in means), row["row"]
 
 

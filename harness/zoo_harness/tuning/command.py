@@ -85,7 +85,8 @@ def _search(
     from zoo_harness.spec.settings import configure
     from zoo_harness.tuning.log import Search, search_table
     from zoo_harness.tuning.points import Study
-    from zoo_harness.tuning.rounds import PART, best_first, missing_their_objective, worth
+    from zoo_harness.tuning.rounds import PART
+    from zoo_harness.tuning.worth import best_first, missing_their_objective, worth
     from zoo_harness.waiting import WaitingScreen
 
     screen, name = console(), rounds.name

@@ -16,7 +16,8 @@ from zoo_core.registry.plugins import plugins
 from zoo_harness.planning.identity import code_of_job, commit_of
 from zoo_harness.spec.schema import Spec
 from zoo_harness.tuning.points import DEFAULTS, Point, Settings
-from zoo_harness.tuning.rounds import SFT_ROW, By, Tried, as_good_as, best_first, missing_their_objective, worth
+from zoo_harness.tuning.rounds import SFT_ROW
+from zoo_harness.tuning.worth import By, Tried, all_miss, as_good_as, best_first, missing_their_objective, worth
 
 SCHEMA_VERSION = 1
 EDGE = 1 / 16
@@ -55,10 +56,9 @@ class Search:
         """
         values = worth(self.second, by or self.by)
         finalists = [point for point in self.points if point.row in values]
-        missing = missing_their_objective(self.second)
-        best = best_first(finalists, values, missing)[0]
-        if best.row in missing:
+        if all_miss(self.second, by or self.by):
             return next(point for point in finalists if point.row == DEFAULTS)
+        best = best_first(finalists, values, missing_their_objective(self.second))[0]
         if (by or self.by) != "loss" or "learning_rate" not in self.space:
             return best
         equal = as_good_as(best.row, self.second)
@@ -91,7 +91,7 @@ class Search:
         """What came out, for people."""
         name, winner = self.name, self.winner()
         settings = self.settings(winner)
-        if {one["row"] for one in self.second} == missing_their_objective(self.second):
+        if all_miss(self.second, self.by):
             lines = [f"{name}: the present defaults stay; all that were tried missed their own objective somewhere."]
         elif winner.row == DEFAULTS:
             lines = [f"{name}: the present defaults are the best; no point of the search was better."]

@@ -4,12 +4,10 @@ A round is a bench whose rows are the points: so it is audited, resumed and shar
 Its seeds are none that a board reports, and of its scores only those on dev prompts are looked at.
 """
 
-import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Literal, TypedDict, cast
+from typing import cast
 
 from zoo_leaderboard.load import load
 from zoo_leaderboard.schema import Record
@@ -28,6 +26,7 @@ from zoo_harness.probing import Waiting
 from zoo_harness.spec.read import REFERENCES
 from zoo_harness.spec.schema import Entry, Spec
 from zoo_harness.tuning.points import Point, Settings
+from zoo_harness.tuning.worth import By, Tried
 
 FIRST_SEED = 1000
 """Boards count their seeds from 0: none of theirs is used in a search."""
@@ -40,29 +39,6 @@ SFT_ROW = "sft-as-it-is"
 
 It goes on with what makes `start` (SFT), by that algorithm's defaults, for as long as a point lasts.
 """
-
-By = Literal["gold", "proxy", "loss"]
-"""What points are chosen by."""
-
-
-class Tried(TypedDict):
-    """What one point was worth in one world with one seed; None for what was not measured, or failed."""
-
-    row: str
-    world: str
-    seed: int
-    gold: float | None
-    """Of answers to dev prompts, at the temperature at which it is highest, above the `start` of the seed."""
-    proxy: float | None
-    """The same, for the reward that algorithms see."""
-    temperature: float | None
-    kl: float | None
-    """Nats a response, from `start`."""
-    improves: bool | None
-    """Whether it improved its own objective; None if that is not measured."""
-    loss: float | None
-    """Of a stage, on rows that it was not given, in nats."""
-    error: str | None
 
 
 @dataclass(frozen=True)
@@ -229,54 +205,6 @@ def tried(records: Iterable[Record], world: str) -> list[Tried]:
     return found
 
 
-def worth(found: Iterable[Tried], by: By) -> dict[str, float | None]:
-    """By row: the mean over worlds and seeds, the more the better (a loss is negative); None if one of them failed."""
-    values: dict[str, list[float | None]] = {}
-    for one in found:
-        values.setdefault(one["row"], []).append(one[by])
-    means = {row: _mean(mine) for row, mine in values.items()}
-    return {row: -one if by == "loss" and one is not None else one for row, one in means.items()}
-
-
-def missing_their_objective(found: Iterable[Tried]) -> set[str]:
-    """The rows that somewhere did not improve what they are trained for."""
-    return {one["row"] for one in found if one["improves"] is False}
-
-
-def best_first(
-    points: Sequence[Point], values: Mapping[str, float | None], missing: Collection[str] = ()
-) -> list[Point]:
-    """Return the points in order of what they are worth; behind them those in `missing`, then those that failed.
-
-    A point that is better by gold and worse at what its method is for is luck, or no longer that method.
-    """
-    return sorted(
-        points,
-        key=lambda point: (
-            values.get(point.row) is None,
-            point.row in missing,
-            -(values.get(point.row) or 0.0),
-        ),
-    )
-
-
-def as_good_as(best: str, found: Iterable[Tried]) -> set[str]:
-    """Return the rows whose loss is above that of `best` by no more than the standard error of the difference.
-
-    The difference is paired by world and seed (the one-standard-error rule of Breiman et al. 1984, section 3.4.3).
-    """
-    losses: dict[str, dict[tuple[str, int], float | None]] = {}
-    for one in found:
-        losses.setdefault(one["row"], {})[one["world"], one["seed"]] = one["loss"]
-    equal = {best}
-    for row, mine in losses.items():
-        pairs = [(mine[cell], losses[best].get(cell)) for cell in mine]
-        worse = [loss - least for loss, least in pairs if loss is not None and least is not None]
-        if len(worse) == len(losses[best]) >= 2 and mean(worse) <= stdev(worse) / math.sqrt(len(worse)):
-            equal.add(row)
-    return equal
-
-
 def _best(record: Record) -> dict[str, float]:
     """Gold and proxy of dev answers, each at the temperature at which it is highest."""
     if record["status"] != "ok" or record["scores"] is None:
@@ -285,11 +213,6 @@ def _best(record: Record) -> dict[str, float]:
     golds, proxies = [one["gold"] for one in summaries], [one["proxy"] for one in summaries]
     found = {"gold": [one for one in golds if one is not None], "proxy": [one for one in proxies if one is not None]}
     return {name: max(values) for name, values in found.items() if values}
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(values) if len(known) == len(values) else None
 
 
 def _above(mine: float | None, start: float | None) -> float | None:

@@ -21,7 +21,8 @@ from zoo_harness.probing import Waiting
 from zoo_harness.results import held_out
 from zoo_harness.spec.schema import FROM_PAIRS
 from zoo_harness.tuning.points import Point, Settings
-from zoo_harness.tuning.rounds import FIRST_SEED, By, Rounds, Tried, in_world, world_of
+from zoo_harness.tuning.rounds import FIRST_SEED, Rounds, in_world, world_of
+from zoo_harness.tuning.worth import By, Tried
 
 
 @dataclass(frozen=True)

@@ -48,14 +48,15 @@ def _identity(name: str, wanted: Reference) -> str:
     Packages are located and never imported or asked: a process that trains has no writer, one that scores has no
     algorithm, and all of them have to read the same rows.
     """
-    packages = [Path(__file__).parent, _located(WRITER)]
-    if packages[1] is None:
+    writer = _located(WRITER)
+    if writer is None:
         raise DataError(f"{name!r}: its rows need the distribution zoo-tinytown-gold: {WITH_THE_WRITER}.")
-    made_from = []
+    packages, made_from = [Path(__file__).parent, writer], list[Path]()
     if wanted.thing == "preferences":
-        packages.append(_located(RECIPE))  # without it the writer says what is missing
         made_from.append(base_directory(wanted.world) / "model.safetensors")
-    made_from += [file for folder in packages if folder for file in sorted(folder.rglob("*.py"))]
+        if recipe := _located(RECIPE):  # without it the writer says what is missing
+            packages.append(recipe)
+    made_from += [file for folder in packages for file in sorted(folder.rglob("*.py"))]
     digest = hashlib.sha256(f"{name} {sys.version_info[:2]}".encode())
     for file in made_from:
         digest.update(file.read_bytes())
