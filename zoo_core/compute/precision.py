@@ -47,8 +47,9 @@ def keep_frozen(model: M) -> M:
     """Put the frozen weights of linear layers into bfloat16, if the bench keeps them so; return the model.
 
     No number changes: autocast would round them at every pass. Embeddings, an output layer that shares its weights with
-    them, and norms stay float32: autocast leaves those as they are. `ModelError` if FSDP2 has sharded the model: its
-    weights are put into bfloat16 before.
+    them, and norms stay float32: autocast leaves those as they are. What is copied from these weights to be trained,
+    such as a critic, starts as they were rounded. `ModelError` if FSDP2 has sharded the model: its weights are put into
+    bfloat16 before.
     """
     if _weights == "fp32":
         return model

@@ -84,6 +84,8 @@ class TinyRuns(RecordSuite):
         found = FirstStep(self.session())
         if adapted:
             torch.manual_seed(0)
+            for weight in found.session.policy.parameters():  # a critic starts from them, however they are kept
+                weight.data = weight.data.bfloat16().float()
             add_adapter(found.session.policy, "policy", 2)
 
         class Witness(Run):
