@@ -20,7 +20,7 @@ from zoo_core.rollout import response_logprobs
 from zoo_core.rows import Demonstration, Preference
 
 ROWS = 256
-"""The most rows of which a loss is measured; as many as the test prompts, if they are fewer."""
+"""The most rows of which a loss is measured, however few the test prompts are: by it searches drop points."""
 BATCH = 64
 BETA = 0.1
 """β of the preference loss (DPO, eq. 7), the same for all rows, whatever they trained with."""

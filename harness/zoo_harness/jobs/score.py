@@ -206,11 +206,10 @@ class Scoring:
             return of_reward(by_temperature, self.start_scores["by_temperature"])
         if not rows_tell(signals):
             return None
-        rows = min(ROWS, self.spec.evaluation.test_prompts)
         other = self.load(materials.base) if self.against_base or self.start is None else self.start
         if "demonstrations" in signals:
-            return of_demonstrations(model, other, materials.encoder, materials.unseen_demonstrations(seed, rows))
-        return of_preferences(model, other, materials.encoder, materials.unseen_pairs(seed, rows))
+            return of_demonstrations(model, other, materials.encoder, materials.unseen_demonstrations(seed, ROWS))
+        return of_preferences(model, other, materials.encoder, materials.unseen_pairs(seed, ROWS))
 
     def _pair_accuracies(self) -> dict[str, PairAccuracy]:
         """How often gold and proxy rank pairs, that they were not trained on, as people did; and "the shorter wins"."""
