@@ -22,7 +22,7 @@ class GRPOConfig:
         "learning_rate": LEARNING_RATES,
         "kl_coefficient": Range(0.004, 0.4, log=True),
         "group_size": Choice((4, 8, 16)),
-        "batch_size": Choice((32, 64, 128, 256)),
+        "batch_size": Choice((32, 64, 128, 256, 512)),
     }
     DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=11)
 

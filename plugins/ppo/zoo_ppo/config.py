@@ -19,7 +19,7 @@ class PPOConfig:
     SEARCH: ClassVar[Space] = {
         "learning_rate": LEARNING_RATES,
         "kl_coefficient": Range(0.005, 0.5, log=True),
-        "batch_size": Choice((12, 24, 48)),
+        "batch_size": Choice((6, 12, 24, 48)),
         "epochs": Choice((1, 2, 4, 8)),
     }
     DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=7)

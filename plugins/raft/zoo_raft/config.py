@@ -19,7 +19,7 @@ class RAFTConfig:
 
     SEARCH: ClassVar[Space] = {
         "learning_rate": LEARNING_RATES,
-        "samples_per_prompt": Choice((4, 8, 16)),
+        "samples_per_prompt": Choice((2, 4, 8, 16)),
         "kl_coefficient": Range(0.0, 0.2),
         "epochs": Choice((1, 2)),
     }

@@ -19,7 +19,7 @@ class CAIConfig:
         "learning_rate": LEARNING_RATES,
         "tuning_learning_rate": LEARNING_RATES,
         "reward_learning_rate": LEARNING_RATES,
-        "kl_coefficient": Range(0.005, 0.5, log=True),
+        "kl_coefficient": Range(0.0005, 0.5, log=True),
     }
     DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=1)
 

@@ -66,7 +66,7 @@ class DirectRLAIFConfig:
     SEARCH: ClassVar[Space] = {
         "learning_rate": LEARNING_RATES,
         "kl_coefficient": Range(0.005, 0.5, log=True),
-        "batch_size": Choice((8, 16, 32, 64)),
+        "batch_size": Choice((4, 8, 16, 32, 64)),
     }
     DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=4)
 

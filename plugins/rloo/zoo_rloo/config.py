@@ -19,7 +19,7 @@ class RLOOConfig:
         "learning_rate": LEARNING_RATES,
         "kl_coefficient": Range(0.005, 0.5, log=True),
         "samples_per_prompt": Choice((2, 4, 8)),
-        "batch_size": Choice((16, 32, 64, 128)),
+        "batch_size": Choice((16, 32, 64, 128, 256)),
     }
     DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=8)
 

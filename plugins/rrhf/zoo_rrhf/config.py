@@ -19,7 +19,7 @@ class RRHFConfig:
     SEARCH: ClassVar[Space] = {
         "learning_rate": LEARNING_RATES,
         "rank_weight": Range(0.1, 10.0, log=True),
-        "samples": Choice((2, 4, 8)),
+        "samples": Choice((2, 4, 8, 16)),
         "iterations": Choice((1, 2, 4)),
     }
     DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=7)
