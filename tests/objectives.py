@@ -1,7 +1,5 @@
 """Does each algorithm improve its own objective? Checks the rows of a finished bench, seed by seed.
 
-usage: python tests/objectives.py zoo-runs/quick
-
 What is measured follows from what an algorithm learns from, always against `start` of the same seed:
 
 - a reward: the proxy reward of its responses to test prompts at temperature 1;
@@ -17,6 +15,7 @@ What is measured follows from what an algorithm learns from, always against `sta
 Whether gold improves is a result and is not asked here. Exits with 1 if any seed of any row fails.
 """
 
+import argparse
 import json
 import math
 import sys
@@ -204,4 +203,6 @@ def log_ratio(policy: PreTrainedModel, reference: PreTrainedModel, batch: Respon
 
 
 if __name__ == "__main__":
-    sys.exit(min(1, main(Path(sys.argv[1]))))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bench", type=Path, help="folder of a finished bench, such as zoo-runs/quick")
+    sys.exit(min(1, main(parser.parse_args().bench)))

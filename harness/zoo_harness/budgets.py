@@ -3,10 +3,11 @@
 Each is a run of its own, whose learning rate ends where its own budget ends, and each is charged for all its stages.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from zoo_core.errors import SpecError
-from zoo_harness.spec.schema import ROW, Entry
+from zoo_harness.spec.beside import beside
+from zoo_harness.spec.schema import Entry
 
 
 def called(row: str, share: float) -> str:
@@ -41,16 +42,8 @@ def of(algorithms: Sequence[Entry], shares: Sequence[float], every: Sequence[Ent
     whole = (entry for entry in algorithms if entry.budget_share == 1)
     wanted = [(entry, share) for entry in whole for share in shares if share != 1]
     taken = {entry.row for entry in every}
-    return [_at(entry, share, taken) for entry, share in wanted if (entry.row, f"{share:g}") not in there]
-
-
-def _at(entry: Entry, share: float, taken: Collection[str]) -> Entry:
-    row = called(entry.row, share)
-    if row in taken:
-        raise SpecError(
-            f"budgets: {entry.row!r} at {share:g} of the budget is called {row!r}, and another row under `algorithms:` "
-            "is called so; give that one `row: another-name`."
-        )
-    if not ROW.fullmatch(row):
-        raise SpecError(f"budgets: the row name {row!r} is too long; give {entry.row!r} a shorter one (`row: ...`).")
-    return entry.model_copy(update={"row": row, "budget_share": share})
+    return [
+        beside(entry, called(entry.row, share), taken, "budgets", f"at {share:g} of the budget", budget_share=share)
+        for entry, share in wanted
+        if (entry.row, f"{share:g}") not in there
+    ]

@@ -4,13 +4,14 @@ Of what its stages leave of the budget, one half is shared by the trials, each a
 rate ends where its share ends. The other half is for the run with the settings of the best trial.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from zoo_core.errors import PluginError, SpecError
 from zoo_core.records import Algorithm, Space
 from zoo_core.registry.plugins import plugins
 from zoo_core.registry.spaces import space_of
-from zoo_harness.spec.schema import ROW, Entry
+from zoo_harness.spec.beside import beside
+from zoo_harness.spec.schema import Entry
 
 FINAL_PART = 0.5
 """What the run with the chosen settings has of the budget that the stages leave."""
@@ -47,7 +48,7 @@ def of(algorithms: Sequence[Entry], trials: int, every: Sequence[Entry]) -> list
             "writes one as `SEARCH` into the configuration class; `zoo plugins show dpo` shows one."
         )
     taken = {entry.row for entry in every}
-    return [_tuned(entry, trials, taken) for entry in able]
+    return [beside(entry, called(entry.row), taken, "trials", "tuned", trials=trials) for entry in able]
 
 
 def space(algorithm: Algorithm) -> Space:
@@ -67,15 +68,3 @@ def _has_space(entry: Entry) -> bool:
         return algorithm is not None and bool(space_of(algorithm.load_config(), algorithm.name))
     except PluginError:
         return False  # the row itself is left out with that reason
-
-
-def _tuned(entry: Entry, trials: int, taken: Collection[str]) -> Entry:
-    row = called(entry.row)
-    if row in taken:
-        raise SpecError(
-            f"trials: {entry.row!r} tuned is called {row!r}, and another row under `algorithms:` is called so; give "
-            "that one `row: another-name`."
-        )
-    if not ROW.fullmatch(row):
-        raise SpecError(f"trials: the row name {row!r} is too long; give {entry.row!r} a shorter one (`row: ...`).")
-    return entry.model_copy(update={"row": row, "trials": trials})
