@@ -17,7 +17,7 @@ from zoo_harness.spec.read import read
 from zoo_harness.tuning.log import Search, is_at_edge
 from zoo_harness.tuning.points import Point, Study
 from zoo_harness.tuning.rounds import in_world, world_of
-from zoo_harness.tuning.worth import Tried, as_good_as, best_first, missing_their_objective, worth
+from zoo_harness.tuning.worth import Tried, as_good_as, best_first, missing_their_objective, second_round, worth
 from zoo_harness.tuning.write import with_defaults
 
 from zoo_core.errors import PluginError, SpecError, StorageError
@@ -93,6 +93,13 @@ def test_a_point_that_misses_its_own_objective_is_behind_all_that_improve_it() -
     found = [tried("good", 0.3), tried("best", 0.9), tried("best", 0.9, "v")]
     found[0]["improves"], found[1]["improves"], found[2]["improves"] = True, True, False
     assert missing_their_objective(found) == {"best"}  # in one world is enough
+
+
+def test_the_second_round_trains_no_settings_twice() -> None:
+    settings = {"defaults": {}, "same": {"rate": 1e-4}, "good": {"rate": 2e-4}, "worse": {"rate": 3e-4}}
+    points = [Point(name, its) for name, its in settings.items()]
+    values = {"defaults": 0.5, "same": 0.5, "good": 0.4, "worse": 0.3}
+    assert [point.row for point in second_round(points, {"rate": 1e-4}, values, set(), 1)] == ["defaults", "good"]
 
 
 @pytest.mark.parametrize(("good_misses", "winner"), [(False, "good"), (True, "defaults")])

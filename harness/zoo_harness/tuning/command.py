@@ -86,7 +86,7 @@ def _search(
     from zoo_harness.tuning.log import Search, search_table
     from zoo_harness.tuning.points import Study
     from zoo_harness.tuning.rounds import PART
-    from zoo_harness.tuning.worth import best_first, missing_their_objective, worth
+    from zoo_harness.tuning.worth import missing_their_objective, second_round, worth
     from zoo_harness.waiting import WaitingScreen
 
     screen, name = console(), rounds.name
@@ -109,7 +109,7 @@ def _search(
         first = rounds.run(plan, candidates, display, command)
     values = worth(first, rounds.by)
     study.tell({point.row: values.get(point.row) for point in candidates})
-    best = [candidates[0], *best_first(candidates[1:], values, missing_their_objective(first))[:finalists]]
+    best = second_round(candidates, defaults, values, missing_their_objective(first), finalists)
 
     second = []
     for number, world in enumerate(worlds, start=1):

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import mean, stdev
 from typing import Literal, TypedDict
 
-from zoo_harness.tuning.points import Point
+from zoo_harness.tuning.points import Point, Settings
 
 By = Literal["gold", "proxy", "loss"]
 """What points are chosen by."""
@@ -66,6 +66,19 @@ def best_first(
             -(values.get(point.row) or 0.0),
         ),
     )
+
+
+def second_round(
+    points: Sequence[Point],
+    present: Settings,
+    values: Mapping[str, float | None],
+    missing: Collection[str],
+    most: int,
+) -> list[Point]:
+    """Return the present defaults and the best `most` of the others; a point with the same settings is no other."""
+    defaults, *others = points
+    others = [point for point in others if point.settings != present]
+    return [defaults, *best_first(others, values, missing)[:most]]
 
 
 def differences(found: Iterable[Tried], row: str, other: str, by: By) -> list[float]:
