@@ -16,7 +16,7 @@ from zoo_harness.checked import Checked
 from zoo_harness.job import Job, Outcome, read_json
 from zoo_harness.jobs.choice import ledgers_of, tried_of
 from zoo_harness.payloads import Training
-from zoo_harness.planning.identity import OWN, commit_of, package_hash, root_of
+from zoo_harness.planning.identity import OWN, commit_of, files_named, package_hash, root_of
 from zoo_harness.planning.pipeline import LeftOut, Row
 from zoo_harness.planning.plan import Plan
 from zoo_harness.results import Begun, Trained, Tried, scored, staged, trained
@@ -70,6 +70,7 @@ def record_of(
         "plugin_version": owner.version if owner else None,
         "paper": algorithm.paper if algorithm else None,
         "settings": settings,
+        "files": files_named(settings),
         "tuning": tuning["tuning"],
         "searched": tuning["searched"],
         "checked": {"held": checked["held"], "tried": checked["tried"]} if checked else None,

@@ -353,6 +353,25 @@ def test_a_row_with_other_weights_stands_beside_the_first_and_is_measured_agains
         assert board["rows"][f"dpo.{mark}"][name] == alone[name]
 
 
+@pytest.mark.parametrize(("path", "sha256", "is_one"), [("/b/teacher", "aa", True), ("/a/teacher", "bb", False)])
+def test_seeds_of_a_row_whose_setting_names_a_file_are_joined_by_what_is_in_it_wherever_it_lies(
+    write_bench: Write, tmp_path: Path, path: str, sha256: str, is_one: bool
+) -> None:
+    folders = []
+    for name, seeds, its_path, its_sha256 in (("one", (0, 1), "/a/teacher", "aa"), ("two", (2, 3), path, sha256)):
+        folder = write_bench(f"bench of {name}", seeds=seeds)
+        for file in (folder / "records").glob("dpo-*.json"):
+            record = json.loads(file.read_text()) | {
+                "settings": {"teacher": its_path},
+                "files": {"teacher": its_sha256},
+            }
+            file.write_text(json.dumps(record))
+        pack(folder, tmp_path / name)
+        folders.append(tmp_path / name)
+    merge(folders, tmp_path / "both")
+    assert ("dpo" in board_of(tmp_path / "both")["rows"] and len(board_of(tmp_path / "both")["rows"]) == 2) == is_one
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)], ids=str)
 def test_seeds_with_gaps_between_them_keep_their_data_in_whatever_order_they_are_joined(
     write_bench: Write, tmp_path: Path, order: Sequence[int]

@@ -165,7 +165,8 @@ def _what(record: Record) -> tuple[object, ...]:
         record["kind"],
         record["algorithm"],
         record["plugin"],
-        len(trials["tried"]) if trials else record["settings"],  # each seed of a tuned row has its own
+        # Each seed of a tuned row has its own settings. Two people call one file differently, and other files alike.
+        len(trials["tried"]) if trials else {**record["settings"], **record.get("files", {})},
         record["reward"],
         record.get("control"),
         record.get("budget_share", 1.0),

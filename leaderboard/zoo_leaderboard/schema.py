@@ -208,6 +208,8 @@ class Record(TypedDict):
     plugin_version: str | None
     paper: str | None
     settings: dict[str, Any]
+    files: NotRequired[dict[str, str]]
+    """Hash of each file, or of the files of a model, that a setting names: a constitution, a teacher."""
     tuning: str | None
     """Where the settings come from: "tuned" (by a search), "tuned here" (by `trials`, which are charged), "paper" or
     "hand-set"; null where nothing is trained."""

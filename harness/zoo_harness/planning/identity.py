@@ -95,9 +95,16 @@ def _bytes_of(path: Path) -> str:
     digest = hashlib.sha256()
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:
         if file.is_file():
-            with file.open("rb") as opened:
-                digest.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
+            found = file.stat()
+            digest.update(file.name.encode() + _sha256(file, found.st_size, found.st_mtime_ns))
     return digest.hexdigest()
+
+
+@cache
+def _sha256(file: Path, size: int, changed: int) -> bytes:
+    """Hash a file; a teacher's gigabytes are read once, not for every seed and record, unless they change."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").digest()
 
 
 def _files(package: str) -> list[tuple[str, Path]]:
