@@ -6,14 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 import yaml
 from zoo_harness.planning.identity import commit_of
 from zoo_harness.spec.read import read
+from zoo_harness.tuning import command
 from zoo_harness.tuning.log import Search, is_at_edge
 from zoo_harness.tuning.points import Point, Study
 from zoo_harness.tuning.rounds import in_world, world_of
@@ -99,7 +102,34 @@ def test_the_second_round_trains_no_settings_twice() -> None:
     settings = {"defaults": {}, "same": {"rate": 1e-4}, "good": {"rate": 2e-4}, "worse": {"rate": 3e-4}}
     points = [Point(name, its) for name, its in settings.items()]
     values = {"defaults": 0.5, "same": 0.5, "good": 0.4, "worse": 0.3}
-    assert [point.row for point in second_round(points, {"rate": 1e-4}, values, set(), 1)] == ["defaults", "good"]
+    assert [point.row for point in second_round(points, {"rate": 1e-4}, values, set())] == ["defaults", "good", "worse"]
+
+
+@pytest.mark.parametrize(("holds", "compared"), [("point-02", [3]), ("point-04", [3, 5]), (None, [3, 5, 6])])
+def test_a_search_goes_on_to_the_next_best_points_while_all_that_it_compared_miss_their_objective(
+    holds: str | None, compared: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def found(points: Sequence[Point]) -> list[Tried]:  # the lower its number, the more gold a point has
+        return [tried(point.row, -place) | {"improves": point.row == holds} for place, point in enumerate(points)]
+
+    def second(rounds: Any, some: Sequence[Point], *_: object) -> tuple[list[Tried], float]:
+        seen.append(len(some))
+        return found(some), 4.0
+
+    monkeypatch.setattr(command, "_second_round", second)
+    plan = SimpleNamespace(budget=1.0, probe={"environment": {}})
+    rounds: Any = SimpleNamespace(
+        name="dpo", algorithm=plugins().algorithm("dpo"), spec=read(None, "smoke", {}), fixed={}, by="gold", workers=1,
+        folder=tmp_path, first=lambda *_: plan, seconds=lambda *_: 1.0,
+        run=lambda plan, points, *_: [{**one, "improves": True} for one in found(points)],
+    )  # fmt: skip
+    command._search(rounds, ["w"], 5, 2, 1, "zoo tune-defaults dpo", False)
+    assert seen == compared
+    log = json.loads((tmp_path / "tuning.json").read_text())
+    assert log["winner"]["row"] == (holds or "defaults")
+    assert len(log["rounds"][1]["found"]) == compared[-1]
 
 
 @pytest.mark.parametrize(("good_misses", "winner"), [(False, "good"), (True, "defaults")])

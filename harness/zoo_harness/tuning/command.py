@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,9 @@ from zoo_harness.console import console, shown
 from zoo_harness.options import ReadSpec, describes_a_bench, pair_of
 
 if TYPE_CHECKING:
+    from zoo_harness.tuning.points import Point
     from zoo_harness.tuning.rounds import Rounds
+    from zoo_harness.tuning.worth import Tried
 
 TINYTOWN = ("tinytown", "tinytown/1", "tinytown/2")
 """Where the best points are compared if the spec is of Tinytown; any other spec is its own world."""
@@ -86,7 +89,7 @@ def _search(
     from zoo_harness.tuning.log import Search, search_table
     from zoo_harness.tuning.points import Study
     from zoo_harness.tuning.rounds import PART
-    from zoo_harness.tuning.worth import missing_their_objective, second_round, worth
+    from zoo_harness.tuning.worth import all_miss, missing_their_objective, second_round, worth
     from zoo_harness.waiting import WaitingScreen
 
     screen, name = console(), rounds.name
@@ -109,15 +112,13 @@ def _search(
         first = rounds.run(plan, candidates, display, command)
     values = worth(first, rounds.by)
     study.tell({point.row: values.get(point.row) for point in candidates})
-    best = second_round(candidates, defaults, values, missing_their_objective(first), finalists)
-
-    second = []
-    for number, world in enumerate(worlds, start=1):
-        with WaitingScreen(screen) as waiting:
-            final = rounds.second(best, world, seeds, waiting)
-        screen.print(f"{name}: second round, world {number} of {len(worlds)}: {world}")
-        with LiveScreen(screen) as display:
-            second += rounds.run(final, best, display, command)
+    ranked = second_round(candidates, defaults, values, missing_their_objective(first))
+    count = 1 + finalists
+    second, budget = _second_round(rounds, ranked[:count], worlds, seeds, command)
+    while all_miss(second, rounds.by) and (more := ranked[count : count + finalists]):
+        screen.print(f"{name}: all of them somewhere missed their own objective; the next {len(more)} are tried")
+        count += len(more)
+        second, budget = _second_round(rounds, ranked[:count], worlds, seeds, command)
     ended = Search(
         name=name,
         algorithm=rounds.algorithm,
@@ -128,7 +129,7 @@ def _search(
         points=candidates,
         first=first,
         second=second,
-        budgets=(plan.budget, final.budget),
+        budgets=(plan.budget, budget),
         environment=plan.probe["environment"],
         by=rounds.by,
     )
@@ -143,3 +144,21 @@ def _search(
 
         for changed in write_into_plugin(ended):
             screen.print(f"written: {shown(changed)}", soft_wrap=True)
+
+
+def _second_round(
+    rounds: "Rounds", some: "Sequence[Point]", worlds: list[str], seeds: int, command: str
+) -> tuple[list["Tried"], float]:
+    """Train points at the whole budget, in every world; return what they were worth there, and the budget in FLOPs."""
+    from zoo_harness.live import LiveScreen
+    from zoo_harness.waiting import WaitingScreen
+
+    screen = console()
+    found: list[Tried] = []
+    for number, world in enumerate(worlds, start=1):
+        with WaitingScreen(screen) as waiting:
+            plan = rounds.second(some, world, seeds, waiting)
+        screen.print(f"{rounds.name}: second round, world {number} of {len(worlds)}: {world}")
+        with LiveScreen(screen) as display:
+            found += rounds.run(plan, some, display, command)
+    return found, plan.budget

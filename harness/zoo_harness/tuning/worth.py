@@ -73,12 +73,10 @@ def second_round(
     present: Settings,
     values: Mapping[str, float | None],
     missing: Collection[str],
-    most: int,
 ) -> list[Point]:
-    """Return the present defaults and the best `most` of the others; a point with the same settings is no other."""
+    """Return the present defaults, and behind them the others, the best first; a point of the same settings is none."""
     defaults, *others = points
-    others = [point for point in others if point.settings != present]
-    return [defaults, *best_first(others, values, missing)[:most]]
+    return [defaults, *best_first([point for point in others if point.settings != present], values, missing)]
 
 
 def differences(found: Iterable[Tried], row: str, other: str, by: By) -> list[float]:
