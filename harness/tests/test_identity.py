@@ -51,7 +51,7 @@ def test_the_yaml_files_of_a_package_count_as_its_code_does(tmp_path, monkeypatc
     assert "zoo_with_yaml" not in sys.modules
 
 
-# A comment in a module, and the jobs that are done again for it
+# A change of a module, and the jobs that are done again for it
 
 
 ROWS = ["sft", "dpo", "grpo", "ppo"]
@@ -77,14 +77,14 @@ def jobs(world: Path, **changes: object) -> dict[str, str]:
 
 
 @pytest.fixture
-def commented(monkeypatch):
-    """Return a function that adds a comment to a module, as far as hashing sees."""
+def lengthened(monkeypatch):
+    """Return a function that adds lines to a module, as far as hashing sees."""
 
-    def comment(module: str) -> None:
+    def lengthen(module: str, lines: bytes = b"why = 0") -> None:
         file, read_bytes = Path(find_spec(module).origin), Path.read_bytes
-        monkeypatch.setattr(Path, "read_bytes", lambda path: read_bytes(path) + b"\n# why" * (path == file))
+        monkeypatch.setattr(Path, "read_bytes", lambda path: read_bytes(path) + (b"\n" + lines) * (path == file))
 
-    yield comment
+    yield lengthen
     code._code_of_job.cache_clear()
 
 
@@ -109,9 +109,9 @@ def commented(monkeypatch):
         ("zoo_harness.jobs.worker", STAGES | CELLS),
     ],
 )
-def test_what_is_done_again_is_what_imports_the_changed_module(world, commented, module, again):
+def test_what_is_done_again_is_what_imports_the_changed_module(world, lengthened, module, again):
     before = jobs(world)
-    commented(module)
+    lengthened(module)
     after = jobs(world)
     changed = {title for title, identity in before.items() if after[title] != identity}
     assert {title for title in changed if not title.startswith("score") and title != "bench"} == again
@@ -123,9 +123,16 @@ def test_what_is_done_again_is_what_imports_the_changed_module(world, commented,
     assert again or not changed
 
 
-def test_a_score_depends_on_the_code_that_scores_and_on_no_algorithm(world, commented):
+@pytest.mark.parametrize("lines", [b"# why", b'"""Why."""', b"", b'def why():\n    """Why."""\n    why = 0'])
+def test_comments_docstrings_and_empty_lines_have_nothing_done_again(world, lengthened, lines):
     before = jobs(world)
-    commented("zoo_harness.jobs.lmeval")
+    lengthened("zoo_harness.jobs.train", lines)
+    assert (jobs(world) == before) == (b"def" not in lines)
+
+
+def test_a_score_depends_on_the_code_that_scores_and_on_no_algorithm(world, lengthened):
+    before = jobs(world)
+    lengthened("zoo_harness.jobs.lmeval")
     after = jobs(world)
     assert {title for title in before if after[title] != before[title]} == {
         "bench",

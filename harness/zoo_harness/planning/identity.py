@@ -1,9 +1,9 @@
 """Which code a result depends on: the modules that its job imports, followed through our own packages and plugins'.
 
-A result is found again by a hash of what it depends on. A comment in one algorithm must not have another trained
-again, nor a change of a table; a change of what an algorithm computes with must. Imports say which is which: those
-written anywhere in a module, inside functions as well, are followed. What is named as text (`module:attribute`) is not
-seen; the whole package of a plugin that takes part counts for that reason.
+A result is found again by a hash of what it depends on. A change of one algorithm must not have another trained again,
+nor a change of a table; a change of what an algorithm computes with must. Imports say which is which: those written
+anywhere in a module, inside functions as well, are followed. What is named as text (`module:attribute`) is not seen;
+the whole package of a plugin that takes part counts for that reason. Comments, docstrings and layout change no result.
 """
 
 import ast
@@ -46,8 +46,24 @@ def _code_of_job(kind: str, algorithm: str | None, engine: str) -> str:
                 roots += package_modules(root_of(plugin.module))
     digest = hashlib.sha256()
     for name, file in sorted(_reached(roots).items()):
-        digest.update(name.encode() + file.read_bytes())
+        source = file.read_bytes()
+        digest.update(name.encode() + (_statements(source) if file.suffix == ".py" else source))
     return digest.hexdigest()[:24]
+
+
+@cache
+def _statements(source: bytes) -> bytes:
+    """Return what a module does: its syntax tree without the strings that stand alone, such as docstrings."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(body := getattr(node, "body", None), list):
+            node.body = [one for one in body if not _is_text(one)]  # type: ignore[attr-defined]
+    return ast.dump(tree).encode()
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
 def package_hash(package: str) -> str:
