@@ -23,7 +23,7 @@ class Tried(TypedDict):
     """The same, for the reward that algorithms see."""
     temperature: float | None
     kl: float | None
-    """Nats a response, from `start`."""
+    """Nats a response, from `start`; of 8 answers, so only its size says something."""
     improves: bool | None
     """Whether it improved its own objective; None if that is not measured."""
     loss: float | None
