@@ -1,7 +1,6 @@
 """Settings of ORPO.
 
-λ is that of Hong et al. 2024 (arXiv:2403.07691) for Mistral 7 B. Rate and batch are hand-set: those of imitating chosen
-answers (`sft-chosen`), which were searched for models of a few million parameters.
+The defaults were searched (tuning.json): λ is 25 times that of Hong et al. 2024 (arXiv:2403.07691) for Mistral 7 B.
 """
 
 from dataclasses import dataclass
@@ -19,13 +18,13 @@ class ORPOConfig:
         "odds_ratio_coefficient": Range(0.03, 3.0, log=True),
         "batch_size": Choice((8, 16, 32, 64)),
     }
-    DEFAULTS: ClassVar[Defaults] = Defaults()
+    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=11)
 
-    batch_size: int = 16
+    batch_size: int = 64
     """Preference pairs per update."""
-    learning_rate: float = 0.0005
+    learning_rate: float = 0.00031
     """Peak step size of AdamW."""
-    odds_ratio_coefficient: float = 0.1
+    odds_ratio_coefficient: float = 2.5
     """λ of eq. 6: weight of the odds-ratio loss beside imitation; 0 is SFT on the chosen answers."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this L2 norm."""
