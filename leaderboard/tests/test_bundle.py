@@ -369,7 +369,11 @@ def test_seeds_of_a_row_whose_setting_names_a_file_are_joined_by_what_is_in_it_w
         pack(folder, tmp_path / name)
         folders.append(tmp_path / name)
     merge(folders, tmp_path / "both")
-    assert ("dpo" in board_of(tmp_path / "both")["rows"] and len(board_of(tmp_path / "both")["rows"]) == 2) == is_one
+    board = board_of(tmp_path / "both")
+    assert (board["rows"].keys() == {"start", "dpo"}) == is_one
+    assert (
+        "dpo was given the teacher /a/teacher (aa): what it took to make is in no budget." in board["conditional_notes"]
+    )
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)], ids=str)

@@ -138,9 +138,21 @@ def _notes(bench: Bench, records: Sequence[Record], rows: Sequence[Mapping[str, 
     started = {(record["row"], record["seed"]) for record in records if record["scores"]}
     if missing := sorted({record["seed"] for record in records if (start_of(record), record["seed"]) not in started}):
         yield f"No score of `{START}` at seed {', '.join(map(str, missing))}: no differences to it there."
+    yield from _file_notes(records)
     yield from _control_notes(rows)
     yield from _tier_notes(records)
     yield from _environment_notes(records)
+
+
+def _file_notes(records: Sequence[Record]) -> Iterator[str]:
+    """Yield which rows were given files or models beside the data of the bench, such as a teacher."""
+    given = {
+        f"{record['row']} was given the {setting} {record['settings'][setting]} ({sha256[:12]})"
+        for record in records
+        for setting, sha256 in record.get("files", {}).items()
+    }
+    for one in sorted(given):
+        yield f"{one}: what it took to make is in no budget."
 
 
 def _control_notes(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
