@@ -6,8 +6,8 @@ What is measured follows from what an algorithm learns from, always against `sta
 - a judge: how likely the judge is to prefer its answer to `start`'s, both orders averaged (1/2 at `start`);
 - a teacher (GKD): its divergence from it, on its own answers and on demonstrations that no run was given, in the shares
   of its settings;
-- preferences: its preference loss on pairs that no run was given, with the model that it started from as reference
-  (ln 2 there);
+- preferences: DPO's loss on pairs that no run was given, with the model that it started from as reference (ln 2 there);
+  of what has no reference (SimPO, CPO, ORPO), its own loss beside that of this model;
 - demonstrations: its loss on demonstrations that no run was given;
 - a selection of demonstrations: that loss against the base's; where a row `<name>-random` stands beside it, against
   that row, trained on as many rows drawn at random, on the unseen rows that pass LIMA's rules.
@@ -19,7 +19,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,13 +38,19 @@ from zoo_harness.spec.schema import Spec
 from zoo_lima.config import LIMAConfig
 from zoo_lima.selection import Pair, sift
 from zoo_lima.train import plain
+from zoo_orpo.config import ORPOConfig
+from zoo_orpo.loss import odds_ratio_loss
 from zoo_rlaif.constitution import Constitution
 from zoo_rlaif.labels import compare, drawn
+from zoo_sft.loss import sft_loss
+from zoo_simpo.config import CPOConfig, SimPOConfig
+from zoo_simpo.loss import cpo_loss, simpo_loss
 
 from zoo_core.accounting.ledger import Ledger
-from zoo_core.functional import masked_mean, masked_sum
+from zoo_core.functional import masked_mean, masked_row_mean, masked_sum
 from zoo_core.judge import CountedJudge
 from zoo_core.models.loading import load_policy
+from zoo_core.registry.plugins import plugins
 from zoo_core.registry.references import load_judge, load_rows
 from zoo_core.rollout import Responses, response_logprobs
 from zoo_core.rows import DataRow, Demonstration, Preference
@@ -91,6 +97,8 @@ class Seed:
             return self.distilled(record["row"], GKDConfig(**record["settings"]))
         if "demonstrations" in record["learns_from"]:
             return self.imitation(record["row"], bool(record["stops_early"]))
+        if record["algorithm"] in WITHOUT_REFERENCE:
+            return self.likelihoods(record)
         return self.preference(record["row"], record["starts_from"])
 
     def proxy(self, row: str) -> float:
@@ -118,19 +126,36 @@ class Seed:
 
     def preference(self, row: str, starts_from: str) -> Verdict:
         """Preference loss on unseen pairs, against the model that the row started from."""
-        pairs = [one for one in self.unseen("preferences") if isinstance(one, Preference)]
-        policy = self.policy(row)
-        before = load_policy(Materials(self.spec).base).eval() if starts_from == "base" else self.start
-        margin = [
-            log_ratio(policy, before, self.encoder.responses([(one.prompt, getattr(one, side)) for one in pairs]))
-            for side in ("chosen", "rejected")
-        ]
+        policy, before = self.policy(row), self.began(starts_from)
+        margin = [log_ratio(policy, before, side) for side in self.pairs]
         after = -torch.nn.functional.logsigmoid(BETA * (margin[0] - margin[1])).mean().item()
         return "preference loss on unseen pairs", math.log(2), after, after < math.log(2)
 
+    @torch.no_grad()
+    def likelihoods(self, record: dict[str, Any]) -> Verdict:
+        """The loss of the row's own method on unseen pairs, beside that of the model that it started from."""
+        loss = WITHOUT_REFERENCE[record["algorithm"]]
+        config = plugins().algorithm(record["algorithm"]).load_config()(**record["settings"])
+        before, after = (
+            loss(config, *((response_logprobs(model, side), side.mask) for side in self.pairs)).item()
+            for model in (self.began(record["starts_from"]), self.policy(record["row"]))
+        )
+        return "its own loss on unseen pairs", before, after, after < before
+
+    def began(self, starts_from: str) -> PreTrainedModel:
+        """The model that a row started from."""
+        return load_policy(Materials(self.spec).base).eval() if starts_from == "base" else self.start
+
+    @cached_property
+    def pairs(self) -> list[Responses]:
+        """The chosen and the rejected answers of pairs that no run of this bench was given."""
+        pairs = [one for one in self.unseen("preferences") if isinstance(one, Preference)]
+        return [self.encoder.responses([(one.prompt, getattr(one, side)) for one in pairs])
+                for side in ("chosen", "rejected")]  # fmt: skip
+
     def judged(self, row: str) -> Verdict:
         """How likely the judge of the bench is to prefer the row's answers to those of `start`."""
-        scoring = self.scoring(row)
+        scoring = self.scoring
         prompts = scoring.materials.texts("test_prompts", self.seed, ROWS)
         answers = [
             [sample.response for rollout in scoring.sample(model, prompts, 1.0, "judged") for sample in rollout.samples]
@@ -147,7 +172,7 @@ class Seed:
     def distilled(self, row: str, config: GKDConfig) -> Verdict:
         """Divergence from the teacher in nats per token: of the row, and of `start`."""
         teacher = load_policy(Path(config.teacher)).eval()
-        scoring = self.scoring(row)
+        scoring = self.scoring
         prompts = scoring.materials.texts("test_prompts", self.seed, ROWS)
         demonstrations = [one for one in self.unseen("demonstrations") if isinstance(one, Demonstration)]
         given = self.encoder.responses([(one.prompt, one.completion) for one in demonstrations])
@@ -163,10 +188,16 @@ class Seed:
         before, after = apart(self.start), apart(self.policy(row))
         return "divergence from the teacher", before, after, after < before
 
-    def scoring(self, row: str) -> Scoring:
-        """What scores a row."""
-        job = json.loads((self.folder / "scores" / f"{row}-seed{self.seed}" / "job.json").read_text())
-        return Scoring(Job(**job), ToScore.of(job["payload"]))
+    @cached_property
+    def job(self) -> dict[str, Any]:
+        """A job that scored a row. It need not be any row's own: where another bench had done that, it is not there."""
+        jobs = (json.loads(path.read_text()) for path in self.folder.glob(f"scores/*-seed{self.seed}/job.json"))
+        return next(job for job in jobs if job["payload"]["start"])
+
+    @cached_property
+    def scoring(self) -> Scoring:
+        """What scores the rows of this seed."""
+        return Scoring(Job(**self.job), ToScore.of(self.job["payload"]))
 
     def unseen(self, kind: Any) -> list[DataRow]:
         """Rows behind the limit: no run of this bench was given them."""
@@ -180,9 +211,7 @@ class Seed:
     @cached_property
     def start(self) -> PreTrainedModel:
         """The checkpoint that rows start from."""
-        # Any job names it; that of the score of `start` is not there where another bench had done it.
-        jobs = (json.loads(path.read_text()) for path in self.folder.glob(f"scores/*-seed{self.seed}/job.json"))
-        return load_policy(Path(next(job["payload"]["start"] for job in jobs if job["payload"]["start"]))).eval()
+        return load_policy(Path(self.job["payload"]["start"])).eval()
 
     @cached_property
     def encoder(self) -> Any:
@@ -200,6 +229,34 @@ def nll(model: PreTrainedModel, batch: Responses) -> float:
 def log_ratio(policy: PreTrainedModel, reference: PreTrainedModel, batch: Responses) -> torch.Tensor:
     """Sequence log-ratio."""
     return masked_sum(response_logprobs(policy, batch) - response_logprobs(reference, batch), batch.mask)
+
+
+Side = tuple[torch.Tensor, torch.Tensor]
+"""Log-probabilities of the tokens of answers, and their mask."""
+
+
+def of_simpo(config: SimPOConfig, chosen: Side, rejected: Side) -> torch.Tensor:
+    """Equation 6 of SimPO."""
+    return simpo_loss(masked_row_mean(*chosen), masked_row_mean(*rejected), config.beta, config.target_margin)
+
+
+def of_cpo(config: CPOConfig, chosen: Side, rejected: Side) -> torch.Tensor:
+    """CPO's preference loss, and imitation of the chosen answers."""
+    preference = cpo_loss(masked_sum(*chosen), masked_sum(*rejected), config.beta)
+    return preference + config.imitation_coefficient * sft_loss(*chosen)
+
+
+def of_orpo(config: ORPOConfig, chosen: Side, rejected: Side) -> torch.Tensor:
+    """Equation 6 of ORPO."""
+    contrast = odds_ratio_loss(masked_row_mean(*chosen), masked_row_mean(*rejected))
+    return sft_loss(*chosen) + config.odds_ratio_coefficient * contrast
+
+
+WITHOUT_REFERENCE: dict[str, Callable[[Any, Side, Side], torch.Tensor]] = {
+    "simpo": of_simpo,
+    "cpo": of_cpo,
+    "orpo": of_orpo,
+}
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from zoo_harness.spec.schema import Entry
 from zoo_leaderboard.load import load
 from zoo_leaderboard.ranks import in_words
 from zoo_leaderboard.verify import verify
@@ -76,7 +77,8 @@ def test_the_command_runs_the_committed_spec(shown):
     bench, _ = load(shown.bundle)
     spec = yaml.safe_load((ROOT / shown.spec).read_text())
     assert RESULTS["command"](board_of(shown)) == f'make bench ARGS="{shown.spec}"'
-    assert [entry["name"] for entry in bench["spec"]["algorithms"]] == spec.pop("algorithms")
+    rows = [Entry.model_validate(entry) for entry in spec.pop("algorithms")]
+    assert [Entry.model_validate(entry) for entry in bench["spec"]["algorithms"]] == rows
     assert {key: bench["spec"][key] for key in spec} == spec
 
 
@@ -84,7 +86,8 @@ def test_the_command_runs_the_committed_spec(shown):
 def test_the_command_of_a_readme_names_rows_of_the_spec(shown, readme):
     command = rf'^    make bench ARGS="{shown.spec} --algorithms ([\w,-]+)"$'
     (rows,) = re.findall(command, between(shown, readme), re.MULTILINE)
-    assert set(rows.split(",")) <= set(yaml.safe_load((ROOT / shown.spec).read_text())["algorithms"])
+    listed = yaml.safe_load((ROOT / shown.spec).read_text())["algorithms"]
+    assert set(rows.split(",")) <= {row if isinstance(row, str) else row["name"] for row in listed}
 
 
 @each_shown
