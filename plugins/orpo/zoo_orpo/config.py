@@ -15,8 +15,8 @@ class ORPOConfig:
 
     SEARCH: ClassVar[Space] = {
         "learning_rate": LEARNING_RATES,
-        "odds_ratio_coefficient": Range(0.03, 3.0, log=True),
-        "batch_size": Choice((8, 16, 32, 64)),
+        "odds_ratio_coefficient": Range(0.03, 30.0, log=True),
+        "batch_size": Choice((8, 16, 32, 64, 128)),
     }
     DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=11)
 
