@@ -71,6 +71,31 @@ def test_settings_reach_their_row():
     assert (spec.limits.prompts, spec.seeds) == (9, 2)
 
 
+def test_a_row_that_is_named_on_the_command_line_keeps_its_settings_in_the_file(tmp_path):
+    (tmp_path / "mine.yaml").write_text("algorithms: [sft, {name: ppo, epochs: 3}, {name: ppo, row: long, epochs: 8}]")
+    spec = read(tmp_path / "mine.yaml", "smoke", {"algorithms": ["ppo", "dpo", "long"]})
+    assert [(entry.row, entry.settings) for entry in spec.algorithms] == [
+        ("ppo", {"epochs": 3}),
+        ("dpo", {}),
+        ("long", {"epochs": 8}),
+    ]
+
+
+@pytest.mark.parametrize("named", [{"algorithms": ["all"]}, {"algorithms": ["ppo", "all"]}, None])
+def test_all_are_the_rows_of_the_file_and_whatever_else_is_installed(tmp_path, named):
+    in_file = "[{name: ppo, epochs: 3}, {name: ppo, row: long, epochs: 8}" + (", all]" if named is None else "]")
+    (tmp_path / "mine.yaml").write_text(f"algorithms: {in_file}")
+    rows = {entry.row: entry.settings for entry in read(tmp_path / "mine.yaml", "smoke", named or {}).algorithms}
+    assert (rows["ppo"], rows["long"]) == ({"epochs": 3}, {"epochs": 8})
+    assert rows.keys() >= {"sft", "dpo", "grpo", "rlaif", "d-rlaif", "gkd", "orpo"}
+    assert not rows.keys() & {"reward-model", "sft-chosen"}  # a stage, and a row that is always there
+
+
+def test_all_may_stand_alone_in_a_file(tmp_path):
+    (tmp_path / "mine.yaml").write_text("algorithms: all")
+    assert len(read(tmp_path / "mine.yaml", "smoke", {}).algorithms) > 20
+
+
 def test_two_rows_of_one_algorithm_need_two_names():
     rows = [{"name": "ppo"}, {"name": "ppo", "row": "ppo-strong", "kl_coefficient": 0.5}]
     assert [entry.row for entry in read(None, None, {"algorithms": rows}).algorithms] == ["ppo", "ppo-strong"]

@@ -45,7 +45,7 @@ FLAGS: dict[str, object] = {
     "prompts": _flag(str, "Prompts alone."),
     "reward": _flag(str, "preferences (train one), a scorer, or module:function."),
     "gold": _flag(str, "The hidden reward of the board."),
-    "algorithms": _flag(str, "Names with commas between them; left out, all that run by default."),
+    "algorithms": _flag(str, "Names with commas between them, or all; left out, those that run by default."),
     "controls": _flag(bool, "Train rows as well that should gain nothing: on length, noise, shuffled labels."),
     "budget": _flag(str, "FLOPs (2e13) or a time (90s)."),
     "budgets": _flag(str, "Shares of the budget (1/4,1,4) at which every algorithm is trained as well."),

@@ -19,6 +19,8 @@ Raw = dict[str, Any]
 """What a user wrote under some keys, not checked yet."""
 REFERENCES = ("base", "demonstrations", "preferences", "prompts", "reward", "judge", "gold")
 
+ALL = "all"
+"""Among the names of `algorithms`: every one that is installed."""
 LOCAL = (".jsonl", ".json", ".csv", ".gz", ".parquet", ".yaml", ".yml")
 """Endings of references that are files, there or not."""
 
@@ -39,6 +41,8 @@ def read(file: Path | None, preset: str | None, flags: Raw, settings: Raw | None
         for key, value in layer.items():
             both = isinstance(merged.get(key), Mapping) and isinstance(value, Mapping)
             merged[key] = {**merged[key], **value} if both else value
+    if "algorithms" in merged:
+        merged["algorithms"] = _rows(merged["algorithms"], values.get("algorithms"))
     for key, value in (settings or {}).items():
         _set(merged, key, value)
     try:
@@ -48,6 +52,28 @@ def read(file: Path | None, preset: str | None, flags: Raw, settings: Raw | None
     if spec.tracker is not None:
         _check_tracker(spec.tracker)
     return _with_world_defaults(spec)
+
+
+def _rows(named: object, in_file: object) -> object:
+    """Return the rows that were named, those of the file with the settings that they have there.
+
+    "all" stands for every row of the file, and every other algorithm that is installed and can be a row.
+    """
+    if named == ALL:
+        named = [ALL]
+    if not isinstance(named, list):
+        return named  # the schema says what is wrong with it
+    there = {_called(one): one for one in in_file if one != ALL} if isinstance(in_file, list) else {}
+    if ALL in named:
+        known = (one.name for one in plugins().algorithms.values() if one.competes and not one.reference)
+        every = there | {name: name for name in known if name not in there}
+        named = [*every.values(), *(one for one in named if one != ALL and _called(one) not in every)]
+    return [there.get(one, one) if isinstance(one, str) else one for one in named]
+
+
+def _called(entry: object) -> str:
+    """What a row of a spec is called."""
+    return str(entry.get("row", entry.get("name")) if isinstance(entry, Mapping) else entry)
 
 
 def _check_tracker(name: str) -> None:
@@ -81,13 +107,11 @@ def _set(merged: Raw, key: str, value: object) -> None:
         entries = [entry for entry in named if isinstance(entry, (str, Mapping))] if isinstance(named, list) else []
         for place, entry in enumerate(entries):
             form = {"name": entry} if isinstance(entry, str) else dict(entry)
-            if form.get("row", form.get("name")) == head:
+            if _called(entry) == head:
                 entries[place] = {**form, tail: value}
                 merged["algorithms"] = entries
                 return
-        rows = ", ".join(
-            entry if isinstance(entry, str) else str(entry.get("row", entry.get("name"))) for entry in entries
-        )
+        rows = ", ".join(map(_called, entries))
         raise SpecError(
             f"--set {key}: there is no row {head!r} under --algorithms (there are: {rows or 'none named'})."
         )
