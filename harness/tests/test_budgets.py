@@ -55,7 +55,7 @@ def test_every_algorithm_has_one_more_row_for_each_share_but_one(world: Path) ->
 
 def test_a_row_of_the_users_own_at_a_share_is_not_added_again(world: Path) -> None:
     mine = {"name": "dpo", "row": "small", "budget_share": "1/4"}
-    rows = pipeline(world, algorithms=["dpo", mine], budgets=[0.25], references=False).rows
+    rows = pipeline(world, algorithms=[{"name": "dpo"}, mine], budgets=[0.25], references=False).rows
     assert [(row.name, row.at_share_of) for row in rows] == [("dpo", None), ("small", "dpo")]
     (alone,) = pipeline(world, algorithms=[{**mine, "beta": 0.5}], references=False).rows
     assert alone.at_share_of is None
@@ -75,7 +75,7 @@ def test_a_row_of_the_users_own_at_a_share_is_not_added_again(world: Path) -> No
         ({"budgets": ["1/4", 0.25]}, "budgets: the share 0.25 of the budget stands there twice; leave one of them out"),
         ({"algorithms": [{"name": "dpo", "budget_share": 0}]}, "algorithms.0.budget_share: 0 is no share"),
         (
-            {"algorithms": ["dpo", *({"name": "dpo", "row": row, "budget_share": 2} for row in "ab")]},
+            {"algorithms": [{"name": "dpo"}, *({"name": "dpo", "row": row, "budget_share": 2} for row in "ab")]},
             "algorithms: 'a' and 'b' are both 'dpo' at 2 of the budget; leave one of them out",
         ),
         (
