@@ -67,9 +67,8 @@ def test_pairs_alone_bench_to_the_end_and_plan_and_board_say_what_is_imitated(sp
     materials = Materials(read(spec, None, {}))
     base, policy = load_policy(materials.base).eval(), load_policy(folder / "cells" / "orpo-seed0" / "final").eval()
     unseen = materials.unseen_pairs(0, ROWS)
-    assert (
-        len(unseen) > SMALL["evaluation"]["test_prompts"]
-    )  # a search has 8, and it drops points by what is found here
+    # A search has 8 test prompts, too, and drops points by what is found here.
+    assert len(unseen) > SMALL["evaluation"]["test_prompts"]
     expected = of_preferences(policy, base, materials.encoder, unseen)
     assert expected
     found = json.loads((folder / "records" / "orpo-seed0.json").read_text())["scores"]["objective"]

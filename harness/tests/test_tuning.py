@@ -20,7 +20,7 @@ from zoo_harness.tuning import command
 from zoo_harness.tuning.log import Search, is_at_edge
 from zoo_harness.tuning.points import Point, Study
 from zoo_harness.tuning.rounds import in_world, world_of
-from zoo_harness.tuning.worth import Tried, as_good_as, best_first, missing_their_objective, second_round, worth
+from zoo_harness.tuning.worth import Tried, as_good_as, best_first, defaults_first, missing_their_objective, worth
 from zoo_harness.tuning.write import with_defaults
 
 from zoo_core.errors import PluginError, SpecError, StorageError
@@ -102,7 +102,11 @@ def test_the_second_round_trains_no_settings_twice() -> None:
     settings = {"defaults": {}, "same": {"rate": 1e-4}, "good": {"rate": 2e-4}, "worse": {"rate": 3e-4}}
     points = [Point(name, its) for name, its in settings.items()]
     values = {"defaults": 0.5, "same": 0.5, "good": 0.4, "worse": 0.3}
-    assert [point.row for point in second_round(points, {"rate": 1e-4}, values, set())] == ["defaults", "good", "worse"]
+    assert [point.row for point in defaults_first(points, {"rate": 1e-4}, values, set())] == [
+        "defaults",
+        "good",
+        "worse",
+    ]
 
 
 @pytest.mark.parametrize(("holds", "compared"), [("point-02", [3]), ("point-04", [3, 5]), (None, [3, 5, 6])])

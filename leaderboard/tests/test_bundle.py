@@ -376,6 +376,14 @@ def test_seeds_of_a_row_whose_setting_names_a_file_are_joined_by_what_is_in_it_w
     )
 
 
+def test_the_hash_of_a_file_that_no_setting_names_breaks_no_board(write_bench: Write, tmp_path: Path) -> None:
+    folder = write_bench("bench")
+    for file in (folder / "records").glob("dpo-*.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"files": {"teacher": "aa"}}))
+    pack(folder, tmp_path / "bundle")
+    assert not [note for note in board_of(tmp_path / "bundle")["conditional_notes"] if "was given" in note]
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)], ids=str)
 def test_seeds_with_gaps_between_them_keep_their_data_in_whatever_order_they_are_joined(
     write_bench: Write, tmp_path: Path, order: Sequence[int]

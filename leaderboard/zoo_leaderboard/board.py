@@ -147,9 +147,10 @@ def _notes(bench: Bench, records: Sequence[Record], rows: Sequence[Mapping[str, 
 def _file_notes(records: Sequence[Record]) -> Iterator[str]:
     """Yield which rows were given files or models beside the data of the bench, such as a teacher."""
     given = {
-        f"{record['row']} was given the {setting} {record['settings'][setting]} ({sha256[:12]})"
+        f"{record['row']} was given the {setting} {value} ({record['files'][setting][:12]})"
         for record in records
-        for setting, sha256 in record.get("files", {}).items()
+        for setting, value in record["settings"].items()
+        if setting in record.get("files", {})
     }
     for one in sorted(given):
         yield f"{one}: what it took to make is in no budget."

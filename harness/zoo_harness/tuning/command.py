@@ -89,7 +89,7 @@ def _search(
     from zoo_harness.tuning.log import Search, search_table
     from zoo_harness.tuning.points import Study
     from zoo_harness.tuning.rounds import PART
-    from zoo_harness.tuning.worth import all_miss, missing_their_objective, second_round, worth
+    from zoo_harness.tuning.worth import all_miss, defaults_first, missing_their_objective, worth
     from zoo_harness.waiting import WaitingScreen
 
     screen, name = console(), rounds.name
@@ -112,7 +112,7 @@ def _search(
         first = rounds.run(plan, candidates, display, command)
     values = worth(first, rounds.by)
     study.tell({point.row: values.get(point.row) for point in candidates})
-    ranked = second_round(candidates, defaults, values, missing_their_objective(first))
+    ranked = defaults_first(candidates, defaults, values, missing_their_objective(first))
     count = 1 + finalists
     second, budget = _second_round(rounds, ranked[:count], worlds, seeds, command)
     while all_miss(second, rounds.by) and (more := ranked[count : count + finalists]):

@@ -68,7 +68,7 @@ def best_first(
     )
 
 
-def second_round(
+def defaults_first(
     points: Sequence[Point],
     present: Settings,
     values: Mapping[str, float | None],
