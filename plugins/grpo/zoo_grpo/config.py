@@ -24,7 +24,7 @@ class GRPOConfig:
         "group_size": Choice((4, 8, 16)),
         "batch_size": Choice((32, 64, 128, 256, 512)),
     }
-    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=11)
+    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=9)
 
     batch_size: int = 256
     """Responses sampled per update."""
@@ -36,11 +36,11 @@ class GRPOConfig:
     """μ: passes over each batch of responses."""
     temperature: float = 1.0
     """Sampling temperature; all log-probabilities are taken at it."""
-    learning_rate: float = 0.00045
+    learning_rate: float = 0.00062
     """Peak step size of AdamW."""
     clip_range: float = 0.2
     """ε of eq. 3: how far the probability ratio may move from 1."""
-    kl_coefficient: float = 0.027
+    kl_coefficient: float = 0.094
     """β of eq. 3: weight of the divergence from the reference, per token."""
     kl_estimate: Divergence = "k3"
     """How it is estimated: "k3" (Shao et al. 2024, eq. 4) or "unbiased" (k3 times the ratio, DeepSeek-V3.2)."""
