@@ -21,7 +21,7 @@ class RLOOConfig:
         "samples_per_prompt": Choice((2, 4, 8)),
         "batch_size": Choice((16, 32, 64, 128, 256)),
     }
-    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=8)
+    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=7)
 
     batch_size: int = 128
     """Responses sampled per update, which is one optimizer step."""
