@@ -18,7 +18,7 @@ class ORPOConfig:
         "odds_ratio_coefficient": Range(0.03, 30.0, log=True),
         "batch_size": Choice((8, 16, 32, 64, 128)),
     }
-    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=11)
+    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=10)
 
     batch_size: int = 64
     """Preference pairs per update."""

@@ -23,7 +23,7 @@ class RAFTConfig:
         "kl_coefficient": Range(0.0, 0.2),
         "epochs": Choice((1, 2)),
     }
-    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=11)
+    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=10)
 
     variant: Variant = "raft"
     """What is learnt: "raft" (each prompt's best), "raft-global" (the batch's best), "raft++" (all good, clipped)."""

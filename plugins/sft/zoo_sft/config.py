@@ -39,7 +39,7 @@ class SFTChosenConfig(SFTConfig):
 
     DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=11)
 
-    batch_size: int = 16
+    batch_size: int = 64
     """Answers per update."""
-    learning_rate: float = 0.00057
+    learning_rate: float = 0.00044
     """Peak step size of AdamW."""
