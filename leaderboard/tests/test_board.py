@@ -349,3 +349,21 @@ def test_points_of_unfinished_runs_are_averaged_by_share_of_the_budget(make_benc
         (0.25, pytest.approx(0.55), None),
         (0.5, pytest.approx(0.8), None),
     ]
+
+
+@pytest.mark.parametrize(("seeds", "gold", "said"), [(1, True, False), (3, False, False), (3, True, True)])
+def test_that_controls_gain_nothing_is_said_only_where_an_interval_shows_it(
+    make_bench: Make, make_record: Make, seeds: int, gold: bool, said: bool
+) -> None:
+    golds = (0.5, 0.45, 0.55) if gold else (None,) * 3
+    records = [make_record("start", seed, gold=golds[0]) for seed in range(seeds)]
+    records += [make_record("a-random", seed, gold=golds[seed], control="random") for seed in range(seeds)]
+    notes = build(make_bench(seeds=seeds), records)["conditional_notes"]
+    assert any("should gain nothing by gold" in note for note in notes) == said
+
+
+def test_a_row_that_failed_once_and_has_seeds_to_come_is_unfinished(make_bench: Make, make_record: Make) -> None:
+    failed = {"status": "failed", "scores": None, "items": [], "weights_sha256": None, "error": "out of memory"}
+    records = [make_record("start", seed) for seed in range(3)] + [make_record("a", 0) | failed]
+    row = row_of(build(make_bench(seeds=3), records), "a")
+    assert (row["status"], row["seeds_ok"]) == ("unfinished", 0)

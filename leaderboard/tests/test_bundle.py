@@ -4,7 +4,9 @@ import json
 import math
 import os
 import runpy
+import shutil
 from collections.abc import Callable, Sequence
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -443,3 +445,74 @@ def test_a_bundle_that_does_not_verify_is_not_joined(write_bench: Write, bundle:
     change_a_byte(tmp_path / "second" / "leaderboard.csv")
     with pytest.raises(StorageError, match=r"leaderboard\.csv: was changed"):
         merge([bundle, tmp_path / "second"], tmp_path / "both")
+
+
+def test_a_bundle_is_on_a_board_once_however_it_comes_there(write_bench: Write, bundle: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    merge([bundle, pack_of(write_bench, tmp_path, "second", rows=("ppo",))], tmp_path / "both")
+    for folders in ([bundle, copy], [tmp_path / "both", copy], [copy, tmp_path / "both"]):
+        with pytest.raises(StorageError, match=r"both hold the bundle [0-9a-f]{12}; name it once"):
+            merge(folders, tmp_path / "all")
+
+
+def test_no_bundle_is_written_into_one_that_it_is_made_of(write_bench: Write, bundle: Path, tmp_path: Path) -> None:
+    second = pack_of(write_bench, tmp_path, "second", rows=("ppo",))
+    with pytest.raises(StorageError, match="lies in the bundle"):
+        merge([bundle, second], bundle / "joined")
+    assert faults(bundle) == []
+
+
+@pytest.mark.parametrize("order", list(permutations((0, 1, 2))), ids=str)
+def test_two_codes_of_a_row_are_two_rows_in_whatever_order_they_are_joined(
+    write_bench: Write, tmp_path: Path, order: Sequence[int]
+) -> None:
+    # The first has no row `ppo`, and the code of the third installed; only the second and the third have run it.
+    what: list[tuple[str, tuple[int, ...], str]] = [("dpo", (0, 1), "c9"), ("ppo", (0, 1), "c1"), ("ppo", (2, 3), "c9")]
+    folders = []
+    for number, (row, seeds, code) in enumerate(what):
+        installed = {"zoo-dpo": {"version": "0.1.0", "sha256": "c1"}, "zoo-ppo": {"version": "0.1.0", "sha256": code}}
+        folders.append(pack_of(write_bench, tmp_path, str(number), rows=(row,), seeds=seeds, code=installed))
+    merge([folders[place] for place in order], tmp_path / "all")
+    rows = board_of(tmp_path / "all")["rows"]
+    assert sorted(len(row["seeds"]) for name, row in rows.items() if name.startswith("ppo")) == [2, 2]
+
+
+def test_data_of_common_seeds_is_compared_between_all_bundles(write_bench: Write, tmp_path: Path) -> None:
+    first, second, third = (
+        write_bench(name, seeds=seeds) for name, seeds in zip("abc", [(0, 1), (2, 3), (2, 3)], strict=True)
+    )
+    plan = json.loads((third / "bench.json").read_text())
+    plan["data"]["prompts"]["sha256"][0] = "q2"
+    (third / "bench.json").write_text(json.dumps(plan))
+    for folder in (first, second, third):
+        pack(folder, tmp_path / f"bundle {folder.name}")
+    with pytest.raises(StorageError, match="prompts of seed 2: 'q2', not 'p2'"):
+        merge([tmp_path / f"bundle {name}" for name in "abc"], tmp_path / "all")
+
+
+def test_seeds_that_never_met_are_one_row_only_with_the_same_core(write_bench: Write, tmp_path: Path) -> None:
+    folders = []
+    for name, seeds, core in (("one", (0, 1), "c1"), ("same", (2, 3), "c1"), ("other", (4, 5), "c2")):
+        installed = {which: {"version": "0.1.0", "sha256": sha256} for which, sha256 in
+                     (("zoo-dpo", "c1"), ("zoo-core", core))}  # fmt: skip
+        folders.append(pack_of(write_bench, tmp_path, name, seeds=seeds, code=installed))
+    merge(folders, tmp_path / "all")
+    rows = board_of(tmp_path / "all")["rows"]
+    assert sorted((name.partition(".")[0], row["seeds"]) for name, row in rows.items() if name.startswith("dpo")) == [
+        ("dpo", [0, 1, 2, 3]),
+        ("dpo", [4, 5]),
+    ]
+
+
+def test_the_best_that_gold_gives_is_that_of_the_start_or_the_record_is_named(
+    write_bench: Write, tmp_path: Path
+) -> None:
+    folder = write_bench("bench")
+    file = folder / "records" / "dpo-seed1.json"
+    record = json.loads(file.read_text())
+    record["scores"]["gold_best"] = record["scores"]["gold"] + 0.01  # nearly all headroom gained, and no answer changed
+    file.write_text(json.dumps(record))
+    pack(folder, tmp_path / "bundle")
+    (fault,) = faults(tmp_path / "bundle")
+    assert "dpo-seed1.json: " in fault
+    assert "scores.gold_best" in fault

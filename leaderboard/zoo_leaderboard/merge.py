@@ -9,6 +9,7 @@ a row of its own, behind whose name stand the first digits of its bundle's hash,
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, cast
 
@@ -54,6 +55,11 @@ class Bundle:
         return self.manifest["sha256"][:8]
 
     @property
+    def holds(self) -> set[str]:
+        """The hashes of this bundle and of those that it was joined from: a run is in no board twice."""
+        return {self.manifest["sha256"], *(source["sha256"] for source in self.bench.get("sources", []))}
+
+    @property
     def source(self) -> Source:
         """What the joined board says of it."""
         return {"name": self.bench["name"], "sha256": self.manifest["sha256"], "rows": sorted(self.rows)}
@@ -68,15 +74,20 @@ def merge(folders: Sequence[Path], target: Path) -> Manifest:
     bundles = [Bundle.of(folder) for folder in folders]
     for folder in folders:
         check_place(target, folder)
+        if target.resolve().is_relative_to(folder.resolve()):
+            raise StorageError(f"{target} lies in the bundle {folder}, which would not verify any more; name another.")
     first, *others = bundles
-    for other in others:
-        if found := list(differences(first, other)):
-            listed = "\n".join(f"  {one}" for one in found)
-            raise StorageError(f"{other.folder} and {first.folder} cannot be joined:\n{listed}")
+    for one, other in combinations(bundles, 2):
+        if twice := one.holds & other.holds:
+            raise StorageError(f"{other.folder} and {one.folder} both hold the bundle {min(twice)[:12]}; name it once.")
+        if found := list(differences(one, other)):
+            listed = "\n".join(f"  {difference}" for difference in found)
+            raise StorageError(f"{other.folder} and {one.folder} cannot be joined:\n{listed}")
     rows: dict[str, Cells] = {}
     planned: dict[str, Planned] = {}
+    origins: dict[str, Bundle] = {}
     for bundle in bundles:
-        _join(rows, planned, bundle, first)
+        _join(rows, planned, bundle, origins)
     bench = _bench(bundles, list(planned.values()), rows)
     records = [{**record, "bench_id": bench["bench_id"]} for cells in rows.values() for record in cells.values()]
     texts = {f"{RECORDS}/{one['row']}-seed{one['seed']}.json": as_json(one) for one in records}
@@ -112,16 +123,18 @@ def _differ(what: str, mine: object, other: object) -> Iterator[str]:
         yield f"{what}: {other!r}, not {mine!r}"
 
 
-def _join(rows: dict[str, Cells], planned: dict[str, Planned], bundle: Bundle, first: Bundle) -> None:
-    """Add the rows of a bundle, each under its own name, or beside the row of that name."""
-    names = {row: row if _is_same(rows.get(row), cells, bundle, first) else f"{row}.{bundle.mark}"
+def _join(rows: dict[str, Cells], planned: dict[str, Planned], bundle: Bundle, origins: dict[str, Bundle]) -> None:
+    """Add the rows of a bundle, each under its own name, or beside the row of that name, which `origins` tells."""
+    names = {row: row if _is_same(rows.get(row), cells, bundle, origins.get(row)) else f"{row}.{bundle.mark}"
              for row, cells in bundle.rows.items()}  # fmt: skip
     for row, cells in bundle.rows.items():
         mine = rows.setdefault(names[row], {})
+        origins.setdefault(names[row], bundle)
         for seed, record in cells.items():
             start = names.get(start_of(record), start_of(record))
             if seed in mine:
-                mine[seed] = {**mine[seed], "tier": "re-run"}
+                if record["status"] == "ok":
+                    mine[seed] = {**mine[seed], "tier": "re-run"}
             else:
                 moved: Record = {**record, "row": names[row], "tier": record.get("tier", "recomputed")}
                 if "at_share_of" in record:
@@ -145,18 +158,20 @@ def _owner(owner: str | None, row: str, names: Mapping[str, str], bundle: Bundle
     return names.get(owner, owner) if names.get(row, row) == row else f"{owner}.{bundle.mark}"
 
 
-def _is_same(mine: Cells | None, cells: Cells, bundle: Bundle, first: Bundle) -> bool:
-    """Whether the records of two bundles are of one row: same code, same settings, same weights where seeds meet."""
-    if not mine:
+def _is_same(mine: Cells | None, cells: Cells, bundle: Bundle, origin: Bundle | None) -> bool:
+    """Whether the records of two bundles are of one row: same code, same settings, same end where seeds meet.
+
+    `origin` is the bundle that brought the row. Where no seeds meet, no weights tell whether another core trains alike.
+    """
+    if not mine or origin is None:
         return True
     one, other = next(iter(mine.values())), next(iter(cells.values()))
-    if _what(one) != _what(other) or _code_of(one, first) != _code_of(other, bundle):
-        return False
     shared = mine.keys() & cells.keys()
-    return all(
-        cells[seed]["status"] == "ok" and cells[seed]["weights_sha256"] == mine[seed]["weights_sha256"]
-        for seed in shared
-    )
+    code = {one["plugin"] or "", *(() if shared else ("zoo-core",))}
+    if _what(one) != _what(other) or any(_code_of(name, origin) != _code_of(name, bundle) for name in code):
+        return False
+    ends = ("status", "weights_sha256")
+    return all(cells[seed].get(end) == mine[seed].get(end) for seed in shared for end in ends)
 
 
 def _what(record: Record) -> tuple[object, ...]:
@@ -173,8 +188,8 @@ def _what(record: Record) -> tuple[object, ...]:
     )
 
 
-def _code_of(record: Record, bundle: Bundle) -> str | None:
-    code = bundle.bench.get("code", {}).get(record["plugin"] or "")
+def _code_of(distribution: str, bundle: Bundle) -> str | None:
+    code = bundle.bench.get("code", {}).get(distribution)
     return code["sha256"] if code else None
 
 
@@ -194,6 +209,7 @@ def _bench(bundles: Sequence[Bundle], planned: Sequence[Planned], rows: Mapping[
         "seeds": len(seeds),
         "algorithms": [plan for plan in planned if plan["row"] in rows],
         "data": _data(benches),
+        "hashes": {ref: one for bench in benches for ref, one in bench.get("hashes", {}).items()},
         "code": code,
         "commit": commits.pop() if len(commits) == 1 else None,
         "grew": any(bench.get("grew") for bench in benches) or set(rows) != set(bundles[0].rows),

@@ -53,8 +53,11 @@ def _wrong_scores(record: Record, scores: Scores, start: Record | None) -> Itera
         if name in claimed and not _same(value, claimed[name]):
             yield f"scores.{name} is {claimed[name]!r}, and its {len(record['items'])} answers give {value!r}"
     of_start = start["items"] if start and start is not record else []
-    if not of_start:
+    if not start or not of_start:
         return
+    best = start["scores"]["gold_best"] if start["scores"] else None
+    if best is not None and not _same(best, scores["gold_best"]):
+        yield f"scores.gold_best is {scores['gold_best']!r}, and `{START}`, with the same prompts, has {best!r}"
     for number, (mine, other) in enumerate(zip(record["items"], of_start, strict=False)):
         if mine["prompt"] != other["prompt"]:
             yield f"items[{number}] answers another prompt than that of `{START}`"

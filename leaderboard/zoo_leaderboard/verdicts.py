@@ -30,7 +30,7 @@ def status(row: Mapping[str, Any], ended: int) -> str:
     failed, total = len(row["errors"]), row["seeds_total"]
     high = row["capability_delta_start"]["high"]
     if row["seeds_ok"] == 0:
-        return "failed"
+        return "failed" if ended >= total else "unfinished"
     if row["budget_share"] != 1:
         return OTHER_BUDGET
     if row["kind"] == "reference":
