@@ -120,6 +120,7 @@ def test_the_check_names_the_law_that_a_plugin_breaks(zoo, tmp_path: Path, cache
         (("check", "none.py"), "it provides no algorithm"),
         (("new", "dpo"), "there is an algorithm 'dpo'"),
         (("new", "Mine"), "'Mine' cannot be the name of an algorithm"),
+        (("new", "123"), "'123' cannot be the name of an algorithm: write a letter"),
         (("new", "a_b"), "'a_b' cannot be the name of an algorithm"),
         (("new", "../x"), "cannot be the name of an algorithm"),
         (("new", "core"), "a package zoo_core, already"),
@@ -144,3 +145,11 @@ def test_a_name_with_hyphens_becomes_a_package_and_a_class(tmp_path: Path) -> No
     folder = write_plugin("two-words", tmp_path / "here")
     assert "class TwoWordsConfig" in (folder / "zoo_two_words" / "config.py").read_text()
     assert 'two-words = "zoo_two_words.plugin"' in (folder / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize("name", ["hello-world", "othello"])
+def test_a_name_that_holds_that_of_the_example_is_put_in_once(tmp_path: Path, name: str) -> None:
+    folder, package = write_plugin(name, tmp_path / "here"), f"zoo_{name.replace('-', '_')}"
+    assert {path.name for path in folder.iterdir() if path.name.startswith("zoo_")} == {package}
+    assert f'{name} = "{package}.plugin"' in (folder / "pyproject.toml").read_text()
+    assert f"from {package}.loss import" in (folder / package / "train.py").read_text()

@@ -1,5 +1,6 @@
 """The spec: flags over file over preset, and a message that names the key for everything that is wrong."""
 
+import math
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from zoo_harness.options import _read
 from zoo_harness.spec.presets import PRESETS
 from zoo_harness.spec.read import read
 from zoo_harness.spec.schema import Spec
+from zoo_harness.spec.settings import configure
 
 from zoo_core.errors import SpecError
 from zoo_core.records import Tracker
@@ -117,7 +119,11 @@ def test_a_budget_may_be_a_time(words, seconds):
         ("budget: soon", r"budget: 'soon' is neither FLOPs \(2e13\) nor a time"),
         ("budget: -1", "budget: a budget must be above 0"),
         ("algorithms: [sft, {name: '../x'}]", "algorithms.1.row: the row name '../x'"),
-        ("evaluation: {temperatures: [-1]}", "evaluation.temperatures: a temperature cannot be negative"),
+        ("evaluation: {temperatures: [-1]}", "temperatures: a temperature is 0 or more and finite, got -1"),
+        (
+            "evaluation: {temperatures: [.nan]}",
+            "temperatures: a temperature is 0 or more and finite, got nan",
+        ),
         ("base: [", "this is not YAML"),
         ("just words", "a spec must be a list of `key: value` lines"),
     ],
@@ -146,6 +152,31 @@ def test_a_row_cannot_take_the_name_of_a_reference_row(name):
 def test_the_keyword_preferences_is_no_folder_of_that_name(tmp_path):
     (tmp_path / "preferences").mkdir()
     assert read(write(tmp_path, "reward: preferences\nprompts: a.jsonl"), None, {}).reward == "preferences"
+
+
+@pytest.mark.parametrize("changes", [{"stages.sft": 3}, {"stages": 3, "stages.sft.learning_rate": 1}], ids=str)
+def test_what_is_no_setting_of_a_stage_is_named_with_its_value(changes):
+    *_, (key, value) = changes.items()
+    with pytest.raises(SpecError, match=f"{key}={value} is no setting of a stage; write stages.STAGE.SETTING=VALUE"):
+        read(None, None, {}, changes)
+
+
+def test_a_stage_without_settings_in_a_file_takes_one(tmp_path):
+    spec = read(write(tmp_path, "stages: {sft: }"), None, {}, {"stages.sft.learning_rate": 0.001})
+    assert spec.stages["sft"] == {"learning_rate": 0.001}
+
+
+@pytest.mark.parametrize("setting", ["learning_rate", "beta", "max_grad_norm"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_setting_that_is_not_finite_is_named(setting, value):
+    with pytest.raises(SpecError, match=f"{setting}: {value} is not finite; write a number"):
+        configure(plugins().algorithm("dpo"), {setting: value})
+
+
+@pytest.mark.parametrize("name", ["dpo", "ppo", "rlaif"])
+def test_a_learning_rate_below_0_is_named(name):
+    with pytest.raises(SpecError, match=r"learning_rate: -0\.1 is below 0"):
+        configure(plugins().algorithm(name), {"learning_rate": -0.1})
 
 
 def test_settings_of_the_wrong_shape_are_named(tmp_path):

@@ -27,8 +27,10 @@ def write_plugin(name: str, folder: Path) -> Path:
     `SpecError` if the name cannot be one or is taken, or the folder holds something.
     """
     package = f"zoo_{name.replace('-', '_')}"
-    if not NAME.fullmatch(name) or "_" in name or keyword.iskeyword(package):
-        raise SpecError(f"{name!r} cannot be the name of an algorithm: write lower case letters, digits and hyphens.")
+    if not NAME.fullmatch(name) or not name[0].isalpha() or "_" in name or keyword.iskeyword(package):
+        raise SpecError(
+            f"{name!r} cannot be the name of an algorithm: write a letter, then lower case letters, digits and hyphens."
+        )
     if name in plugins().algorithms or find_spec(package) is not None:
         raise SpecError(f"there is an algorithm {name!r}, or a package {package}, already; choose another name.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -44,7 +46,10 @@ def write_plugin(name: str, folder: Path) -> Path:
 
 def _renamed(text: str, name: str, package: str) -> str:
     """Say `name` where the example is called hello: the package, the class of settings, and the algorithm."""
-    camel = "".join(part.capitalize() for part in re.split("-", name))
-    return (
-        text.replace("zoo_hello", package).replace("Hello", camel).replace("test_hello", f"test_{package[4:]}")
-    ).replace("hello", name)
+    said = {
+        "zoo_hello": package,
+        "test_hello": f"test_{package[4:]}",
+        "Hello": "".join(part.capitalize() for part in name.split("-")),
+        "hello": name,
+    }
+    return re.sub("|".join(said), lambda found: said[found[0]], text)  # at once: the new name may hold the old one

@@ -33,7 +33,7 @@ class Plugin:
         """Describe an entry point that nobody loaded yet."""
         metadata = entry.dist.metadata if entry.dist else {"Name": "?", "Version": "?"}  # parsed anew at each access
         path = str(entry.dist.path) if isinstance(entry.dist, Uninstalled) else ""
-        return cls(entry.name, metadata["Name"], metadata["Version"], entry.value, path=path)
+        return cls(entry.name, metadata["Name"] or "?", metadata["Version"] or "?", entry.value, path=path)
 
     @property
     def fault(self) -> str:

@@ -101,7 +101,9 @@ def _set(merged: Raw, key: str, value: object) -> None:
     elif head == "stages":
         name, _, setting = tail.partition(".")
         stages = merged.get("stages") or {}
-        merged["stages"] = {**stages, name: {**stages.get(name, {}), setting: value}}
+        if not setting or not isinstance(stages, Mapping) or not isinstance(stages.get(name) or {}, Mapping):
+            raise SpecError(f"{key}={value!r} is no setting of a stage; write stages.STAGE.SETTING=VALUE.")
+        merged["stages"] = {**stages, name: {**(stages.get(name) or {}), setting: value}}
     else:
         named = merged.get("algorithms") or []
         entries = [entry for entry in named if isinstance(entry, (str, Mapping))] if isinstance(named, list) else []

@@ -150,8 +150,8 @@ class Evaluation(_Strict):
     @field_validator("temperatures")
     @classmethod
     def _not_negative(cls, temperatures: list[float]) -> list[float]:
-        if min(temperatures) < 0:
-            raise ValueError(f"a temperature cannot be negative, got {min(temperatures)}")
+        if wrong := [one for one in temperatures if not 0 <= one < math.inf]:
+            raise ValueError(f"a temperature is 0 or more and finite, got {wrong[0]}")
         return sorted(set(temperatures))
 
 

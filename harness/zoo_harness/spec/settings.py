@@ -1,6 +1,7 @@
 """From the settings a user wrote to an algorithm's configuration."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, get_args, get_type_hints
 
@@ -26,6 +27,7 @@ def configure(algorithm: Algorithm, settings: Mapping[str, object]) -> Any:
     try:
         for name, value in settings.items():
             refuse_truth_for_a_number(value, hints[name], f"{name}: ")
+            _refuse_what_trains_nothing(name, value)
         return TypeAdapter(kind).validate_python(dict(settings))
     except ValidationError as error:
         lines = [": ".join([*map(str, one["loc"]), one["msg"].removeprefix("Value error, ")]) for one in error.errors()]
@@ -39,6 +41,15 @@ def refuse_truth_for_a_number(value: object, annotation: object, name: str = "")
     parts = value if isinstance(value, (list, tuple)) else [value]
     if any(isinstance(part, bool) for part in parts) and not _may_be_true(annotation):
         raise ValueError(f"{name}{value!r} is no number; write one")
+
+
+def _refuse_what_trains_nothing(name: str, value: object) -> None:
+    """Raise `ValueError` for numbers that are not finite, and for a learning rate below 0, which climbs the loss."""
+    for part in value if isinstance(value, (list, tuple)) else [value]:
+        if isinstance(part, float) and not math.isfinite(part):
+            raise ValueError(f"{name}: {part!r} is not finite; write a number")
+        if name.endswith("learning_rate") and isinstance(part, (int, float)) and part < 0:
+            raise ValueError(f"{name}: {part!r} is below 0; write a number above it")
 
 
 def _may_be_true(annotation: object) -> bool:
