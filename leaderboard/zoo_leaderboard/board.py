@@ -158,9 +158,9 @@ def _file_notes(records: Sequence[Record]) -> Iterator[str]:
 
 def _control_notes(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield which controls gained by gold, by their whole interval; or that none did."""
-    lows = {row["row"]: row["gold_delta_start"]["low"] for row in rows if row["control"]}
-    controls = [row for row in rows if lows.get(row["row"]) is not None]  # no interval of one seed, or without gold
-    gained = [row for row in controls if lows[row["row"]] > 0]
+    # One seed has no interval, nor has what is not scored by gold.
+    controls = [row for row in rows if row["control"] and row["gold_delta_start"]["low"] is not None]
+    gained = [row for row in controls if row["gold_delta_start"]["low"] > 0]
     for row in gained:
         yield f"The control {row['row']} gains by gold, though it learned from {LEARNED_FROM[row['control']]}."
     if controls and not gained:

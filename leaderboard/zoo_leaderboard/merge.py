@@ -163,7 +163,7 @@ def _is_same(mine: Cells | None, cells: Cells, bundle: Bundle, origin: Bundle | 
 
     `origin` is the bundle that brought the row. Where no seeds meet, no weights tell whether another core trains alike.
     """
-    if not mine or origin is None:
+    if mine is None or origin is None:
         return True
     one, other = next(iter(mine.values())), next(iter(cells.values()))
     shared = mine.keys() & cells.keys()
