@@ -10,8 +10,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 from torch.testing import assert_close
 
-from zoo_core.accounting import attention
-from zoo_core.accounting.audit import FORMULAS, ExactCounter, rows_backward_flops, rows_flops
+from zoo_core.accounting import attention, formulas
+from zoo_core.accounting.audit import ExactCounter
+from zoo_core.accounting.formulas import FORMULAS
 from zoo_core.accounting.meter import Meter
 from zoo_core.compute import packing, precision, row_attention
 from zoo_core.compute.packing import Packing, TokenRow
@@ -144,16 +145,16 @@ def test_one_call_takes_grouped_heads_in_any_precision(heads: int, of_keys: int,
 def test_torchs_attention_over_rows_is_taken_for_half_precision_only() -> None:
     assert row_attention.attention_over_rows(grouped=False, dtype=torch.float32) is None
     assert row_attention.attention_over_rows(grouped=True, dtype=torch.bfloat16) is not None
-    assert FORMULAS[torch.ops.torch_attn._varlen_attn] is rows_flops
-    assert FORMULAS[torch.ops.torch_attn._varlen_attn_backward] is rows_backward_flops
+    assert FORMULAS[torch.ops.torch_attn._varlen_attn] is formulas.rows
+    assert FORMULAS[torch.ops.torch_attn._varlen_attn_backward] is formulas.rows_backward
 
 
 def test_the_formulas_of_rows_count_every_pair_of_every_row() -> None:
     q, k, v, begins = torch.rand(7, 4, 8), torch.rand(7, 2, 8), torch.rand(7, 2, 8), torch.tensor([0, 4, 5, 7])
     # 16 + 1 + 4 pairs for each of 4 heads: a score and a sum over values of width 8, each 2 FLOPs.
-    assert rows_flops(q, k, v, begins, begins, 4, 4) == 4 * 21 * 2 * (8 + 8)
+    assert formulas.rows(q, k, v, begins, begins, 4, 4) == 4 * 21 * 2 * (8 + 8)
     # Backward the scores again, and two products each by keys and values.
-    assert rows_backward_flops(q, q, k, v, q, q, begins, begins, 4, 4) == 4 * 21 * 2 * (3 * 8 + 2 * 8)
+    assert formulas.rows_backward(q, q, k, v, q, q, begins, begins, 4, 4) == 4 * 21 * 2 * (3 * 8 + 2 * 8)
 
 
 def test_values_are_laid_out_and_collected_with_exact_gradients() -> None:

@@ -5,77 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, ops
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
-
-def attention_flops(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
-    """Return the FLOPs of attention scores and of sums over values, for every head of the queries."""
-    return 2 * query.shape[:-1].numel() * key.shape[-2] * (key.shape[-1] + value.shape[-1])
-
-
-def attention_backward_flops(_: Tensor, query: Tensor, key: Tensor, value: Tensor, *__: Any, **___: Any) -> int:
-    """Return the FLOPs of attention's backward pass: the scores again, and two products each for keys and values."""
-    return 2 * query.shape[:-1].numel() * key.shape[-2] * (3 * key.shape[-1] + 2 * value.shape[-1])
-
-
-def rows_flops(query: Tensor, key: Tensor, value: Tensor, begins: Tensor, *_: Any, **__: Any) -> int:
-    """Return the FLOPs of attention over rows that follow one another; row i begins at `begins[i]`."""
-    pairs = int((begins.diff().long() ** 2).sum())
-    return 2 * query.shape[1] * pairs * (key.shape[-1] + value.shape[-1])
-
-
-def rows_backward_flops(_: Tensor, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **__: Any) -> int:
-    """Return the FLOPs of its backward pass; before `begins` come its output and the sums of its scores."""
-    pairs = int((rest[2].diff().long() ** 2).sum())
-    return 2 * query.shape[1] * pairs * (3 * key.shape[-1] + 2 * value.shape[-1])
-
-
-def convolution_backward_flops(
-    out: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    _sizes: Any,
-    _stride: Any,
-    _padding: Any,
-    _dilation: Any,
-    transposed: bool,
-    _output_padding: Any,
-    _groups: int,
-    wanted: Any,
-    **_: Any,
-) -> int:
-    """Return the FLOPs of a convolution's backward pass; torch's formula for the weight forgets the groups."""
-    return int(wanted[0] + wanted[1]) * 2 * (x if transposed else out).numel() * weight[0].numel()
-
-
-def grouped_flops(a: Tensor, b: Tensor, *_: Any, **__: Any) -> int:
-    """Return the FLOPs of rows times the matrix of their group; backward, of groups of rows times groups of rows."""
-    return 2 * a.numel() * b.shape[-1] // (a.shape[0] if a.dim() > b.dim() else 1)
-
-
-def triangular_flops(matrix: Tensor, right: Tensor, *_: Any, **__: Any) -> int:
-    """Return the FLOPs of solving a triangular system: half of a matrix product."""
-    return right.numel() * matrix.shape[-1]
-
-
-FUSED = ("flash_attention", "efficient_attention", "cudnn_attention", "fused_attention_overrideable")
-# torch counts 0 for attention on the CPU (pytorch issue 195460), and before 2.13 fails on grouped-query attention.
-ATTENTION = {
-    getattr(ops.aten, f"_scaled_dot_product_{name}{backward}"): formula
-    for name in (*FUSED, "flash_attention_for_cpu")
-    for backward, formula in (("", attention_flops), ("_backward", attention_backward_flops))
-    if hasattr(ops.aten, f"_scaled_dot_product_{name}{backward}")
-}
-FORMULAS: dict[Any, Any] = {
-    **flop_registry,
-    **ATTENTION,
-    ops.aten.convolution_backward: convolution_backward_flops,
-    ops.aten._grouped_mm: grouped_flops,  # experts; torch 2.13 leaves them out, and solving
-    ops.aten.linalg_solve_triangular: triangular_flops,
-}
-
+from zoo_core.accounting.formulas import FORMULAS, is_unknown
 
 RUNNING: list["ExactCounter"] = []
 """The counters that count at this moment."""
@@ -129,7 +61,10 @@ class ExactCounter(TorchDispatchMode):
             if result is not NotImplemented:
                 return result
         out = func(*args, **kwargs)
-        if formula is not None:
+        if formula is None:
+            if is_unknown(func):
+                self.failed = self.failed or f"{func}: its FLOPs are not known"
+        else:
             try:
                 self.total += formula(*args, **kwargs, out_val=out)
             except Exception as error:  # a formula of some version of torch

@@ -5,7 +5,7 @@ known, too. Models that consist of linear layers and transformers' attention are
 themselves (meter.py), which is faster.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,7 +15,9 @@ from transformers import PreTrainedModel
 from zoo_core.accounting.audit import ExactCounter
 
 FACTORS = {
-    **dict.fromkeys(("matmul", "rmatmul", "mm", "bmm", "mv", "inner", "grouped_mm"), slice(0, 2)),
+    **dict.fromkeys(
+        ("matmul", "rmatmul", "mm", "bmm", "mv", "dot", "vdot", "inner", "grouped_mm", "cdist"), slice(0, 2)
+    ),
     **dict.fromkeys(("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d"), slice(0, 2)),
     **dict.fromkeys(("addmm", "addmv", "addbmm", "baddbmm"), slice(1, 3)),
     **dict.fromkeys(("einsum", "tensordot", "bilinear"), slice(None)),
@@ -23,6 +25,12 @@ FACTORS = {
     **dict.fromkeys(("solve_triangular", "linalg_solve_triangular"), slice(0, 2)),
 }
 """The tensors that each function multiplies, by its name. Tensors that it only adds cost nothing."""
+WHOLE = (
+    *("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"),
+    *("multi_head_attention_forward", "native_multi_head_attention", "transformer_encoder_layer_fwd"),
+)
+"""Functions that compute a whole layer. Their backward pass is charged as twice the forward pass: it lacks at most the
+gradient of a first state, and of inputs that need none."""
 
 
 class Products(TorchFunctionMode):
@@ -35,18 +43,32 @@ class Products(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call a function; charge its FLOPs if it is a product."""
-        factors = FACTORS.get(getattr(func, "__name__", "").strip("_"))
-        if factors is None or self.counted.depth:
+        name = getattr(func, "__name__", "").strip("_")
+        if self.counted.depth or not (name in FACTORS or name in WHOLE):
             return func(*args, **(kwargs or {}))
         with ExactCounter() as forward:
             out = func(*args, **(kwargs or {}))
-        given = _tensors([*args, *(kwargs or {}).values()])[factors]
         meter, role = self.inside[-1]._zoo  # type: ignore[misc]
         meter.charge(role, forward.total)
-        if out.grad_fn is not None:
-            backward = forward.total * _halves(func.__name__, given, out.grad_fn) // 2
-            out.grad_fn.register_prehook(meter.charge_backward(role, backward))
+        if name in WHOLE:
+            charge = once(meter.charge_backward(role, 2 * forward.total))
+            for node in (one.grad_fn for one in _tensors([out]) if one.grad_fn is not None):
+                node.register_prehook(charge)
+        elif out.grad_fn is not None:
+            given = _tensors([*args, *(kwargs or {}).values()])[FACTORS[name]]
+            out.grad_fn.register_prehook(meter.charge_backward(role, forward.total * _halves(name, given, out) // 2))
         return out
+
+
+def once(charge: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Return a hook for all outputs of a layer: whichever is reached first has the layer's backward pass computed."""
+    left = [charge]
+
+    def on_backward(gradients: Any) -> None:
+        if left:
+            left.pop()(gradients)
+
+    return on_backward
 
 
 def is_fused(node: Any) -> bool:
@@ -58,15 +80,20 @@ def is_fused(node: Any) -> bool:
     return False
 
 
-def _halves(name: str, given: list[Tensor], node: Any) -> int:
+def _halves(name: str, given: list[Tensor], out: Tensor) -> int:
     """Return the cost of a backward pass, in halves of the cost of the forward pass.
 
     The gradient by one factor of a product costs as much as the product. Fused attention computes five products in its
     backward pass, for two in its forward pass. Solving a triangular system costs half a product; its gradient solves
-    another system, and by the matrix it costs a product.
+    another system, and by the matrix it costs a product. The gradient by a matrix that is multiplied by a vector is
+    no product of matrices, nor is that of a product of two vectors: there is nothing to add.
     """
     if name == "scaled_dot_product_attention":
-        return 5 if is_fused(node) else 4
+        return 5 if is_fused(out.grad_fn) else 4
+    if name in ("matmul", "rmatmul", "mv", "addmv", "dot", "vdot"):
+        vector = given[0 if name == "rmatmul" else 1]
+        if vector.dim() == 1:
+            return 2 * vector.requires_grad * (out.dim() > 0)
     if name.endswith("solve_triangular"):
         return 2 + 4 * given[0].requires_grad
     return 2 * sum(one.requires_grad for one in given)

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, ops
 from torch.nn.functional import scaled_dot_product_attention
 
-from zoo_core.accounting.audit import FORMULAS, rows_backward_flops, rows_flops
+from zoo_core.accounting import formulas
 from zoo_core.compute.placing import Indices, Placing, sent
 
 MOST_PADDING = 2.0
@@ -108,7 +108,7 @@ def _attention_over_rows(grouped: bool) -> Callable[..., Tensor] | None:
     if "window_size" not in known or (grouped and "enable_gqa" not in known):
         return None
     # Torch's own formulas, where it has them, count what is below the diagonal only, or other things by version.
-    FORMULAS[ops.torch_attn._varlen_attn] = rows_flops
-    FORMULAS[ops.torch_attn._varlen_attn_backward] = rows_backward_flops
+    formulas.FORMULAS[ops.torch_attn._varlen_attn] = formulas.rows
+    formulas.FORMULAS[ops.torch_attn._varlen_attn_backward] = formulas.rows_backward
     found: Callable[..., Tensor] = partial(varlen_attn, enable_gqa=True) if grouped else varlen_attn  # type: ignore[assignment]
     return found
