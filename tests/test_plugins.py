@@ -124,25 +124,38 @@ def test_a_plugin_for_another_core_is_named_incompatible_with_the_remedy(found):
     assert sorted(plugins.algorithms) == ["good"]
 
 
-def test_two_entry_points_of_one_name_are_a_conflict_that_the_first_distribution_wins(found):
-    plugins = found(same__a=GOOD, same__b=GOOD.replace('"good"', '"other"'))
-    assert status(plugins, "same__a")[0] == "ok"
-    state, why = status(plugins, "same__b")
-    assert state == "conflict"
-    assert "plugin named 'same'; uninstall one of them" in why
+def test_of_two_entry_points_of_one_name_neither_is_loaded(found):
+    plugins = found(same__a=GOOD, same__b=GOOD.replace('"good"', '"other"'), good=CODE)
+    for one, other in (("a", "b"), ("b", "a")):
+        state, why = status(plugins, f"same__{one}")
+        assert state == "conflict"
+        assert f"zoo-made-same__{other} also provides a plugin named 'same'; uninstall one of them" in why
+    assert plugins.algorithms == {}
+    with pytest.raises(PluginError, match="uninstall one of them"):
+        plugins.algorithm("same")
 
 
-def test_two_algorithms_of_one_name_are_a_conflict_and_the_loser_gives_nothing(found):
+def test_an_algorithm_that_two_or_three_plugins_claim_is_nobodys_and_the_losers_give_nothing(found):
     two = CODE + RECORD.format(name="first", more="").replace(
         "return [",
         "return [Algorithm(name='good', summary='-', paper='-', learns_from=(), **OWN), ",
     )
-    plugins = found(a=GOOD, b=two.replace("name='good'", "name='own'").replace('"first"', '"good"'))
-    state, why = status(plugins, "b")
-    assert state == "conflict"
-    assert "'good' is also provided by zoo-made-a" in why
-    assert sorted(plugins.algorithms) == ["good"]
-    assert plugins.owner("zoo_algorithms", "good").distribution == "zoo-made-a"
+    sources = {"a": GOOD, "b": two.replace("name='good'", "name='own'").replace('"first"', '"good"'), "c": GOOD}
+    plugins = found(**sources)
+    for one, other in (("a", "b"), ("b", "a"), ("c", "a")):
+        state, why = status(plugins, one)
+        assert state == "conflict"
+        assert f"'good' also is zoo-made-{other}'s" in why
+    assert plugins.algorithms == {}
+    with pytest.raises(PluginError, match=r"the algorithm 'good' cannot be used: .*uninstall one of them"):
+        plugins.algorithm("good")
+
+
+@pytest.mark.parametrize("others", [["a"], ["z"], ["a", "z"], ["a", "b"], ["y", "z"]])
+def test_an_algorithm_belongs_to_the_entry_point_of_its_name(found, others):
+    plugins = found(good=GOOD, **dict.fromkeys(others, GOOD))
+    assert plugins.owner("zoo_algorithms", "good").distribution == "zoo-made-good"
+    assert [status(plugins, one)[0] for one in others] == ["conflict"] * len(others)
 
 
 def test_a_blocked_plugin_is_not_imported(found):

@@ -42,11 +42,14 @@ class Plugins:
         self.executors: dict[str, Executor] = {}
         self.trackers: dict[str, Tracker] = {}
         self._owner: dict[tuple[str, str], Plugin] = {}
+        self._disputed: dict[tuple[str, str], str] = {}
         described = [(Plugin.of(entry), entry) for entry in found]
         # A distribution may be seen twice on sys.path: the first is the one that is imported.
         unique = {(plugin.name, plugin.distribution): (plugin, entry) for plugin, entry in reversed(described)}
         for _, (plugin, entry) in sorted(unique.items()):
-            self._load(plugin, entry, block)
+            self.plugins.append(plugin)
+            others = [other for name, other in unique if name == plugin.name and other != plugin.distribution]
+            self._load(plugin, entry, others, block)
         for entry in misplaced:
             plugin = Plugin.of(entry)
             reason = f"its entry point is in the group {entry.group!r}; write [project.entry-points.{GROUP}]"
@@ -54,15 +57,13 @@ class Plugins:
         for table in ("algorithms", "tasks", "commands", "executors", "trackers"):
             setattr(self, table, dict(sorted(getattr(self, table).items())))
 
-    def _load(self, plugin: Plugin, entry: EntryPoint, block: Collection[str]) -> None:
-        self.plugins.append(plugin)
+    def _load(self, plugin: Plugin, entry: EntryPoint, others: Sequence[str], block: Collection[str]) -> None:
         if entry.name in block:
             plugin.status, plugin.reason = "blocked", "not wanted in this process"
             return
-        other = self.manager.get_plugin(entry.name)
-        if other is not None:
+        if others:  # whichever was loaded, a user might mean the other
             plugin.status = "conflict"
-            plugin.reason = f"another distribution also provides a plugin named {entry.name!r}; uninstall one of them"
+            plugin.reason = f"{others[0]} also provides a plugin named {entry.name!r}; uninstall one of them"
             return
         try:
             before = set(sys.modules)
@@ -119,12 +120,7 @@ class Plugins:
             raise PluginError(f"{hook}: the name {record.name!r} must be lower case, digits, '-' or '_'")  # type: ignore[attr-defined]
         name: str = record.name  # type: ignore[attr-defined]
         plugin.claims.append(name)
-        if name in table:
-            owner = self._owner[hook, name]
-            if plugin.name != name:
-                raise _Rejected("conflict", f"{name!r} is also provided by {owner.distribution}; uninstall one of them")
-            # The entry point with the name of the record owns that name; no other plugin can take it.
-            self._quarantine(owner, "conflict", f"{name!r} belongs to {plugin.distribution}; uninstall one of them")
+        self._settle(plugin, hook, name)
         for path in (getattr(record, name, None) for name in listing.PATHS):
             if path is not None and not PATH.fullmatch(path):
                 raise PluginError(f"{hook}: {name!r} names code by {path!r}; write module:attribute")
@@ -140,6 +136,18 @@ class Plugins:
         table[name] = record
         self._owner[hook, name] = plugin
         plugin.provides.append(name)
+
+    def _settle(self, plugin: Plugin, hook: str, name: str) -> None:
+        """Let a name belong to the entry point that has it, too; else, if two plugins claim it, to neither of them."""
+        owner = self._owner.get((hook, name))
+        if owner is not None and owner.name != name:
+            belongs = f"belongs to {plugin.distribution}" if plugin.name == name else f"also is {plugin.distribution}'s"
+            self._quarantine(owner, "conflict", f"{name!r} {belongs}; uninstall one of them")
+            self._disputed[hook, name] = owner.distribution
+        elif owner is not None:
+            raise _Rejected("conflict", f"{name!r} belongs to {owner.distribution}; uninstall one of them")
+        if plugin.name != name and (hook, name) in self._disputed:
+            raise _Rejected("conflict", f"{name!r} also is {self._disputed[hook, name]}'s; uninstall one of them")
 
     def _forget(self, plugin: Plugin) -> None:
         for key in [key for key, owner in self._owner.items() if owner is plugin]:
