@@ -1,5 +1,6 @@
 """One broken plugin never takes the others down, and listing them costs nothing."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -156,6 +157,23 @@ def test_an_algorithm_belongs_to_the_entry_point_of_its_name(found, others):
     plugins = found(good=GOOD, **dict.fromkeys(others, GOOD))
     assert plugins.owner("zoo_algorithms", "good").distribution == "zoo-made-good"
     assert [status(plugins, one)[0] for one in others] == ["conflict"] * len(others)
+
+
+def test_an_entry_point_that_can_be_no_module_is_told_and_neither_stops_others_nor_what_seals_gold(tmp_path):
+    info = tmp_path / "odd-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[zoo.gold]\nodd = zoo-odd.plugin\n[zoo]\nmore =\n")
+    code = (
+        "from zoo_core.registry.plugins import plugins\nfrom zoo_core.registry.sealing import load_for_training\n"
+        "print(*sorted(one.fault for one in plugins().unusable), sep='\\n')\nload_for_training()\n"
+        "print(len(plugins().algorithms))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert "'odd' (odd 1.0) is not loaded: the entry point odd = 'zoo-odd.plugin' names no module" in lines[-2]
+    assert int(lines[-1]) > 0
 
 
 def test_a_blocked_plugin_is_not_imported(found):

@@ -104,6 +104,17 @@ def test_nothing_beside_a_file_hides_a_library(tmp_path):
         ("empty/notes.txt", "", r"empty: there is no pyproject\.toml"),
         ("odd/pyproject.toml", "[project", r"odd.pyproject\.toml: it cannot be read"),
         ("none/pyproject.toml", "[project]\nname = 'x'\n", r"there is no entry point. Write \[project\.entry-points"),
+        ("text/pyproject.toml", "project = 'x'\n", r"pyproject\.toml: project = 'x' must be a table"),
+        ("list/pyproject.toml", "[project]\nentry-points = []\n", r"entry-points = \[\] must be a table"),
+        ("flat/pyproject.toml", "[project.entry-points]\nzoo = 'x'\n", "zoo = 'x' must be a table"),
+        ("three/pyproject.toml", "[project.entry-points.zoo]\nx = 3\n", "x = 3 must be a text"),
+        ("named/pyproject.toml", PROJECT.replace('"3.4"', "2"), "version = 2 must be a text"),
+        (
+            "dash/pyproject.toml",
+            "[project.entry-points.zoo]\nx = 'zoo-x'\n",
+            "'x' = 'zoo-x' names no module; write NAME",
+        ),
+        ("two/pyproject.toml", "[project.entry-points.zoo]\n'x = y' = 'x'\n", "'x = y' = 'x' names no module"),
         ("lost/pyproject.toml", PROJECT, "the module 'zoo_far' of its entry point is not in"),
     ],
 )

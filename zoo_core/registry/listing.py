@@ -24,6 +24,12 @@ PATHS = ("config", "train", "untrained", "app", "run")
 PLAIN = {str: "a text", bool: "True or False", int: "a whole number", float: "a number"}
 
 
+def check_entry(entry: EntryPoint) -> None:
+    """Raise `PluginError` for an entry point whose value can be no module's name."""
+    if not entry.pattern.match(entry.value):
+        raise PluginError(f"the entry point {entry.name} = {entry.value!r} names no module; write PACKAGE.MODULE")
+
+
 def check_module(module: object, entry: EntryPoint) -> None:
     """Raise `PluginError` for an entry point that names no module, or a module without a hook."""
     if not isinstance(module, ModuleType):

@@ -67,6 +67,7 @@ class Plugins:
             return
         try:
             before = set(sys.modules)
+            listing.check_entry(entry)
             module = entry.load()
             listing.check_module(module, entry)
             self.manager.register(module, name=entry.name)

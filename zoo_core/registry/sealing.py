@@ -22,8 +22,9 @@ def load_for_training() -> None:
 
 
 def sealed_packages() -> frozenset[str]:
-    """Return the packages of the installed plugins of the group `zoo.gold`."""
-    return frozenset(entry.module.partition(".")[0] for entry in entry_points(group=GOLD_GROUP))
+    """Return the packages of the installed plugins of the group `zoo.gold`. Entry points that name none bring none."""
+    named = [entry for entry in entry_points(group=GOLD_GROUP) if entry.pattern.match(entry.value)]
+    return frozenset(entry.module.partition(".")[0] for entry in named)
 
 
 class _Sealed(MetaPathFinder):

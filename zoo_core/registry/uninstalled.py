@@ -5,15 +5,21 @@ library asks the finder below for them (`importlib.metadata`), in every process 
 """
 
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from importlib.metadata import Distribution, DistributionFinder
+from importlib.metadata import Distribution, DistributionFinder, EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, TypeVar
 
 from zoo_core.errors import PluginError
+
+T = TypeVar("T", str, dict[str, Any])
+ENTRY = re.compile(r"[\w.-]+")
+"""Names of entry points."""
 
 VARIABLE = "ZOO_PLUGINS"
 """The environment variable with their paths, which the processes of a bench inherit."""
@@ -111,11 +117,35 @@ def _project(folder: Path) -> Uninstalled:
         raise PluginError(f"{folder}: there is no pyproject.toml. Name the folder that holds it, or a file.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PluginError(f"{file}: it cannot be read: {error}") from None
-    project = written.get("project", {})
-    groups = {name: entries for name, entries in project.get("entry-points", {}).items() if name.startswith("zoo")}
+    project = _typed(written, "project", {}, file)
+    groups = {
+        name: {entry: _typed(entries, entry, "", file) for entry in entries}
+        for name, entries in _tables(project, file).items()
+        if name.startswith("zoo")
+    }
     if not any(groups.values()):
         raise PluginError(f'{file}: there is no entry point. Write [project.entry-points.zoo] and NAME = "MODULE".')
-    return Uninstalled(folder, project.get("name", folder.name), project.get("version", "0"), groups)
+    for name, value in [pair for entries in groups.values() for pair in entries.items()]:
+        if not ENTRY.fullmatch(name) or not EntryPoint.pattern.match(value):
+            raise PluginError(
+                f'{file}: the entry point {name!r} = {value!r} names no module; write NAME = "PACKAGE.MODULE".'
+            )
+    named, version = _typed(project, "name", folder.name, file), _typed(project, "version", "0", file)
+    return Uninstalled(folder, named, version, groups)
+
+
+def _tables(project: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    groups = _typed(project, "entry-points", {}, file)
+    return {name: _typed(groups, name, {}, file) for name in groups}
+
+
+def _typed(table: Mapping[str, Any], key: str, usual: T, file: Path) -> T:
+    """Return what a table holds, or what is usual; `PluginError` if it is of another type than that."""
+    found = table.get(key, usual)
+    if not isinstance(found, type(usual)):
+        kind = "a table" if isinstance(usual, dict) else "a text"
+        raise PluginError(f"{file}: {key} = {found!r} must be {kind}.")
+    return found
 
 
 def _import_from(path: Path) -> list[Path]:
