@@ -5,7 +5,8 @@ listing every installed plugin imports neither torch nor transformers.
 """
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from importlib import import_module
 from pathlib import Path
@@ -173,6 +174,30 @@ Space = Mapping[str, Range | Choice]
 
 LEARNING_RATES = Range(1e-5, 1e-2, log=True)
 """The same three decades for every algorithm, so that none is helped by a narrower range."""
+
+
+_RANGES = (
+    ("above 0", math.ulp(0), math.inf, "beta|tau|temperature|epochs|max_grad_norm|ratio_scale|weight_cap"),
+    ("above 0", math.ulp(0), math.inf, "clip_range(_low|_high)?|kl_(target|horizon)"),
+    ("0 or more", 0, math.inf, "learning_rate|weight_decay|coefficient|weight|penalty"),
+    ("above 0 and at most 1", math.ulp(0), 1, "share|discount|gae_lambda"),
+)
+"""Ranges of settings that mean the same in every algorithm, by what their names are or end with."""
+
+
+def check_ranges(settings: Any, but: Collection[str] = ()) -> None:
+    """Raise `ValueError` for a number out of its range in `_RANGES`; a dataclass calls this in its `__post_init__`.
+
+    Whole numbers are counts. None is in every range; the settings in `but` have ranges of their own.
+    """
+    for one in fields(settings):
+        if (value := getattr(settings, one.name)) is None or one.name in but:
+            continue
+        if one.type in (int, int | None) and value < 1:
+            raise ValueError(f"{one.name}={value} must be 1 or more.")
+        for words, low, high, names in _RANGES:
+            if re.search(f"(^|_)({names})$", one.name) and not low <= value <= high:
+                raise ValueError(f"{one.name}={value} must be {words}.")
 
 
 @dataclass(frozen=True)

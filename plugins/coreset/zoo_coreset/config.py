@@ -7,7 +7,7 @@ a few million parameters; the log is `tuning.json`, beside the pyproject.toml.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space
+from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space, check_ranges
 
 SELECTIONS = ("coreset", "random")
 
@@ -43,10 +43,4 @@ class CoresetConfig:
     def __post_init__(self) -> None:
         if self.selection not in SELECTIONS:
             raise ValueError(f"selection={self.selection!r} must be one of {', '.join(SELECTIONS)}.")
-        if not 0 < self.share <= 1:
-            raise ValueError(f"share={self.share} must be above 0 and at most 1; 0.005 is half a percent.")
-        for name in ("at_least", "regions", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more.")
-        if self.epochs <= 0:
-            raise ValueError(f"epochs={self.epochs} must be above 0.")
+        check_ranges(self)

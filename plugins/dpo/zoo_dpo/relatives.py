@@ -6,7 +6,7 @@ Those that they share with DPO are DPO's, which were searched; all others are ha
 from dataclasses import dataclass
 from typing import ClassVar
 
-from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space
+from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space, check_ranges
 from zoo_dpo.config import DPOConfig
 
 
@@ -54,10 +54,7 @@ class IPOConfig:
     """Gradients are scaled down to this L2 norm."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size={self.batch_size} must be 1 or more.")
-        if self.tau <= 0:
-            raise ValueError(f"tau={self.tau} must be above 0; the target margin is 1/(2 tau).")
+        check_ranges(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +66,6 @@ class DPONLLConfig(DPOConfig):
 
     imitation_coefficient: float = 1.0
     """α: weight of imitating the chosen answers, whose loss is per token."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.imitation_coefficient < 0:
-            raise ValueError(f"imitation_coefficient={self.imitation_coefficient} must be 0 or more.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +90,3 @@ class DPOPositiveConfig(DPOConfig):
     """β: the strength of the pull towards the reference, per nat."""
     penalty_coefficient: float = 50.0
     """λ: nats of the margin that are lost for each nat by which a chosen answer became less likely."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.penalty_coefficient < 0:
-            raise ValueError(f"penalty_coefficient={self.penalty_coefficient} must be 0 or more.")

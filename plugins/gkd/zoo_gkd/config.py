@@ -7,7 +7,7 @@ temperature. The others are hand-set.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space
+from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space, check_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +38,7 @@ class GKDConfig:
     """Gradients are scaled down to this L2 norm."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size={self.batch_size} must be 1 or more.")
+        check_ranges(self, but=("on_policy_share", "beta"))
         for name in ("on_policy_share", "beta"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be between 0 and 1.")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature={self.temperature} must be above 0; greedy responses are all alike.")

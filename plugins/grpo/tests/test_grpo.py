@@ -117,7 +117,7 @@ def test_in_a_bandit_it_ends_where_reward_and_divergence_pull_alike():
         ({"minibatch_size": 0}, "minibatch_size=0 must be 1 or more"),
         ({"epochs": 0}, "epochs=0 must be 1 or more"),
         ({"batch_size": 60}, "batch_size=60 must be a multiple of group_size=8"),
-        ({"batch_size": 0}, "batch_size=0 must be a multiple"),
+        ({"batch_size": 0}, "batch_size=0 must be 1 or more"),
         ({"batch_size": 64, "minibatch_size": 24}, "minibatch_size=24 must divide batch_size=64"),
         ({"temperature": 0.0}, "temperature=0.0 must be above 0"),
     ],

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from zoo_core.endings import EndingSettings, check_endings
-from zoo_core.records import LEARNING_RATES, Choice, Defaults, Space
+from zoo_core.records import LEARNING_RATES, Choice, Defaults, Space, check_ranges
 
 
 class GroupSettings(EndingSettings, Protocol):
@@ -42,12 +42,10 @@ class GroupSettings(EndingSettings, Protocol):
 def check_groups(settings: GroupSettings) -> None:
     """Raise `ValueError` for sizes that do not divide each other, and for what no group could be made with."""
     check_endings(settings)
+    check_ranges(settings)
     if settings.group_size < 2:
         raise ValueError(f"group_size={settings.group_size} must be 2 or more: a response is compared with others.")
-    for name in ("minibatch_size", "epochs"):
-        if getattr(settings, name) < 1:
-            raise ValueError(f"{name}={getattr(settings, name)} must be 1 or more.")
-    if settings.batch_size < 1 or settings.batch_size % settings.group_size:
+    if settings.batch_size % settings.group_size:
         raise ValueError(
             f"batch_size={settings.batch_size} must be a multiple of group_size={settings.group_size}; it counts "
             "responses, not prompts."
@@ -57,8 +55,6 @@ def check_groups(settings: GroupSettings) -> None:
             f"minibatch_size={settings.minibatch_size} must divide batch_size={settings.batch_size}; a ragged last "
             "minibatch would be weighted too heavily."
         )
-    if settings.temperature <= 0:
-        raise ValueError(f"temperature={settings.temperature} must be above 0; greedy responses are all alike.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ models of a few million parameters.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space
+from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space, check_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +35,6 @@ class KTOConfig:
     """Gradients are scaled down to this L2 norm."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if self.batch_size < 2:
             raise ValueError(f"batch_size={self.batch_size} must be 2 or more: prompts borrow answers of other pairs.")
-        for name in ("desirable_weight", "undesirable_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be 0 or more; it is a weight.")

@@ -8,7 +8,7 @@ the pyproject.toml.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space
+from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space, check_ranges
 
 SELECTIONS = ("curated", "random")
 
@@ -57,9 +57,4 @@ class LIMAConfig:
             raise ValueError(f"shortest={self.shortest} must be below longest={self.longest}, both between 0 and 1.")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout} must be 0 or more and below 1.")
-        for name in ("rows", "kinds", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more.")
-        for name in ("temperature", "epochs"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be above 0.")
+        check_ranges(self)

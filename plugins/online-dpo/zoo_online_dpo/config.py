@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from zoo_core.endings import check_endings
-from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space
+from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space, check_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +41,9 @@ class OnlineDPOConfig:
 
     def __post_init__(self) -> None:
         check_endings(self)
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size={self.batch_size} must be 1 or more.")
+        check_ranges(self)
         if self.samples_per_prompt < 2:
             raise ValueError(
                 f"samples_per_prompt={self.samples_per_prompt} must be 2 or more: a pair is two "
                 "responses to one prompt."
             )
-        if self.temperature <= 0:
-            raise ValueError(f"temperature={self.temperature} must be above 0; greedy responses are all alike.")

@@ -6,7 +6,7 @@ The defaults were searched (tuning.json): λ is 25 times that of Hong et al. 202
 from dataclasses import dataclass
 from typing import ClassVar
 
-from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space
+from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space, check_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,4 @@ class ORPOConfig:
     """Gradients are scaled down to this L2 norm."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size={self.batch_size} must be 1 or more.")
-        if self.odds_ratio_coefficient < 0:
-            raise ValueError(f"odds_ratio_coefficient={self.odds_ratio_coefficient} must be 0 or more; it is a weight.")
+        check_ranges(self)

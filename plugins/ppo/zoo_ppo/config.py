@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from zoo_core.endings import check_endings
-from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space
+from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space, check_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +67,7 @@ class PPOConfig:
 
     def __post_init__(self) -> None:
         check_endings(self)
-        for name in ("batch_size", "minibatch_size", "epochs", "unfrozen_layers", "lora_rank"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more.")
+        check_ranges(self)
         if self.batch_size % self.minibatch_size:
             raise ValueError(
                 f"minibatch_size={self.minibatch_size} must divide batch_size={self.batch_size}; a ragged last "

@@ -8,7 +8,7 @@ hand-set here; what is searched was chosen by `zoo tune-defaults`, and its log i
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space
+from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space, check_ranges
 
 Variant = Literal["raft", "raft-global", "raft++"]
 
@@ -47,10 +47,4 @@ class RAFTConfig:
     """Gradients are scaled down to this L2 norm."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "samples_per_prompt", "minibatch_size", "epochs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more.")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature={self.temperature} must be above 0; greedy responses are all alike.")
-        if self.kl_coefficient < 0:
-            raise ValueError(f"kl_coefficient={self.kl_coefficient} must be 0 or more; it is a price.")
+        check_ranges(self)

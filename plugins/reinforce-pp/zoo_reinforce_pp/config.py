@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from zoo_core.endings import check_endings
-from zoo_core.records import LEARNING_RATES, Choice, Range, Space
+from zoo_core.records import LEARNING_RATES, Choice, Range, Space, check_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,16 +44,12 @@ class ReinforcePPConfig:
 
     def __post_init__(self) -> None:
         check_endings(self)
-        for name in ("batch_size", "minibatch_size", "epochs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more.")
+        check_ranges(self)
         if self.batch_size % self.minibatch_size:
             raise ValueError(
                 f"minibatch_size={self.minibatch_size} must divide batch_size={self.batch_size}; a ragged last "
                 "minibatch would be weighted too heavily."
             )
-        if self.temperature <= 0:
-            raise ValueError(f"temperature={self.temperature} must be above 0; greedy responses teach nothing.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ parameters; the log is `tuning.json`, beside the pyproject.toml.
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space
+from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space, check_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +40,4 @@ class RewardModelConfig:
     """Rank of an adapter that is trained in place of the body, which stays that of the start; None trains all of it."""
 
     def __post_init__(self) -> None:
-        if self.ratio_scale <= 0:
-            raise ValueError(f"ratio_scale={self.ratio_scale} must be above 0.")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size={self.batch_size} must be 1 or more.")
-        if self.epochs is not None and self.epochs <= 0:
-            raise ValueError(f"epochs={self.epochs} must be above 0, or left out to spend the whole budget.")
-        if self.lora_rank is not None and self.lora_rank < 1:
-            raise ValueError(f"lora_rank={self.lora_rank} must be 1 or more, or left out to train the whole body.")
+        check_ranges(self)

@@ -4,11 +4,11 @@ What is searched was chosen by `zoo tune-defaults` for models of a few million p
 is `tuning.json`, beside the pyproject.toml.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from zoo_core.endings import check_endings
-from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space
+from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space, check_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class DirectRLAIFConfig:
         "kl_coefficient": Range(0.005, 0.5, log=True),
         "batch_size": Choice((4, 8, 16, 32, 64)),
     }
-    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=4)
+    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=2)
 
     constitution: str | None = None
     """Path of the constitution; None takes the judge's own, else the shipped one."""
@@ -93,14 +93,7 @@ class DirectRLAIFConfig:
 
 
 def check(config: Any) -> None:
-    """Raise for a count that is none, a share that is none, or no passes at all."""
-    counts = {field.name for field in fields(config) if field.type is int}
-    for name, value in vars(config).items():
-        if name in counts and value < 1:
-            raise ValueError(f"{name}={value} must be 1 or more.")
-        if name.endswith("_share") and not 0 < value <= 1:
-            raise ValueError(f"{name}={value} must be above 0, and 1 at most.")
-        if name.endswith("_epochs") and value <= 0:
-            raise ValueError(f"{name}={value} must be above 0.")
-        if name == "kl_coefficient" and not 0 <= value < 1:
-            raise ValueError(f"kl_coefficient={value} must be 0 or more and below 1; at 1 the score would not count.")
+    """Raise for settings outside of their ranges, and for a coefficient at which the score would not count."""
+    check_ranges(config)
+    if config.kl_coefficient >= 1:
+        raise ValueError(f"kl_coefficient={config.kl_coefficient} must be below 1; at 1 the score would not count.")

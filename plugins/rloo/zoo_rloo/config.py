@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from zoo_core.endings import check_endings
-from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space
+from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space, check_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +42,14 @@ class RLOOConfig:
 
     def __post_init__(self) -> None:
         check_endings(self)
+        check_ranges(self)
         if self.samples_per_prompt < 2:
             raise ValueError(
                 f"samples_per_prompt={self.samples_per_prompt} must be 2 or more: the baseline of a response is the "
                 "mean of the prompt's others."
             )
-        if self.batch_size < 1 or self.batch_size % self.samples_per_prompt:
+        if self.batch_size % self.samples_per_prompt:
             raise ValueError(
                 f"batch_size={self.batch_size} must be a multiple of samples_per_prompt={self.samples_per_prompt}; it "
                 "counts responses, not prompts."
             )
-        if self.temperature <= 0:
-            raise ValueError(f"temperature={self.temperature} must be above 0; greedy responses are all alike.")

@@ -197,10 +197,10 @@ def test_imitation_alone_ends_at_the_distribution_of_the_best_of_four():
         ({"samples": 0}, "samples=0 must be 1 or more"),
         ({"iterations": 0}, "iterations=0 must be 1 or more"),
         ({"batch_size": 0}, "batch_size=0 must be 1 or more"),
-        ({"collect_share": 0.0}, r"collect_share=0\.0 must lie between 0 and 1"),
-        ({"collect_share": 1.0}, r"collect_share=1\.0 must lie between 0 and 1"),
+        ({"collect_share": 0.0}, r"collect_share=0\.0 must be above 0"),
+        ({"collect_share": 1.0}, r"collect_share=1\.0 must be below 1"),
         ({"temperature": 0.0}, r"temperature=0\.0 must be above 0"),
-        ({"rank_weight": -1.0}, r"rank_weight=-1\.0 must not be below 0"),
+        ({"rank_weight": -1.0}, r"rank_weight=-1\.0 must be 0 or more"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, message):

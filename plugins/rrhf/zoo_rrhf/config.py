@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from zoo_core.endings import check_endings
-from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space
+from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space, check_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,17 +47,9 @@ class RRHFConfig:
 
     def __post_init__(self) -> None:
         check_endings(self)
-        for name in ("samples", "iterations", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more.")
-        if not 0 < self.collect_share < 1:
+        check_ranges(self)
+        if self.collect_share == 1:
             raise ValueError(
-                f"collect_share={self.collect_share} must lie between 0 and 1: responses are needed, and what is left "
+                f"collect_share={self.collect_share} must be below 1: responses are needed, and what is left "
                 "is trained with."
             )
-        if self.temperature <= 0:
-            raise ValueError(
-                f"temperature={self.temperature} must be above 0: greedy samples of one prompt are all alike."
-            )
-        if self.rank_weight < 0:
-            raise ValueError(f"rank_weight={self.rank_weight} must not be below 0: it would rank upside down.")

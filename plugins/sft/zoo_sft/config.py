@@ -7,7 +7,7 @@ Learning rate and batch were confirmed by `zoo tune-defaults` for models of a fe
 from dataclasses import dataclass
 from typing import ClassVar
 
-from zoo_core.records import LEARNING_RATES, Choice, Defaults, Space
+from zoo_core.records import LEARNING_RATES, Choice, Defaults, Space, check_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +27,7 @@ class SFTConfig:
     """Gradients are scaled down to this L2 norm."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size={self.batch_size} must be 1 or more.")
-        if self.epochs is not None and self.epochs <= 0:
-            raise ValueError(f"epochs={self.epochs} must be above 0, or left out to spend the whole budget.")
+        check_ranges(self)
 
 
 @dataclass(frozen=True, kw_only=True)

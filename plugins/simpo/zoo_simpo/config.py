@@ -7,7 +7,7 @@ of Xu et al. 2024 (arXiv:2401.08417). The others are hand-set, for models of a f
 from dataclasses import dataclass
 from typing import ClassVar
 
-from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space
+from zoo_core.records import LEARNING_RATES, Choice, Defaults, Range, Space, check_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +34,7 @@ class SimPOConfig:
     """Gradients are scaled down to this L2 norm."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size={self.batch_size} must be 1 or more.")
-        if self.beta <= 0:
-            raise ValueError(f"beta={self.beta} must be above 0; at 0 the pairs teach nothing.")
+        check_ranges(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +61,4 @@ class CPOConfig:
     """Gradients are scaled down to this L2 norm."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size={self.batch_size} must be 1 or more.")
-        if self.imitation_coefficient < 0:
-            raise ValueError(f"imitation_coefficient={self.imitation_coefficient} must be 0 or more; it is a weight.")
+        check_ranges(self)
