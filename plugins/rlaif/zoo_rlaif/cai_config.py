@@ -21,7 +21,7 @@ class CAIConfig:
         "reward_learning_rate": LEARNING_RATES,
         "kl_coefficient": Range(0.0005, 0.5, log=True),
     }
-    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=1)
+    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=0)
 
     constitution: str | None = None
     """Path of the constitution; None takes the judge's own, else the shipped one."""

@@ -76,9 +76,9 @@ class DirectRLAIFConfig:
     """Responses sampled, and rated by the judge, per update."""
     temperature: float = 1.0
     """Sampling temperature of rollouts; all log-probabilities are taken at it."""
-    learning_rate: float = 0.00054
+    learning_rate: float = 2.4e-05
     """Peak step size of AdamW, for policy and baseline."""
-    kl_coefficient: float = 0.24
+    kl_coefficient: float = 0.098
     """β: the return is (1 − β) score − β divergence from the reference in nats."""
     missing_eos_penalty: float = 1.0
     """What a response that did not end itself loses, in standard deviations of the ratings of the start's samples."""
