@@ -71,6 +71,7 @@ def test_checkpoints_are_scored_again_and_give_the_published_scores(bundle: Path
     done = zoo("leaderboard", "verify", bundle, "--rescore", bench, cwd=bench.parent)
     assert done.returncode == 0, done.stderr
     assert "scored again: 8 of 8 rows and seeds agree" in done.stderr  # base, start, best-of-4 and dpo, two seeds each
+    assert "not scored again" not in done.stderr
 
 
 def test_checkpoints_of_something_else_are_told_from_those_that_were_published(
@@ -81,6 +82,8 @@ def test_checkpoints_of_something_else_are_told_from_those_that_were_published(
     done = zoo("leaderboard", "verify", bundle, "--rescore", tmp_path / "other", cwd=bench.parent)
     assert done.returncode == 1
     assert "dpo seed 1: these are other weights than those that were published" in done.stderr
+    assert "not scored again, because their weights are not in" in done.stderr
+    assert "/other: dpo seed 0" in done.stderr
 
 
 def test_the_tag_that_froze_the_code_must_be_what_the_bench_ran_at(bench: Path, zoo: Any, tmp_path: Path) -> None:

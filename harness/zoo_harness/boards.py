@@ -194,8 +194,12 @@ def _rescore(bundle: Path, checkpoints: Path, workers: int | None) -> list[str]:
     screen = console(stderr=True)
     with WaitingScreen(screen) as waiting, LiveScreen(screen) as display:
         found = rescore(bundle, checkpoints, waiting, display, workers)
-    agree = sum(one.fault is None for one in found)
-    screen.print(f"scored again: {agree} of {len(found)} rows and seeds agree", soft_wrap=True)
+    again = [one for one in found if not one.weightless]
+    agree = sum(one.fault is None for one in again)
+    screen.print(f"scored again: {agree} of {len(again)} rows and seeds agree", soft_wrap=True)
+    left = ", ".join(f"{one.row} seed {one.seed}" for one in found if one.weightless)
+    if left:
+        screen.print(f"not scored again, because their weights are not in {shown(checkpoints)}: {left}", soft_wrap=True)
     return [f"{one.row} seed {one.seed}: {one.fault}" for one in found if one.fault]
 
 

@@ -6,16 +6,16 @@ rounds differently, so scores need only agree within the noise of the answers th
 
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import variance
+from typing import Literal
 
 from pydantic import ValidationError
-from zoo_leaderboard.cells import score
 from zoo_leaderboard.load import load
 from zoo_leaderboard.schema import Environment, Record
-from zoo_leaderboard.scores import Item, ScoreName
+from zoo_leaderboard.scores import AVERAGED, Scores
 
 from zoo_core.errors import StorageError
 from zoo_harness.bench import Display
@@ -36,16 +36,18 @@ SAME = 1e-6
 
 @dataclass(frozen=True)
 class Rescored:
-    """One row and seed that was scored again."""
+    """One row and seed that was to be scored again."""
 
     row: str
     seed: int
     fault: str | None = None
     """Why the two do not agree."""
+    weightless: bool = False
+    """Whether it was not scored, because its weights are not there."""
 
 
 def rescore(bundle: Path, checkpoints: Path, waiting: Waiting, display: Display, workers: int | None) -> list[Rescored]:
-    """Score every finished row of a bundle again, whose weights `checkpoints` (the folder of its bench) holds.
+    """Score every finished row of a bundle again; `checkpoints`, the folder of its bench, holds the weights.
 
     Raises `StorageError` where the bundle's spec cannot be read, or no checkpoint is there.
     """
@@ -71,9 +73,11 @@ def rescore(bundle: Path, checkpoints: Path, waiting: Waiting, display: Display,
         display.planned(plan, jobs, most)
         local.run(jobs, finished, most, display.watch)
         here = plan.probe["environment"]
-        return [
+        done = [
             _compared(known[job.row, job.seed], scored(job), failed.get(job.identity), here) for job in jobs if job.row
         ]
+    left = sorted(known.keys() - {(one.row, one.seed) for one in done})
+    return [*done, *(Rescored(row, seed, weightless=True) for row, seed in left)]
 
 
 def _jobs(plan: Plan, known: dict[tuple[str, int], Record], checkpoints: Path) -> Iterator[Job]:
@@ -98,25 +102,42 @@ def _jobs(plan: Plan, known: dict[tuple[str, int], Record], checkpoints: Path) -
 
 
 def _compared(record: Record, found: Scored | None, error: str | None, here: Environment) -> Rescored:
+    return Rescored(record["row"], record["seed"], _fault(record, found, error, here))
+
+
+def _fault(record: Record, found: Scored | None, error: str | None, here: Environment) -> str | None:
     if found is None:
-        return Rescored(record["row"], record["seed"], f"scoring failed: {error}")
-    name: ScoreName = "proxy" if score(record, "gold") is None else "gold"
-    before, again = score(record, name), found["scores"][name]
-    allowed = _allowed(record, found["items"], same=record["environment"] == here)
-    fault = None
+        return f"scoring failed: {error}"
     if record["kind"] == "algorithm" and found["weights_sha256"] != record["weights_sha256"]:
-        fault = "these are other weights than those that were published"
-    elif before is not None and again is not None and abs(again - before) > allowed:
-        fault = f"{name} is {again:.4f}, and {before:.4f} was published"
-    return Rescored(record["row"], record["seed"], fault)
+        return "these are other weights than those that were published"
+    same = record["environment"] == here
+    again = _numbers(found["scores"])
+    for name, before in _numbers(record["scores"]).items():
+        allowed = SAME if same else _allowed(name, record, found)
+        after = again.get(name)
+        if after is None or abs(after - before) > allowed:
+            return f"{name} is {'none' if after is None else f'{after:.4f}'}, and {before:.4f} was published"
+    return None
 
 
-def _allowed(record: Record, items: Sequence[Item], *, same: bool) -> float:
-    """The most by which two scores may differ: nothing in the same environment, else what sampling explains."""
-    if same:
-        return SAME
-    values = [
-        [value for item in mine if (value := item["gold"] if item["gold"] is not None else item["proxy"]) is not None]
-        for mine in (record["items"], items)
-    ]
-    return ERRORS * math.sqrt(sum(variance(one) / len(one) for one in values if len(one) > 1)) + SAME
+def _numbers(scores: Scores | None) -> dict[str, float]:
+    """Return all scores that are one number, and those of the tasks, by name."""
+    if scores is None:
+        return {}
+    found: dict[str, float | None] = {name: scores.get(name) for name in AVERAGED}
+    found |= {f"task {name}": task["score"] for name, task in scores["tasks"].items()}
+    return {name: value for name, value in found.items() if value is not None and math.isfinite(value)}
+
+
+def _allowed(name: str, record: Record, found: Scored) -> float:
+    """The most by which a score may differ in another environment: what sampling explains, or anything at all."""
+    if name in ("gold", "proxy"):
+        which: Literal["gold", "proxy"] = "gold" if name == "gold" else "proxy"
+        both = [
+            [one for item in mine if (one := item[which]) is not None] for mine in (record["items"], found["items"])
+        ]
+        return ERRORS * math.sqrt(sum(variance(one) / len(one) for one in both if len(one) > 1)) + SAME
+    if name.startswith("task ") and record["scores"] is not None:
+        tasks = [scores["tasks"][name.removeprefix("task ")] for scores in (record["scores"], found["scores"])]
+        return ERRORS * math.hypot(*(task["stderr"] or math.inf for task in tasks)) + SAME
+    return math.inf

@@ -236,6 +236,13 @@ def test_a_manifest_that_says_otherwise_than_its_records_is_found(bundle: Path, 
     assert [fault for fault in faults(bundle) if fault.startswith(f"{MANIFEST}: {key} is")]
 
 
+@pytest.mark.parametrize("name", ["index.html", "README.md", "leaderboard.json", "leaderboard.csv", "leaderboard.tex"])
+def test_a_page_or_table_that_is_neither_there_nor_listed_is_named(bundle: Path, name: str) -> None:
+    (bundle / name).unlink()
+    reseal(bundle)
+    assert faults(bundle) == [f"{name}: is missing, and the manifest does not list it"]
+
+
 def test_a_key_that_no_manifest_has_is_a_fault(bundle: Path) -> None:
     reseal(bundle, approved_by="everyone")
     assert f"{MANIFEST}: approved_by is no key of a manifest" in faults(bundle)
