@@ -34,6 +34,10 @@ class SFTConfig:
 class SFTChosenConfig(SFTConfig):
     """Settings of fine-tuning on demonstrations and chosen answers: those of SFT, with defaults of their own."""
 
+    SEARCH: ClassVar[Space] = {
+        "learning_rate": LEARNING_RATES,
+        "batch_size": Choice((8, 16, 32, 64, 128, 256, 512, 1024)),
+    }
     DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=11)
 
     batch_size: int = 64
