@@ -12,7 +12,7 @@ LONGEST = 60
 MOVES_NUMBERS = re.compile(
     r"plugins/[\w-]+/zoo_\w+/(loss|config)\.py"
     r"|zoo_core/(functional|endings|rollout)\.py"
-    r"|zoo_core/accounting/(meter|attention|products|audit|budget)\.py"
+    r"|zoo_core/accounting/(meter|attention|products|audit|formulas|budget)\.py"
     r"|zoo_core/compute/(sampler|readers|packing)\.py"
     r"|zoo_core/datasets/(encoding|chat)\.py"
 )

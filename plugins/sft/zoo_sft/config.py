@@ -38,9 +38,9 @@ class SFTChosenConfig(SFTConfig):
         "learning_rate": LEARNING_RATES,
         "batch_size": Choice((8, 16, 32, 64, 128, 256, 512, 1024)),
     }
-    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=11)
+    DEFAULTS: ClassVar[Defaults] = Defaults("tuned", points=16, beat_sft=7)
 
-    batch_size: int = 64
+    batch_size: int = 256
     """Answers per update."""
-    learning_rate: float = 0.00044
+    learning_rate: float = 0.00098
     """Peak step size of AdamW."""
