@@ -45,11 +45,13 @@ def test_it_ends_well_with_a_board_in_every_format(finished):
     assert len(list(csv.reader((folder / "leaderboard.csv").read_text().splitlines()))) == 8
 
 
-def test_every_row_uses_95_to_100_percent_of_the_same_budget(finished, written):
+def test_every_row_uses_the_same_budget_up_to_its_last_update_or_a_twentieth(finished, written):
     for (row, _), record in records_of(finished[1]).items():
         if row in TRAINED:
             assert record["flops_budget"] == written["budget"]
-            assert 0.95 <= record["flops_used"] / record["flops_budget"] <= 1.0, (row, record["flags"])
+            update = record["flops_by_role_phase"]["policy/train"] / record["updates"]
+            least = min(0.95 * written["budget"], written["budget"] - 1.2 * update)
+            assert least <= record["flops_used"] <= written["budget"], (row, record["flags"])
 
 
 def test_the_ledger_adds_up_and_the_audit_agrees(finished):

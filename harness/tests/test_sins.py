@@ -68,6 +68,13 @@ def hides_compute(config, run):
             weights = weights @ weights / 256
     yield from steps(config, run, sin)
 
+def hides_compute_before(config, run):
+    import torch
+    weights = torch.ones(512, 512)
+    for _ in range(8):
+        weights = weights @ weights / 512
+    yield from steps(config, run)
+
 def edits_the_template(config, run):
     def sin(run):
         run.tokenizer.chat_template = "{{{{ 'always a' }}}}"
@@ -99,6 +106,7 @@ SINS = [
     "writes-elsewhere",
     "reads-of-others",
     "hides-compute",
+    "hides-compute-before",
     "behaves-while-audited",
     "edits-the-template",
     "keeps-state",
@@ -141,6 +149,7 @@ def test_an_honest_row_has_no_flag_of_these(rows) -> None:
         ("writes-elsewhere", "wrote outside of its folder"),
         ("reads-of-others", "read what belongs to another row"),
         ("hides-compute", "unmetered compute"),
+        ("hides-compute-before", "FLOPs outside of updates, of which"),
     ],
 )
 def test_a_sin_is_named_on_the_board(rows, name: str, said: str) -> None:

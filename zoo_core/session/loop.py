@@ -68,6 +68,14 @@ class Loop:
         if bound is None and self.window.end == float("inf"):
             raise PluginError("a stage recipe must bound its updates: run.updates(most=...).")
         self.entered, self._bound = True, bound
+        session.outside.end()
+        try:
+            yield from self._updates()
+        finally:
+            session.outside.begin()
+
+    def _updates(self) -> Iterator[int]:
+        session = self.session
         session.loops += 1
         end = session.path(f"end-{self.stage or 'run'}")
         if end and broadcast(end.exists):

@@ -27,6 +27,7 @@ from zoo_core.reward import Calibration, Reward
 from zoo_core.rollout import RolloutEngine
 from zoo_core.rows import DataRow
 from zoo_core.session.kept import restore, state_of
+from zoo_core.session.outside import Outside
 from zoo_core.session.still import Still
 
 
@@ -72,6 +73,7 @@ class Session:
 
     def __post_init__(self) -> None:
         self.still.folder = self.directory
+        self.outside = Outside(self.ledger, self.budget)
 
     def begin(self) -> None:
         """Check the rows, meter policy and reward model, and write pad and end tokens into the policy's configs."""

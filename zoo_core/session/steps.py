@@ -19,6 +19,16 @@ def steps(training: object, session: Session) -> Iterator[dict[str, float]]:
         raise PluginError(
             f"train() returned {reprlib.repr(training)}; it must be a generator that yields metrics once per update"
         )
+    session.outside.watching = session.audited > 0
+    session.outside.begin()
+    try:
+        yield from _steps(training, session)
+    finally:
+        session.outside.watching = False
+        session.outside.end()
+
+
+def _steps(training: Iterator[object], session: Session) -> Iterator[dict[str, float]]:
     seen = session.begun
     for metrics in training:
         if session.begun == seen:

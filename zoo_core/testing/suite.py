@@ -73,6 +73,7 @@ class AlgorithmSuite(MemorySuite):
         assert same_weights(self.made(audited), weights(self.made(finished.session)))
         assert audited.ledger.flops == finished.session.ledger.flops
         assert audited.ledger.report()["audit_ratio"] == pytest.approx(1.0, abs=0.02), "compute bypasses the meter"
+        assert [flag for flag in audited.ledger.report()["flags"] if "audited" in flag or "unmetered" in flag] == []
 
     def test_another_seed_gives_other_numbers_and_weights(self, finished: Finished) -> None:
         other = self.session(budget=finished.session.budget, seed=1)
