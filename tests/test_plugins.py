@@ -165,8 +165,9 @@ def test_an_entry_point_that_can_be_no_module_is_told_and_neither_stops_others_n
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[zoo.gold]\nodd = zoo-odd.plugin\n[zoo]\nmore =\n")
     code = (
-        "from zoo_core.registry.plugins import plugins\nfrom zoo_core.registry.sealing import load_for_training\n"
-        "print(*sorted(one.fault for one in plugins().unusable), sep='\\n')\nload_for_training()\n"
+        "from zoo_core.registry.plugins import plugins\n"
+        "from zoo_core.registry.sealing import load_for_training, sealed_packages\n"
+        "print(*sorted(one.fault for one in plugins().unusable), sep='\\n')\nload_for_training(sealed_packages())\n"
         "print(len(plugins().algorithms))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}

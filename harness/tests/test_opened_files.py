@@ -1,11 +1,13 @@
 """An algorithm that writes elsewhere, or reads what others left, is named with the file; its own files are its own."""
 
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
-from zoo_harness.jobs.opened_files import shipped_weights
+from zoo_harness.jobs.opened_files import own_temporary_folder, shipped_weights
 
 WATCHED = """
 import os, sys
@@ -53,7 +55,11 @@ def folders(tmp_path: Path) -> tuple[Path, Path, Path]:
         ("os.symlink(own, home / 'link')", "wrote outside of its folder: .*home/link"),
         ("(home / 'notes.txt').write_text('x')", "wrote outside of its folder: .*home/notes.txt"),
         ("os.rename(own, home / 'moved')", "wrote outside of its folder: .*home/moved"),
-        ("(gold / 'words.txt').read_text()", "opened what holds gold: words.txt"),
+        ("os.system('/bin/true >' + str(home / 'x'))", "started a program, whose files are not seen: true"),
+        ("__import__('subprocess').run(['/bin/true'])", "started a program, whose files are not seen: true"),
+        ("os.posix_spawn('/bin/true', ['true'], {})", "started a program, whose files are not seen: true"),
+        ("__import__('subprocess').run(['/bin/uname'], stdout=-3)", "[]"),
+        ("(gold / 'words.txt').read_text()", "opened what holds gold, or prompts that are scored: words.txt"),
     ],
 )
 def test_what_is_opened_while_a_step_is_made_is_told_by_name(folders, does: str, said: str, tmp_path: Path) -> None:
@@ -71,6 +77,21 @@ def test_what_is_opened_while_a_step_is_made_is_told_by_name(folders, does: str,
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert re.search(said if said != "[]" else r"^\[\]$", done.stdout.strip()), done.stdout
+
+
+def test_a_training_has_a_temporary_folder_of_its_own_that_ends_with_it(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    seen = []
+    for _ in range(2):
+        with own_temporary_folder():
+            seen.append(Path(tempfile.mkdtemp()))
+            assert seen[-1].parent.parent == tmp_path
+            assert os.environ["TMPDIR"] == str(seen[-1].parent)
+            (seen[-1] / "state").write_text("of one seed")
+    assert seen[0].parent != seen[1].parent
+    assert list(tmp_path.iterdir()) == []
+    assert (tempfile.gettempdir(), os.environ["TMPDIR"]) == (str(tmp_path), str(tmp_path))
 
 
 def test_a_package_with_weights_in_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

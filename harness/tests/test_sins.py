@@ -87,6 +87,20 @@ def keeps_state(config, run):
     assert kept_between_seeds == [run.seed], "another seed was here before"
     yield from steps(config, run)
 
+def keeps_state_in_files(config, run):
+    import tempfile
+    file = Path(tempfile.gettempdir()) / "state"
+    assert not file.exists(), "another seed was here before"
+    file.write_text("of this seed")
+    yield from steps(config, run)
+
+def starts_a_program(config, run):
+    import subprocess
+    yield from steps(config, run, lambda run: subprocess.run(["true"]))
+
+def reads_the_prompts(config, run):
+    yield from steps(config, run, lambda run: Path({prompts!r}).read_text())
+
 def behaves_while_audited(config, run):
     import torch
     from torch.utils._python_dispatch import _get_current_dispatch_mode
@@ -110,9 +124,12 @@ SINS = [
     "behaves-while-audited",
     "edits-the-template",
     "keeps-state",
+    "keeps-state-in-files",
+    "starts-a-program",
+    "reads-the-prompts",
     "global-random",
 ]
-HARMLESS = ["edits-the-template", "keeps-state", "global-random"]
+HARMLESS = ["edits-the-template", "keeps-state", "keeps-state-in-files", "global-random"]
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +137,7 @@ def folder(world: Path, written: dict, zoo, tmp_path_factory: pytest.TempPathFac
     """The folder of the plugin, with that of its bench in it: `out`."""
     folder = tmp_path_factory.mktemp("sins")
     names = {"sins": SINS, "elsewhere": str(world / "letter.txt"), "cells": str(folder / "out" / "cells")}
+    names["prompts"] = str(world / written["prompts"])
     (folder / "sins.py").write_text(PLUGIN.format(**names))
     spec = {**written, "algorithms": SINS, "seeds": 2, "tasks": [], "references": False, "reward": None}
     spec["evaluation"] = {**written["evaluation"], "best_of": []}
@@ -148,6 +166,8 @@ def test_an_honest_row_has_no_flag_of_these(rows) -> None:
     [
         ("writes-elsewhere", "wrote outside of its folder"),
         ("reads-of-others", "read what belongs to another row"),
+        ("starts-a-program", "started a program, whose files are not seen: true"),
+        ("reads-the-prompts", "opened what holds gold, or prompts that are scored"),
         ("hides-compute", "unmetered compute"),
         ("hides-compute-before", "FLOPs outside of updates, of which"),
     ],

@@ -163,7 +163,8 @@ from zoo_harness.job import Job
 from zoo_harness.jobs.worker import _prepare
 
 assert is_gold("tinytown:gold") and "zoo_tinytown_gold" in sys.modules  # as in a process that planned before
-_prepare(Job(kind="train", title="x", directory=".", identity="x", payload={"spec": {"name": "made"}}))
+payload = {"algorithm": "sft", "settings": {}, "spec": {"name": "made"}}
+_prepare(Job(kind="train", title="x", directory=".", identity="x", payload=payload))
 
 for module in ("zoo_tinytown_gold", "zoo_tinytown_gold.gold", "zoo_tinytown_gold.writers"):
     try:

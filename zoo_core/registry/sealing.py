@@ -8,13 +8,12 @@ from importlib.metadata import entry_points
 from zoo_core.registry.plugins import GOLD_GROUP, load_without
 
 
-def load_for_training() -> None:
+def load_for_training(sealed: Collection[str]) -> None:
     """Load the installed plugins of this process anew, without those of the group `zoo.gold`.
 
-    From here on, no package of these can be imported in this process.
+    From here on, none of the `sealed` packages can be imported in this process.
     """
     gold = entry_points(group=GOLD_GROUP)
-    sealed = sealed_packages()
     for name in [name for name in sys.modules if name.partition(".")[0] in sealed]:
         del sys.modules[name]
     sys.meta_path.insert(0, _Sealed(sealed))

@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
@@ -21,18 +22,22 @@ CHANGES = {
     "os.symlink": (1,), "os.link": (1,),
 }  # fmt: skip
 """By event: which of its arguments are paths that it changes."""
+PROGRAMS = {"subprocess.Popen": 0, "os.system": 0, "os.exec": 0, "os.posix_spawn": 0, "os.spawn": 1}
+"""By event: which of its arguments is a program that it starts, whose files are not seen."""
+COMPILERS = ("cc", "c++", "gcc", "g++", "clang", "clang++", "nvcc", "ptxas", "lscpu", "uname", "ldconfig")
+"""Programs that libraries start by themselves."""
 
 
 class OpenedFiles:
     """Watches the files of one training."""
 
-    def __init__(self, folder: Path, gold: Collection[Path]) -> None:
+    def __init__(self, folder: Path, hidden: Collection[Path]) -> None:
         self._own = folder.resolve()
         self._others = [self._own.parent, *(self._own.parent.parent / name for name in ("records", "scores"))]
         caches = (Path.home() / ".cache", os.environ.get("XDG_CACHE_HOME"), os.environ.get("HF_HOME"))
         anywhere = [tempfile.gettempdir(), "/dev", "/proc", *(cache for cache in caches if cache)]
         self._free = [self._own, *(Path(path).resolve() for path in anywhere)]
-        self._gold = [path.resolve() for path in gold]
+        self._hidden = [path.resolve() for path in hidden]
         self._watching = False
         self._found: dict[str, str] = {}
         sys.addaudithook(self._hear)
@@ -60,9 +65,17 @@ class OpenedFiles:
         if event == "open":
             path, _, flags = arguments
             self._see(path, isinstance(flags, int) and bool(flags & CHANGING))
+        elif event in PROGRAMS:
+            self._see_program(arguments[PROGRAMS[event]])
         else:
             for place in CHANGES.get(event, ()):
                 self._see(arguments[place], True)
+
+    def _see_program(self, named: object) -> None:
+        command = os.fsdecode(named) if isinstance(named, str | bytes | os.PathLike) else "?"
+        program = Path(command.split()[0] if command.split() else "?").name
+        if program not in COMPILERS:
+            self._found.setdefault("started a program, whose files are not seen", program)
 
     def _see(self, named: object, changes: bool) -> None:
         if not isinstance(named, str | bytes | os.PathLike):
@@ -72,8 +85,8 @@ class OpenedFiles:
             path = Path(os.fsdecode(named)).resolve()
         finally:
             self._watching = True
-        if any(path.is_relative_to(folder) for folder in self._gold):
-            self._found.setdefault("opened what holds gold", path.name)
+        if any(path.is_relative_to(folder) for folder in self._hidden):
+            self._found.setdefault("opened what holds gold, or prompts that are scored", path.name)
         elif path.is_relative_to(self._own):
             return
         elif any(path.is_relative_to(folder) for folder in self._others):
@@ -83,6 +96,22 @@ class OpenedFiles:
             self._found.setdefault("wrote outside of its folder", str(path))
 
 
+@contextmanager
+def own_temporary_folder() -> Iterator[None]:
+    """Give this process a temporary folder of its own, so that no training finds there what another left."""
+    asked, known = os.environ.get("TMPDIR"), tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="zoo-") as folder:
+        tempfile.tempdir = os.environ["TMPDIR"] = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = known
+            if asked is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = asked
+
+
 def shipped_weights(package: str) -> list[str]:
     """Return a flag if a package holds files that look like the weights of a model."""
     found = find_spec(package)
@@ -90,8 +119,3 @@ def shipped_weights(package: str) -> list[str]:
         return []
     names = sorted(path.name for path in Path(found.origin).parent.rglob("*") if path.suffix in WEIGHTS)
     return [f"its package ships weights: {', '.join(names)}"] if names else []
-
-
-def gold_folders(packages: Collection[str]) -> list[Path]:
-    """Return the folders of packages that a training must not see; they are looked for, and not imported."""
-    return [folder for path in sys.path for package in packages if (folder := Path(path or ".") / package).is_dir()]

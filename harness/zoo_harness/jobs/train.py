@@ -19,7 +19,6 @@ from zoo_core.models.loading import save_model
 from zoo_core.models.tokenizers import load_tokenizer
 from zoo_core.records import Algorithm
 from zoo_core.registry.plugins import plugins
-from zoo_core.registry.sealing import sealed_packages
 from zoo_core.reward import Calibration
 from zoo_core.run import Run
 from zoo_core.session.session import Session
@@ -29,9 +28,10 @@ from zoo_harness.jobs import card
 from zoo_harness.jobs.choice import SPENT, choice_of, remarks_on, spent_by_trials
 from zoo_harness.jobs.driven import Watchdog, driven
 from zoo_harness.jobs.fitting import until_it_fits
+from zoo_harness.jobs.hidden import hidden_paths
 from zoo_harness.jobs.materials import Materials, environment, open_judge, open_reward
 from zoo_harness.jobs.observed import Observed
-from zoo_harness.jobs.opened_files import OpenedFiles, gold_folders, shipped_weights
+from zoo_harness.jobs.opened_files import OpenedFiles, own_temporary_folder, shipped_weights
 from zoo_harness.payloads import Training
 from zoo_harness.planning.identity import root_of
 from zoo_harness.results import POINTS, Staged, Trained, WeightsAt
@@ -49,7 +49,8 @@ def run(job: Job) -> Trained:
     def remark(tokens: int) -> None:
         remarks.append(f"memory ran out: micro-batches of {tokens} tokens from the last checkpoint on")
 
-    return until_it_fits(lambda: _trained(job, remarks), remark)
+    with own_temporary_folder():
+        return until_it_fits(lambda: _trained(job, remarks), remark)
 
 
 def _trained(job: Job, remarks: list[str]) -> Trained:
@@ -62,7 +63,7 @@ def _trained(job: Job, remarks: list[str]) -> Trained:
     before = stages + spent_by_trials(choice)
     session = _session(job, payload, algorithm, stages, before)
     progress = _Progress(job, payload, before, session.budget)
-    files = OpenedFiles(job.directory, gold_folders(sealed_packages()))
+    files = OpenedFiles(job.directory, hidden_paths(payload))
     with _charged_if_it_fails(job, payload, session), Watchdog(job, algorithm) as watchdog:
         config = configure(algorithm, payload.settings)
         observed = Observed(job, payload, config, before)

@@ -21,7 +21,8 @@ from zoo_core.registry.plugins import load_without
 from zoo_core.registry.sealing import load_for_training
 from zoo_core.storage.atomic import write_json
 from zoo_harness.job import BUSY, Failure, Job, of_file, read_json
-from zoo_harness.payloads import ToScore
+from zoo_harness.jobs.hidden import hidden_packages
+from zoo_harness.payloads import ToScore, Training
 from zoo_harness.results import Begun
 from zoo_harness.spec.schema import Spec
 
@@ -188,7 +189,7 @@ def _prepare(job: Job) -> None:
         # What is scored must not run beside the scorer.
         load_without(ToScore.of(job.payload).algorithm_plugins)
     elif job.kind == "train":
-        load_for_training()
+        load_for_training(hidden_packages(Training.of(job.payload)))
     compute_in("fp32" if job.kind == "score" else spec.precision)
     keep_frozen_in("fp32" if job.kind == "score" else spec.weights)
     optimize_with(spec.optimizer)
