@@ -390,6 +390,9 @@ def test_the_recipe_of_a_stage_is_chosen_by_its_loss_on_unseen_rows(
         (("dpo", "a.yaml", "b.yaml"), "one spec at a time"),
         (("--stage", "dpo"), "makes no stage for others"),
         (("dpo", "--worlds", "tinytown,tinytown/77"), "not built yet"),
+        (("dpo", "--worlds", "tinytown,tinytown"), "name each world once"),
+        (("dpo", "--worlds", "tinytown,"), "name each world once"),
+        (("--stage", "sft", "--write"), "write it there by hand"),
     ],
 )
 def test_a_mistake_ends_with_one_message_before_anything_is_trained(

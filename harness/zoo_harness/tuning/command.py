@@ -63,10 +63,15 @@ def tune_defaults(
     from zoo_harness.executors.runner import Runner
     from zoo_harness.tuning.rounds import Rounds, in_world, world_of
     from zoo_harness.tuning.stages import StageRounds
+    from zoo_harness.tuning.write import place_of
 
     here = world_of(spec)
     named = [name.strip() for name in worlds.split(",")] if worlds else list(TINYTOWN if here in TINYTOWN else [here])
+    if "" in named or len(set(named)) < len(named):
+        raise SpecError(f"--worlds {worlds}: name each world once, with commas between them.")
     known = [plugins().algorithm(name) for name in dict.fromkeys(algorithms)]
+    for algorithm in known if write else ():
+        place_of(algorithm, by_loss=stage)  # what cannot be written is told before hours have gone by
     runner = Runner(executor, dict(pair_of("--option", option) for option in options or ()))
     command = shlex.join(["zoo", *sys.argv[1:]])
     kind, before = (StageRounds, "stage-") if stage else (Rounds, "")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from zoo_core.errors import StorageError
+from zoo_core.records import Algorithm
 from zoo_core.storage.atomic import write_json, write_text
 from zoo_harness.job import read_json
 from zoo_harness.tuning.log import Search
@@ -16,26 +17,35 @@ DEFAULTS = "DEFAULTS"
 """The class variable that says where defaults come from."""
 
 
-def write_into_plugin(search: Search) -> list[Path]:
-    """Write the winner into the configuration class, and the log; return the files.
+def place_of(algorithm: Algorithm, *, by_loss: bool) -> tuple[str, Path, Path]:
+    """Return the name of the configuration class, its module, and the folder of its pyproject.toml.
 
-    Raises `StorageError` if the plugin is not installed from its source, or the class does not set what is written.
+    Raises `StorageError` if the plugin is not installed from its source, or for a recipe, which is chosen by loss.
     """
-    if search.by == "loss":
+    if by_loss:
         raise StorageError(
-            f"{search.name}: a recipe stands in the plugin's record, as `stage`; write it there by hand."
+            f"{algorithm.name}: a recipe stands in the plugin's record, as `stage`; write it there by hand."
         )
-    kind = search.algorithm.load_config()
+    kind = algorithm.load_config()
     source = Path(inspect.getfile(kind))
     folder = next((parent for parent in source.parents if (parent / "pyproject.toml").is_file()), None)
     if folder is None:
         raise StorageError(
-            f"{source}: {search.algorithm.name} is not installed from its source (pip install --editable); copy the "
+            f"{source}: {algorithm.name} is not installed from its source (pip install --editable); copy the "
             "settings by hand."
         )
+    return kind.__name__, source, folder
+
+
+def write_into_plugin(search: Search) -> list[Path]:
+    """Write the winner into the configuration class, and the log; return the files.
+
+    Raises `StorageError` if there is no place for it, or the class does not set what is written.
+    """
+    kind, source, folder = place_of(search.algorithm, by_loss=search.by == "loss")
     beat, points = search.beat_sft(), len(search.points) - 1
     values = {**search.settings(search.winner()), DEFAULTS: f'Defaults("tuned", points={points}, beat_sft={beat})'}
-    write_text(source, with_defaults(source, kind.__name__, values))
+    write_text(source, with_defaults(source, kind, values))
     write_json(folder / LOG, {**(read_json(folder / LOG) or {}), search.algorithm.name: search.to_json()})
     return [source, folder / LOG]
 
