@@ -27,7 +27,7 @@ def hidden_paths(training: Training) -> list[Path]:
         for package in hidden_packages(training)
         for path in (Path(folder or ".") / package, Path(folder or ".") / f"{package}.py")
     ]
-    shown = {training.reward, spec.reward, spec.judge, spec.base, spec.demonstrations, spec.preferences}
+    shown = (training.reward, spec.reward, spec.judge, spec.base, spec.demonstrations, spec.preferences)
     named = [Path(ref) for ref in (spec.gold, spec.prompts) if ref and ref not in shown]
     return [path for path in (*code, *named) if path.exists()]
 
