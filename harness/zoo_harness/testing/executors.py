@@ -29,7 +29,7 @@ def compute(job):
     mark = job.directory / "left"
     before = mark.exists()
     mark.write_text(str(os.getpid()))
-    does = job.payload["does"].split(":")[0]
+    does = job.title.split(":")[0]
     if does == "raises":
         raise ValueError("this job raises")
     if does == "exits":
@@ -69,7 +69,7 @@ def job_that(does: str, folder: Path, needs: Sequence[str] = ()) -> Job:
         directory=folder / "jobs" / name,
         identity=does,
         needs=tuple(needs),
-        payload={"does": does, "spec": {"name": "made"}},
+        payload={"algorithm": "sft", "settings": {}, "spec": {"name": "made"}},
     )
 
 
