@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from zoo_core.records import LEARNING_RATES, Choice, Range, Space
+from zoo_core.records import LEARNING_RATES, Choice, Range, Space, check_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,3 +22,6 @@ class HelloConfig:
     """Peak step size of AdamW."""
     margin: float = 1.0
     """δ: nats by which a chosen answer is to be likelier than the rejected one."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
