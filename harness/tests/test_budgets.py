@@ -222,3 +222,15 @@ def test_a_plan_shows_the_budget_of_each_row(benches: Any, zoo: Callable[..., An
     assert rows["dpo-0.25x"]["stage_share"] == pytest.approx(4 * rows["dpo"]["stage_share"])
     done = zoo("plan", folder.parent / "spec.yaml", *words, cwd=folder.parent)
     assert "5e+08" in done.stdout
+
+
+def test_a_reference_row_is_left_out_where_no_update_of_it_fits_unless_it_was_asked_for(
+    world: Path, zoo: Callable[..., Any], tmp_path: Path
+) -> None:
+    words = ("plan", world / "spec.yaml", "--budget", "5e7", "--algorithms")
+    done = zoo(*words, "sft", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "sft-chosen is left out: the budget of 5e+07 FLOPs is too small" in " ".join(done.stderr.split())
+    done = zoo(*words, "sft,sft-chosen", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "too small for one update of sft-chosen" in " ".join(done.stderr.split())

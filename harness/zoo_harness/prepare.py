@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +14,7 @@ from zoo_core.errors import SpecError, StorageError
 from zoo_harness.executors.gpus import gpus_here, jobs_at_once
 from zoo_harness.executors.runner import Runner
 from zoo_harness.job import Job, read_json
-from zoo_harness.planning.estimate import budget_of
+from zoo_harness.planning.estimate import budget_of, dear_references
 from zoo_harness.planning.pipeline import Pipeline
 from zoo_harness.planning.plan import Plan
 from zoo_harness.probing import Waiting, probed
@@ -85,6 +86,9 @@ def make_plan(
         if known and spec.budget_seconds is not None and known.get("budget_words") == spec.budget:
             budget = float(known["flops_budget"])  # a time is converted once, for all cells and all continuations
         plan = Plan(pipeline, probe, budget, folder.resolve(), cache)
+        if dear := dear_references(plan):
+            waiting.says("; ".join(f"{name} is left out: {why.rstrip('.')}" for name, why in dear.items()))
+            plan = replace(plan, pipeline=pipeline.without(dear))
         if known is None or known.get("world_id") == plan.world_identity:
             if taken:
                 waiting.says(f"{taken}; this one is in {folder}")

@@ -1,6 +1,6 @@
 """Which algorithms a bench runs, and which stages stand before them. No algorithm is known here by its name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast, get_args
 
@@ -115,6 +115,10 @@ class Pipeline:
             pipeline._check_stages()
         faults.tell()
         return pipeline
+
+    def without(self, names: Collection[str]) -> "Pipeline":
+        """Return the same without some rows."""
+        return replace(self, rows=tuple(row for row in self.rows if row.name not in names))
 
     @property
     def rewards(self) -> list[str]:

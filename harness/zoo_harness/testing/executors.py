@@ -69,7 +69,7 @@ def job_that(does: str, folder: Path, needs: Sequence[str] = ()) -> Job:
         directory=folder / "jobs" / name,
         identity=does,
         needs=tuple(needs),
-        payload={"algorithm": "sft", "settings": {}, "spec": {"name": "made"}},
+        payload={"algorithm": "pretended", "settings": {}, "spec": {"name": "made"}},
     )
 
 
