@@ -14,7 +14,7 @@ from zoo_core.errors import SpecError, StorageError
 from zoo_harness.executors.gpus import gpus_here, jobs_at_once
 from zoo_harness.executors.runner import Runner
 from zoo_harness.job import Job, read_json
-from zoo_harness.planning.estimate import budget_of, dear_references
+from zoo_harness.planning.estimate import budget_of, lacking
 from zoo_harness.planning.pipeline import Pipeline
 from zoo_harness.planning.plan import Plan
 from zoo_harness.probing import Waiting, probed
@@ -86,7 +86,7 @@ def make_plan(
         if known and spec.budget_seconds is not None and known.get("budget_words") == spec.budget:
             budget = float(known["flops_budget"])  # a time is converted once, for all cells and all continuations
         plan = Plan(pipeline, probe, budget, folder.resolve(), cache)
-        if dear := dear_references(plan):
+        if dear := _dear_references(plan):
             waiting.says("; ".join(f"{name} is left out: {why.rstrip('.')}" for name, why in dear.items()))
             plan = replace(plan, pipeline=pipeline.without(dear))
         if known is None or known.get("world_id") == plan.world_identity:
@@ -98,6 +98,13 @@ def make_plan(
             raise SpecError(f"{taken}. Give another --output, or move that folder away.")
         number += 1
         folder = first.with_name(f"{first.name}-{number}")
+
+
+def _dear_references(plan: Plan) -> dict[str, str]:
+    """Return the reference rows that nobody asked for and of which not one update fits in the budget, and why."""
+    asked = {entry.row for entry in plan.spec.algorithms or ()}
+    unasked = {row.name for row in plan.pipeline.rows if row.algorithm.reference} - asked
+    return {name: why for name, why in lacking(plan).items() if name in unasked}
 
 
 def _at_once(runner: Runner, workers: int | None, device: str) -> int:

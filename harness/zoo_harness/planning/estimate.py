@@ -228,13 +228,12 @@ def stage_flops(plan: Plan) -> dict[str, float]:
     return found | {name: whole(cost, "flops") for name, cost in plan.probe["samples"].items()}
 
 
-def dear_references(plan: Plan) -> dict[str, str]:
-    """Return the reference rows that nobody asked for and of which not one update fits in the budget, and why."""
-    asked, found = {entry.row for entry in plan.spec.algorithms or ()}, dict[str, str]()
+def lacking(plan: Plan) -> dict[str, str]:
+    """Return the rows that cannot make one update in their budget, and why."""
+    found = {}
     for row in plan.pipeline.rows:
-        if row.algorithm.reference and row.name not in asked:
-            stages, _, _, needed = filling(plan, row)
-            found[row.name] = lack_of(row, stages / plan.budget_of(row), plan.budget_of(row), needed)
+        stages, _, _, needed = filling(plan, row)
+        found[row.name] = lack_of(row, stages / plan.budget_of(row), plan.budget_of(row), needed)
     return {name: why for name, why in found.items() if why}
 
 

@@ -18,7 +18,7 @@ from zoo_core.records import Algorithm
 from zoo_harness import bench
 from zoo_harness.bench import Display
 from zoo_harness.executors.runner import Runner
-from zoo_harness.planning.estimate import filling, lack_of, price_of
+from zoo_harness.planning.estimate import filling, lacking, price_of
 from zoo_harness.planning.pipeline import Pipeline
 from zoo_harness.planning.plan import Plan
 from zoo_harness.prepare import make_plan
@@ -97,13 +97,12 @@ class Rounds:
 
     def run(self, plan: Plan, points: Sequence[Point], display: Display, command: str) -> list[Tried]:
         """Do what is not done of a round of these points; return what they were worth."""
-        world, lacking = world_of(plan.spec), _lacking(plan)
-        rows = tuple(row for row in plan.pipeline.rows if row.name not in lacking)
-        if lacking and not any(row.name in {point.row for point in points} for row in rows):
-            raise BudgetError(f"{next(iter(lacking.values()))} Give a larger --budget.")
-        plan = replace(plan, pipeline=replace(plan.pipeline, rows=rows))
+        world, dear = world_of(plan.spec), lacking(plan)  # of settings that are searched, some are too large
+        if dear and all(point.row in dear for point in points):
+            raise BudgetError(f"{next(iter(dear.values()))} Give a larger --budget.")
+        plan = replace(plan, pipeline=plan.pipeline.without(dear))
         bench.run(plan, display, self.workers, self.runner, command=command)
-        failed = [_failed(row, world, seed, why) for row, why in lacking.items() for seed in plan.spec.seed_numbers]
+        failed = [_failed(row, world, seed, why) for row, why in dear.items() for seed in plan.spec.seed_numbers]
         return [*tried(load(plan.output)[1], world), *failed]
 
     def _of_round(self, spec: Spec, points: Sequence[Point], first_seed: int, seeds: int) -> Spec:
@@ -134,15 +133,6 @@ class Rounds:
                 "tracker": None,
             }
         )
-
-
-def _lacking(plan: Plan) -> dict[str, str]:
-    """Why rows cannot make one update in their budget: of settings that are searched, some are too large for it."""
-    found = {}
-    for row in plan.pipeline.rows:
-        stages, _, _, needed = filling(plan, row)
-        found[row.name] = lack_of(row, stages / plan.budget, plan.budget, needed)
-    return {name: why for name, why in found.items() if why}
 
 
 def _failed(row: str, world: str, seed: int, error: str) -> Tried:
