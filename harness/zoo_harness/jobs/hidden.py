@@ -20,13 +20,9 @@ def hidden_packages(training: Training) -> frozenset[str]:
 
 def hidden_paths(training: Training) -> list[Path]:
     """Return the files and folders that a training must not open while it makes a step."""
-    spec = training.spec
-    code = [
-        path
-        for folder in sys.path
-        for package in hidden_packages(training)
-        for path in (Path(folder or ".") / package, Path(folder or ".") / f"{package}.py")
-    ]
+    spec, packages = training.spec, hidden_packages(training)
+    folders = [Path(folder or ".") for folder in sys.path]
+    code = [folder / name for folder in folders for package in packages for name in (package, f"{package}.py")]
     shown = (training.reward, spec.reward, spec.judge, spec.base, spec.demonstrations, spec.preferences)
     named = [Path(ref) for ref in (spec.gold, spec.prompts) if ref and ref not in shown]
     return [path for path in (*code, *named) if path.exists()]
