@@ -97,15 +97,14 @@ class Manifest(TypedDict):
 _MANIFEST: TypeAdapter[Manifest] = TypeAdapter(Manifest)
 
 
+DERIVED = ("index.html", "README.md", "leaderboard.json", "leaderboard.csv", "leaderboard.tex")
+"""The files of a bundle that are computed from its records."""
+
+
 def derived(board: Board, manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Return the files of a bundle that are computed from its records, by name."""
-    return {
-        "index.html": page(board),
-        "README.md": readme(board, manifest),
-        "leaderboard.json": as_json(board),
-        "leaderboard.csv": csv(board),
-        "leaderboard.tex": latex(board),
-    }
+    """Return the files of `DERIVED`, by name."""
+    texts = (page(board), readme(board, manifest), as_json(board), csv(board), latex(board))
+    return dict(zip(DERIVED, texts, strict=True))
 
 
 def pack(folder: Path, target: Path, frozen: Frozen | None = None, *, space: bool = False) -> Manifest:

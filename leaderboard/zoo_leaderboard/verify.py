@@ -10,6 +10,7 @@ from zoo_core.errors import StorageError
 from zoo_leaderboard.board import Board, build
 from zoo_leaderboard.bundle import (
     BENCH,
+    DERIVED,
     MANIFEST,
     RECORDS,
     Manifest,
@@ -106,8 +107,7 @@ def _wrong_manifest(bench: Bench, records: list[Record], manifest: Manifest) -> 
 
 def _check_derived(folder: Path, board: Board, verdict: Verdict) -> None:
     """Compute page and tables again, and compare their bytes."""
-    made = derived(board, verdict.manifest)
-    gone = sorted(name for name in made if name not in verdict.manifest["files"] and not (folder / name).exists())
+    gone = sorted(name for name in DERIVED if name not in verdict.manifest["files"] and not (folder / name).exists())
     verdict.faults += [Fault(name, "is missing, and the manifest does not list it") for name in gone]
     mine, theirs = version("zoo-leaderboard"), verdict.manifest["made_with"]
     if mine != theirs:
@@ -115,7 +115,7 @@ def _check_derived(folder: Path, board: Board, verdict: Verdict) -> None:
             f"page and tables were not compared: they were made with zoo-leaderboard {theirs}, and this is {mine}"
         )
         return
-    for name, text in made.items():
+    for name, text in derived(board, verdict.manifest).items():
         path = folder / name
         if path.is_file() and path.read_bytes() != text.encode("utf-8", errors="backslashreplace"):
             verdict.faults.append(Fault(name, "is not what its records give"))
