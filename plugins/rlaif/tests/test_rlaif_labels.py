@@ -277,8 +277,8 @@ def test_an_empty_revision_leaves_the_answer_as_it_was_and_a_principle_without_c
     ("config", "setting", "message"),
     [
         (RLAIFConfig, {"pairs": 0}, "pairs=0 must be 1 or more"),
-        (RLAIFConfig, {"label_share": 0.0}, r"label_share=0\.0 must be above 0, and 1 at most"),
-        (RLAIFConfig, {"reward_share": 1.5}, r"reward_share=1\.5 must be above 0, and 1 at most"),
+        (RLAIFConfig, {"label_share": 0.0}, r"label_share=0\.0 must be above 0 and at most 1"),
+        (RLAIFConfig, {"reward_share": 1.5}, r"reward_share=1\.5 must be above 0 and at most 1"),
         (CAIConfig, {"tuning_epochs": 0.0}, r"tuning_epochs=0\.0 must be above 0"),
         (CAIConfig, {"batch_size": 7}, "batch_size=7 must be even"),
         (DirectRLAIFConfig, {"kl_coefficient": 1.0}, r"kl_coefficient=1\.0 must be 0 or more and below 1"),

@@ -96,4 +96,6 @@ def check(config: Any) -> None:
     """Raise for settings outside of their ranges, and for a coefficient at which the score would not count."""
     check_ranges(config)
     if config.kl_coefficient >= 1:
-        raise ValueError(f"kl_coefficient={config.kl_coefficient} must be below 1; at 1 the score would not count.")
+        raise ValueError(
+            f"kl_coefficient={config.kl_coefficient} must be 0 or more and below 1; at 1 the score would not count."
+        )

@@ -74,7 +74,7 @@ def test_in_a_bandit_it_ends_at_the_reference_tilted_by_the_reward():
     [
         ({"samples_per_prompt": 1}, "samples_per_prompt=1 must be 2 or more"),
         ({"batch_size": 30, "samples_per_prompt": 4}, "batch_size=30 must be a multiple of samples_per_prompt=4"),
-        ({"batch_size": 0}, "batch_size=0 must be a multiple"),
+        ({"batch_size": 0}, "batch_size=0 must be 1 or more"),
         ({"temperature": 0.0}, "temperature=0.0 must be above 0"),
     ],
 )
