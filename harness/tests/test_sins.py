@@ -98,6 +98,13 @@ def starts_a_program(config, run):
     import subprocess
     yield from steps(config, run, lambda run: subprocess.run(["true"]))
 
+def starts_a_thread(config, run):
+    from concurrent.futures import ThreadPoolExecutor
+    def answer(run):
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(lambda: run.policy.parameters()).result()
+    yield from steps(config, run, answer)
+
 def reads_the_prompts(config, run):
     yield from steps(config, run, lambda run: Path({prompts!r}).read_text())
 
@@ -126,6 +133,7 @@ SINS = [
     "keeps-state",
     "keeps-state-in-files",
     "starts-a-program",
+    "starts-a-thread",
     "reads-the-prompts",
     "global-random",
 ]
@@ -157,7 +165,11 @@ def rows(folder: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.slow
 def test_an_honest_row_has_no_flag_of_these(rows) -> None:
-    assert [flag for flag in rows["honest"]["flags"] if "wrote" in flag or "read" in flag or "unmetered" in flag] == []
+    assert [
+        flag
+        for flag in rows["honest"]["flags"]
+        if any(word in flag for word in ("wrote", "read", "started", "unmetered"))
+    ] == []
 
 
 @pytest.mark.slow
@@ -167,6 +179,7 @@ def test_an_honest_row_has_no_flag_of_these(rows) -> None:
         ("writes-elsewhere", "wrote outside of its folder"),
         ("reads-of-others", "read what belongs to another row"),
         ("starts-a-program", "started a program, whose files are not seen: true"),
+        ("starts-a-thread", "started a thread, in which no compute is audited: sins"),
         ("reads-the-prompts", "opened what holds gold, or prompts that are scored"),
         ("hides-compute", "unmetered compute"),
         ("hides-compute-before", "FLOPs outside of updates, of which"),

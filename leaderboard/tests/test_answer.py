@@ -48,6 +48,16 @@ def test_too_few_seeds_and_no_gold_rank_nobody(make_bench: Make, make_record: Ma
     assert "first" not in text
 
 
+def test_while_seeds_are_missing_the_highest_mean_so_far_is_told(make_bench: Make, make_record: Make) -> None:
+    golds = {"start": 0.5, "dpo": 0.7, "ppo": 0.9}
+    records = [make_record(row, seed, gold=gold + 0.01 * seed) for row, gold in golds.items() for seed in range(2)]
+    text = build(make_bench(seeds=4), records)["answer"]
+    assert text[0] == "No algorithm has finished all its seeds yet."
+    # gained of the headroom: (.90 - .50) / .50 and (.91 - .51) / .49, mean .808
+    assert text[1].startswith("So far ppo has the highest mean, 0.81 [")
+    assert text[1].endswith("] of the headroom, with 2 of 4 seeds.")
+
+
 def test_of_several_leaders_what_is_scarce_is_told(make_bench: Make, make_record: Make) -> None:
     records = [make_record("start", seed, gold=0.5) for seed in range(5)]
     for row, models, needs in (("ppo", 4.0, ["reward"]), ("dpo", 2.0, ["preferences"])):

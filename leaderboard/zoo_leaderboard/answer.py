@@ -22,7 +22,7 @@ def answer(board: Mapping[str, Any]) -> list[str]:
         return ["No gold was given: nothing here says which algorithm is better."]
     ranked = [row for row in board["rows"] if row["status"] == "ok" and row["headline"]["n"]]
     if not ranked:
-        return ["No algorithm has finished all its seeds yet."]
+        return ["No algorithm has finished all its seeds yet.", *_so_far(board)]
     if board["seeds"] < SEEDS_TO_RANK:
         return [
             f"Too few seeds to call any two algorithms different: {board['seeds']}, and ranks need {SEEDS_TO_RANK}."
@@ -38,6 +38,15 @@ def answer(board: Mapping[str, Any]) -> list[str]:
         *_costs(leaders),
         *_more_seeds(board, leaders),
     ]
+
+
+def _so_far(board: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the highest mean among rows that lack seeds: the others may still pass it."""
+    begun = [row for row in board["rows"] if row["status"] == "unfinished" and row["headline"]["n"]]
+    if begun:
+        row = max(begun, key=lambda one: one["headline"]["mean"])
+        mean = f"{interval(row['headline'])} {UNITS[board['headline']]}"
+        yield f"So far {_name(row)} has the highest mean, {mean}, with {row['seeds_ok']} of {board['seeds']} seeds."
 
 
 def _who_leads(board: Mapping[str, Any], ranked: Sequence[Row], leaders: Sequence[Row]) -> Iterator[str]:

@@ -32,6 +32,7 @@ from zoo_harness.jobs.hidden import hidden_paths
 from zoo_harness.jobs.materials import Materials, environment, open_judge, open_reward
 from zoo_harness.jobs.observed import Observed
 from zoo_harness.jobs.opened_files import OpenedFiles, own_temporary_folder, shipped_weights
+from zoo_harness.jobs.started_threads import StartedThreads
 from zoo_harness.payloads import Training
 from zoo_harness.planning.identity import root_of
 from zoo_harness.results import POINTS, Staged, Trained, WeightsAt
@@ -63,12 +64,12 @@ def _trained(job: Job, remarks: list[str]) -> Trained:
     before = stages + spent_by_trials(choice)
     session = _session(job, payload, algorithm, stages, before)
     progress = _Progress(job, payload, before, session.budget)
-    files = OpenedFiles(job.directory, hidden_paths(payload))
+    files, threads = OpenedFiles(job.directory, hidden_paths(payload)), StartedThreads()
     with _charged_if_it_fails(job, payload, session), Watchdog(job, algorithm) as watchdog:
         config = configure(algorithm, payload.settings)
         observed = Observed(job, payload, config, before)
         observed.started()
-        for metrics in files.of(driven(algorithm, config, Run(session), session)):
+        for metrics in threads.of(files.of(driven(algorithm, config, Run(session), session))):
             watchdog.update_ended(payload.spec.update_seconds)
             progress.write(session, metrics)
             observed.updated(session, metrics)
@@ -76,7 +77,7 @@ def _trained(job: Job, remarks: list[str]) -> Trained:
         _hand_over(session, algorithm, Materials.of(payload).base, final)
     session.flag_moved_references()
     owner = plugins().owner("zoo_algorithms", algorithm.name)
-    for remark in (*remarks, *files.flags, *shipped_weights(root_of(owner.module))):
+    for remark in (*remarks, *files.flags, *threads.flags, *shipped_weights(root_of(owner.module))):
         session.ledger.flag(remark)
     session.ledger.gather()
     ledger, sha256 = session.ledger.report(), broadcast(lambda: weights_sha256(final))
