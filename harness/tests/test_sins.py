@@ -98,11 +98,12 @@ def starts_a_program(config, run):
     import subprocess
     yield from steps(config, run, lambda run: subprocess.run(["true"]))
 
-def starts_a_thread(config, run):
+def computes_in_a_thread(config, run):
+    import torch
     from concurrent.futures import ThreadPoolExecutor
     def answer(run):
         with ThreadPoolExecutor(1) as pool:
-            pool.submit(lambda: run.policy.parameters()).result()
+            pool.submit(lambda: torch.ones(999, 999) @ torch.ones(999, 999)).result()
     yield from steps(config, run, answer)
 
 def reads_the_prompts(config, run):
@@ -133,7 +134,7 @@ SINS = [
     "keeps-state",
     "keeps-state-in-files",
     "starts-a-program",
-    "starts-a-thread",
+    "computes-in-a-thread",
     "reads-the-prompts",
     "global-random",
 ]
@@ -168,7 +169,7 @@ def test_an_honest_row_has_no_flag_of_these(rows) -> None:
     assert [
         flag
         for flag in rows["honest"]["flags"]
-        if any(word in flag for word in ("wrote", "read", "started", "unmetered"))
+        if any(word in flag for word in ("wrote", "read", "started a program", "unmetered"))
     ] == []
 
 
@@ -179,7 +180,7 @@ def test_an_honest_row_has_no_flag_of_these(rows) -> None:
         ("writes-elsewhere", "wrote outside of its folder"),
         ("reads-of-others", "read what belongs to another row"),
         ("starts-a-program", "started a program, whose files are not seen: true"),
-        ("starts-a-thread", "started a thread, in which no compute is audited: sins"),
+        ("computes-in-a-thread", "FLOPs in threads that sins starts"),
         ("reads-the-prompts", "opened what holds gold, or prompts that are scored"),
         ("hides-compute", "unmetered compute"),
         ("hides-compute-before", "FLOPs outside of updates, of which"),

@@ -1,6 +1,7 @@
 """An exact count of the FLOPs of all operators that run, by which the meter is audited."""
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,20 +10,27 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from zoo_core.accounting.formulas import FORMULAS, is_unknown
 
-RUNNING: list["ExactCounter"] = []
-"""The counters that count at this moment."""
+
+class _Running(threading.local):
+    """The counters that count at this moment in this thread: PyTorch tells a counter of no other thread's operators."""
+
+    def __init__(self) -> None:
+        self.counters: list[ExactCounter] = []
+
+
+RUNNING = _Running()
 
 
 def count_again(flops: int) -> None:
     """Count what a recorded step repeats: its operators run without being called."""
-    for counter in RUNNING:
+    for counter in RUNNING.counters:
         counter.total += flops
 
 
 @contextlib.contextmanager
 def uncounted() -> Iterator[None]:
     """Count nothing inside this context: what runs here on the device "meta" computes nothing."""
-    totals = [(counter, counter.total) for counter in RUNNING]
+    totals = [(counter, counter.total) for counter in RUNNING.counters]
     try:
         yield
     finally:
@@ -44,12 +52,12 @@ class ExactCounter(TorchDispatchMode):
         """The first operator whose FLOPs could not be counted, and why. The total lacks it; the training goes on."""
 
     def __enter__(self) -> "ExactCounter":
-        RUNNING.append(self)
+        RUNNING.counters.append(self)
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: object) -> None:
-        RUNNING.remove(self)
+        RUNNING.counters.remove(self)
         super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -10,6 +10,11 @@ LITTLE = 1e-3
 """Share of the budget below which compute is not worth a flag."""
 
 
+def little_of(budget: float) -> float:
+    """Return how many FLOPs are not worth a flag; none, of a recipe that has no budget."""
+    return LITTLE * budget if budget < float("inf") else 0.0
+
+
 class Outside:
     """Counts what a training computes before, after and between its loops, and flags it if less is charged.
 
@@ -18,7 +23,7 @@ class Outside:
 
     def __init__(self, ledger: Ledger, budget: float) -> None:
         self.ledger = ledger
-        self.little = LITTLE * budget if budget < float("inf") else 0.0
+        self.little = little_of(budget)
         self.watching = False
         """Whether there is a training to watch, which `steps` drives."""
         self._counter: ExactCounter | None = None

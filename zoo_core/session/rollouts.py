@@ -23,7 +23,7 @@ def charge_sampling(session: Session, rollout: Rollout, prompts: Prompts, charge
         cost = sampling_cost(policy, prompts, counts, limit)
         if is_main_process():
             session.ledger.declare("policy", cost)
-    elif RUNNING and session.engine is not sample_cached:
+    elif RUNNING.counters and session.engine is not sample_cached:
         known = packs(policy) and not is_sharded(policy)
         if charged < (sampling_cost(policy, prompts, counts, limit) // 2 if known else 1):
             session.ledger.flag("the rollout engine charged less than half of what its sampling costs")

@@ -1,51 +1,84 @@
-"""Which threads an algorithm starts while it trains: no operator that runs in them is counted, so they are flagged.
-
-Threads of other languages, and those of the module `_thread`, are not seen: this finds carelessness, not malice.
-"""
+"""What an algorithm computes in threads: no update's audit sees it, because PyTorch watches each thread by itself."""
 
 import sys
 import threading
 from collections.abc import Iterator
-from types import FrameType
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from zoo_core.accounting.audit import ExactCounter
+from zoo_core.rollout import RolloutEngine
+from zoo_core.session.outside import little_of
 
 T = TypeVar("T")
-OF_PYTHON = ("threading", "concurrent", "multiprocessing", "asyncio", "contextvars", "queue")
-"""Packages that run, in a thread, what others ask for."""
 LIBRARIES = ("torch", "transformers", "tqdm", "datasets", "huggingface_hub")
 """Packages that start threads by themselves: to read weights, to show progress."""
+OF_PYTHON = ("threading", "concurrent", "multiprocessing", "asyncio")
+"""Packages that start threads on behalf of others."""
 
 
 class StartedThreads:
-    """Watches the threads that start while one training makes its steps."""
+    """Counts what runs in the threads that start while one training makes its steps.
 
-    def __init__(self) -> None:
-        self._found: dict[str, None] = {}
+    A rollout engine that samples elsewhere has threads of its own; `run.sample` charges what it computes.
+    """
+
+    def __init__(self, budget: float, engine: RolloutEngine) -> None:
+        elsewhere = (engine.__module__.partition(".")[0],) if getattr(engine, "samples_elsewhere", False) else ()
+        self._budget = budget
+        self._free = (*LIBRARIES, *elsewhere)
+        self._counters: list[tuple[str, ExactCounter]] = []
+        self._counted: set[threading.Thread] = {threading.main_thread()}
 
     def of(self, steps: Iterator[T]) -> Iterator[T]:
         """Yield the same steps; only a thread that is started while one is made counts."""
+        start, threads = threading.Thread.start, self
+
+        def counted_start(thread: threading.Thread) -> None:
+            threads._count(thread)
+            start(thread)
+
         while True:
-            before = threading.getprofile()
-            threading.setprofile(self._hear)
+            threading.Thread.start = counted_start  # type: ignore[method-assign,assignment]
             try:
                 step = next(steps)
             except StopIteration:
                 return
             finally:
-                threading.setprofile(before)
+                threading.Thread.start = start  # type: ignore[method-assign]
             yield step
 
     @property
     def flags(self) -> list[str]:
-        """What is to be said of the training: whose code ran in the first of its threads."""
-        return [f"started a thread, in which no compute is audited: {name}" for name in list(self._found)[:1]]
+        """What is to be said of the training."""
+        found = []
+        total = sum(counter.total for _, counter in self._counters)
+        if total > little_of(self._budget):
+            name = max(self._counters, key=lambda one: one[1].total)[0]
+            found.append(f"unmetered compute: {total:.3g} FLOPs in threads that {name} starts, which no audit sees")
+        failed = [(name, counter.failed) for name, counter in self._counters if counter.failed]
+        return found + [
+            f"compute in threads that {name} starts could not be audited: {why}" for name, why in failed[:1]
+        ]
 
-    def _hear(self, frame: FrameType, event: str, argument: Any) -> None:
-        """See the first call, in a new thread, of something that is not Python's own, and look no further."""
-        name = str(frame.f_globals.get("__name__", "?"))
-        package = name.partition(".")[0]
-        if event != "call" or package in OF_PYTHON:
+    def _count(self, thread: threading.Thread) -> None:
+        """Count what a thread will compute, unless a library starts it, or something that a library runs."""
+        name = _who_starts()
+        if name.partition(".")[0] in self._free or threading.current_thread() not in self._counted:
             return
-        sys.setprofile(None)
-        if package not in LIBRARIES:
-            self._found[name] = None
+        run, counter = thread.run, ExactCounter()
+
+        def counted_run() -> None:
+            with counter:
+                run()
+
+        thread.run = counted_run  # type: ignore[method-assign]
+        self._counted.add(thread)
+        self._counters.append((name, counter))
+
+
+def _who_starts() -> str:
+    """Return the module that starts a thread, itself or by one of Python's pools."""
+    frame = sys._getframe(2).f_back
+    while frame and str(frame.f_globals.get("__name__")).partition(".")[0] in OF_PYTHON:
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__")) if frame else "?"

@@ -64,7 +64,7 @@ def _trained(job: Job, remarks: list[str]) -> Trained:
     before = stages + spent_by_trials(choice)
     session = _session(job, payload, algorithm, stages, before)
     progress = _Progress(job, payload, before, session.budget)
-    files, threads = OpenedFiles(job.directory, hidden_paths(payload)), StartedThreads()
+    files, threads = OpenedFiles(job.directory, hidden_paths(payload)), StartedThreads(session.budget, session.engine)
     with _charged_if_it_fails(job, payload, session), Watchdog(job, algorithm) as watchdog:
         config = configure(algorithm, payload.settings)
         observed = Observed(job, payload, config, before)
