@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,14 @@ def faulty(folder: Path, **changes: Any) -> Path:
     (folder / "rewards.py").write_text("def share(samples):\n    return [0.0 for _ in samples]\n")
     (folder / "spec.yaml").write_text(yaml.safe_dump({**FAULTY, **changes}))
     return folder / "spec.yaml"
+
+
+def test_versions_are_told_and_nothing_heavy_is_imported(zoo, tmp_path: Path) -> None:
+    done = zoo("--version", cwd=tmp_path, PYTHONPROFILEIMPORTTIME="1")
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"zoo-harness {version('zoo-harness')}, zoo-core {version('zoo-core')}\n")
+    assert f"torch {version('torch')}" in done.stdout
+    assert not [line for line in done.stderr.splitlines() if line.split("|")[-1].strip() in ("torch", "transformers")]
 
 
 @pytest.mark.parametrize("command", ["plan", "bench"])

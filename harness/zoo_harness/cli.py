@@ -15,7 +15,7 @@ from zoo_harness.authors import app as authors
 from zoo_harness.boards import app as boards
 from zoo_harness.boards import print_board
 from zoo_harness.console import console, print_found, show_what_can_be_shown, shown
-from zoo_harness.options import FLAGS, PLUGINS, AsJson, ReadSpec, describes_a_bench, load_named, pair_of
+from zoo_harness.options import FLAGS, PLUGINS, AsJson, ReadSpec, Version, describes_a_bench, load_named, pair_of
 from zoo_harness.tuning.command import tune_defaults
 
 if TYPE_CHECKING:
@@ -48,10 +48,15 @@ app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Compare alignment algorithms under one audited compute budget.",
 )
 app.add_typer(authors, name="plugins")
 app.add_typer(boards, name="leaderboard")
+
+
+@app.callback()
+def _zoo(_: Version = False) -> None:
+    """Compare alignment algorithms under one audited compute budget."""
+
 
 Output = Annotated[Path | None, typer.Option(help="Folder for results (default zoo-runs/NAME).")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Jobs at once (default: one per core; on a cluster all).")]

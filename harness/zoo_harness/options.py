@@ -1,8 +1,10 @@
 """The flags that describe a bench: one for each key of the spec that people change often; `--set` reaches the rest."""
 
 import inspect
+import platform
 from collections.abc import Callable, Sequence
 from functools import wraps
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
 
@@ -15,6 +17,18 @@ if TYPE_CHECKING:
 
 SPEC = Annotated[Path | None, typer.Argument(metavar="[SPEC.yaml]", help="A spec; flags override its keys.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _tell_versions(asked: bool) -> None:
+    """Print the versions that a report of a fault should name, and end."""
+    if asked:
+        others = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "lm-eval"))
+        typer.echo(f"zoo-harness {version('zoo-harness')}, zoo-core {version('zoo-core')}")
+        typer.echo(f"Python {platform.python_version()}, {others}; {platform.platform()}")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", help="Print versions.", callback=_tell_versions, is_eager=True)]
 SETTINGS = Annotated[
     list[str] | None,
     typer.Option(
