@@ -192,7 +192,7 @@ def main() -> None:
     if sys.argv[1:]:
         folder, name = sys.argv[1:]
         keep(Path(folder), Shown(name))
-    for bundle in sorted(PUBLISHED.iterdir()):
+    for bundle in sorted(PUBLISHED.glob("*/")):
         compute_again(bundle)
     README.write_text(with_sample(README.read_text(), sample()))
     for shown in SHOWN:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = runpy.run_path(str(ROOT / "tests" / "results.py"))
 QUICK, SHOWN = RESULTS["QUICK"], RESULTS["SHOWN"]
 READMES = [(shown, path) for shown in SHOWN for path in shown.readmes()]
-BUNDLES = sorted(RESULTS["PUBLISHED"].iterdir())
+BUNDLES = sorted(RESULTS["PUBLISHED"].glob("*/"))
 MOST_BYTES = 8 * 1024 * 1024
 each_bundle = pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
 each_shown = pytest.mark.parametrize("shown", SHOWN, ids=lambda shown: shown.name)

@@ -66,4 +66,75 @@ def test_of_several_leaders_what_is_scarce_is_told(make_bench: Make, make_record
             for seed in range(5)
         ]
     text = " ".join(build(make_bench(seeds=5), records)["answer"])
-    assert "Of these, dpo takes the fewest models in memory (2.0); no reward model is needed by dpo." in text
+    assert (
+        "Of those that may be first, dpo takes the fewest models in memory (2.0); no reward model is needed by dpo."
+        in text
+    )
+
+
+TAX = {"start": 0.9, "dpo": 0.9, "ppo": 0.9, "raft": 0.5}
+"""Scores of the task by row: `raft` loses much of it."""
+
+
+def said_with_tax(make_bench: Make, make_record: Make, golds: dict[str, float]) -> list[str]:
+    records = [
+        make_record(row, seed, gold=gold + 0.001 * ((3 * seed + len(row)) % 5), facts=TAX[row])
+        for row, gold in golds.items()
+        for seed in range(5)
+    ]
+    return build(make_bench(seeds=5), records)["answer"]
+
+
+def test_a_row_that_pays_tax_and_may_be_better_is_told_beside_the_first(make_bench: Make, make_record: Make) -> None:
+    first, beside, *_ = said_with_tax(make_bench, make_record, {"start": 0.5, "dpo": 0.6, "ppo": 0.9, "raft": 0.9})
+    assert "ppo is first of the rows that pay no tax on tasks: 0.80 [" in first
+    assert first.endswith("separated from the others.")
+    assert beside.startswith("Not separated from ppo, but it pays tax: raft 0.80 [")
+
+
+def test_a_row_that_pays_tax_and_is_better_is_told_beside_the_first(make_bench: Make, make_record: Make) -> None:
+    first, above, *_ = said_with_tax(make_bench, make_record, {"start": 0.5, "dpo": 0.6, "ppo": 0.8, "raft": 0.95})
+    assert "ppo is first of the rows that pay no tax on tasks" in first
+    assert above.startswith("Separated above ppo, but it pays tax: raft 0.90 [")
+
+
+def test_where_only_rows_that_pay_tax_finished_they_are_told(make_bench: Make, make_record: Make) -> None:
+    text = said_with_tax(make_bench, make_record, {"start": 0.5, "raft": 0.9})
+    assert text[0].startswith("With 1e12 FLOPs a run on world:base, raft is alone: 0.80 [")
+
+
+def test_losers_are_named_whether_they_pay_tax_or_not(make_bench: Make, make_record: Make) -> None:
+    text = said_with_tax(make_bench, make_record, {"start": 0.5, "dpo": 0.6, "ppo": 0.9, "raft": 0.4})
+    assert "Ended below the checkpoint that they began from: raft." in text
+
+
+def test_a_row_that_pays_for_a_reward_model_needs_one_whatever_it_learns_from(
+    make_bench: Make, make_record: Make
+) -> None:
+    records = [make_record("start", seed, gold=0.5) for seed in range(5)]
+    for row, models, parts in (("ppo", 4.0, "reward/train"), ("dpo", 2.0, "policy/train"), ("rlaif", 4.0, "reward/x")):
+        records += [
+            make_record(row, seed, gold=0.8 + 0.001 * seed, models_resident=models, learns_from=["judge"],
+                        flops_by_role_phase={parts: 1e12})
+            for seed in range(5)
+        ]  # fmt: skip
+    assert "no reward model is needed by dpo." in " ".join(build(make_bench(seeds=5), records)["answer"])
+
+
+def test_rows_of_whose_seeds_few_have_headroom_are_not_ranked(make_bench: Make, make_record: Make) -> None:
+    best = {seed: 1.0 if seed < 2 else 0.4 for seed in range(5)}
+    golds = {"start": 0.5, "dpo": 0.6, "ppo": 0.9}
+    records = [make_record(row, seed, gold=gold, gold_best=best[seed]) for row, gold in golds.items() for seed in best]
+    board = build(make_bench(seeds=5), records)
+    assert [row["rank_low"] for row in board["rows"]] == [None] * 3
+    assert board["answer"] == ["Nothing is ranked here; the notes say why."]
+    assert (
+        "No headroom at seed 2, 3, 4: `start` is as good as the best answer there already."
+        in (board["conditional_notes"])
+    )
+
+
+def test_how_many_seeds_would_separate_two_rows_is_told_as_a_condition(make_bench: Make, make_record: Make) -> None:
+    text = said(make_bench, make_record, {"start": 0.5, "dpo": 0.7, "ppo": 0.7})
+    assert "If their difference is as large as it looks, 0.00 [" in text
+    assert "], not even 100 seeds would separate" in text or " more seeds would separate" in text

@@ -82,20 +82,21 @@ def test_a_separation_from_a_row_of_another_block_moves_no_rank() -> None:
 
 
 def test_the_detectable_difference_is_that_of_the_pair_of_median_spread() -> None:
-    # one pair, differences (0, .2): sd .1414, n = 2, 1 df: (t(.975) 12.7062 + t(.8) 1.37638) * .1414/sqrt(2)
-    found = minimum_detectable_difference({"a": by_seed([0.0, 0.2]), "b": by_seed([0.0, 0.0])})
-    assert found == pytest.approx((12.7062 + 1.37638) * 0.1, rel=1e-4)
+    # one pair, differences (0, .1, .2): sd .1, n = 3, 2 df: (t(.975) 4.30265 + t(.8) 1.06066) * .1/sqrt(3)
+    found = minimum_detectable_difference({"a": by_seed([0.0, 0.1, 0.2]), "b": by_seed([0.0, 0.0, 0.0])})
+    assert found == pytest.approx((4.30265 + 1.06066) * 0.1 / math.sqrt(3), rel=1e-4)
+    assert minimum_detectable_difference({"a": by_seed([0.0, 0.2]), "b": by_seed([0.0, 0.0])}) is None
     assert minimum_detectable_difference({"a": {0: 1.0}, "b": {0: 0.0}}) is None
     assert minimum_detectable_difference({}) is None
 
 
 def test_a_pair_that_is_not_separated_says_how_many_seeds_would_tell() -> None:
     # differences .2 -.1 .2 .1 .1: mean .1, variance .015. With n seeds and two rows (t(.975) + t(.8)) sqrt(.015/n):
-    # 10 seeds (2.262 + .883) * .0387 = .122; 15 seeds (2.145 + .868) * .0316 = .095, below .1.
+    # 13 seeds (2.179 + .873) * .03397 = .1037; 14 seeds (2.160 + .870) * .03273 = .0992, below .1.
     near = {"a": by_seed([0.2, -0.1, 0.2, 0.1, 0.1]), "b": by_seed([0.0] * 5)}
     (pair,) = compare(near, test=True)
-    assert pair["seeds_needed"] == 15
-    assert "10 more seeds" in in_words(pair)
+    assert pair["seeds_needed"] == 14
+    assert "9 more seeds" in in_words(pair)
     (same,) = compare(near | {"b": by_seed([0.1, 0.1, 0.1, 0.1, 0.1])}, test=True)
     assert same["seeds_needed"] is None
     (apart,) = compare(near | {"b": by_seed([-3.0] * 5)}, test=True)

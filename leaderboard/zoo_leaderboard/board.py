@@ -92,7 +92,7 @@ def _headlines(row: str, known: Iterable[Cell]) -> dict[int, float]:
 def _with_ranks(rows: Sequence[dict[str, Any]], pairs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     found: dict[str, Range] = {}
     for status in RANKED:
-        block = [row["row"] for row in rows if row["status"] == status and row["headline"]["n"]]
+        block = [row["row"] for row in rows if row["status"] == status and row["headline"]["n"] >= SEEDS_TO_RANK]
         found |= ranges(block, pairs)
     unranked = Range(None, None)
     return [row | found.get(row["row"], unranked)._asdict() for row in rows]
@@ -138,6 +138,9 @@ def _notes(bench: Bench, records: Sequence[Record], rows: Sequence[Mapping[str, 
     started = {(record["row"], record["seed"]) for record in records if record["scores"]}
     if missing := sorted({record["seed"] for record in records if (start_of(record), record["seed"]) not in started}):
         yield f"No score of `{START}` at seed {', '.join(map(str, missing))}: no differences to it there."
+    scored = [seed for row in rows for seed in row["by_seed"] if seed["gold"] is not None and seed["headline"] is None]
+    if full := sorted({seed["seed"] for seed in scored if choose_headline(records)} - {*missing}):
+        yield f"No headroom at seed {', '.join(map(str, full))}: `{START}` is as good as the best answer there already."
     yield from _file_notes(records)
     yield from _control_notes(rows)
     yield from _tier_notes(records)

@@ -1,6 +1,7 @@
 """Which rows differ: all paired differences by seed, corrected for all of them, and the rank ranges that follow."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from statistics import median
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from zoo_leaderboard.columns import interval
 from zoo_leaderboard.statistics import (
     LEVEL,
+    caution,
     correlation,
     detectable,
     pair_variances,
@@ -27,8 +29,8 @@ SEEDS_TO_RANK = 3
 SEEDS_TO_PUBLISH = 10
 """Seeds that a published ranking needs."""
 
-LADDER = (5, 7, 10, 15, 20, 30, 50, 100)
-"""Seeds that a reader may be told to run."""
+MOST_SEEDS = 100
+"""Seeds that a reader may be told to have."""
 
 BySeed = Mapping[int, float]
 """A row's headline by seed."""
@@ -44,20 +46,20 @@ class Range(NamedTuple):
 def compare(values: Mapping[str, BySeed], *, test: bool) -> list[dict[str, Any]]:
     """Return every pair of rows with its paired difference `a - b`, never negative in the mean.
 
-    low and high are the pair's own 95 % t-interval. Without `test`, and where fewer than two seeds are shared, the
+    low and high are the pair's own 95 % t-interval. Without `test`, and where fewer than three seeds are shared, the
     others are null: `p_adjusted`, the larger of Tukey's p over all rows and of the pair's own paired t; `separated`,
     p < .05; `seeds_needed`, of a pair that is not separated: with how many seeds a difference as large as this one
     would be seen with 80 % power, null if with more than 100.
     """
     pairs = [_pair(a, b, values) for a, b in combinations(values, 2)]
-    tested = [pair for pair in pairs if test and pair["n"] >= 2]
+    tested = [pair for pair in pairs if test and pair["n"] >= SEEDS_TO_RANK]
     rows, seeds = len(values), min((pair["n"] for pair in tested), default=0)
     for pair, variance in zip(tested, _variances(tested, values, seeds), strict=True):
         own = paired_p(_differences(values[pair["a"]], values[pair["b"]]))
         p = max(own, range_p(pair["difference"], variance, pair["n"], rows, seeds))
         pair |= {"p_adjusted": p, "separated": p < 1 - LEVEL}
         if not pair["separated"]:
-            pair["seeds_needed"] = _seeds_needed(pair["difference"], variance, pair["n"], rows)
+            pair["seeds_needed"] = _seeds_needed(pair["difference"], variance, pair["n"], rows, seeds)
     return pairs
 
 
@@ -69,13 +71,23 @@ def _variances(tested: Sequence[Mapping[str, Any]], values: Mapping[str, BySeed]
     first, second = (np.array([names[pair[side]] for pair in tested]) for side in ("a", "b"))
     own = np.array([_spread(_differences(values[pair["a"]], values[pair["b"]])) ** 2 for pair in tested])
     if len(tested) < len(names) * (len(names) - 1) // 2:  # some pairs share no seeds, and rows cannot be told apart
-        return np.asarray(np.maximum(own, own.mean()) * (1 + 1 / (seeds - 1) ** 2))
+        return np.asarray(np.maximum(own, own.mean()) * caution(seeds))
     return pair_variances(own, first, second, len(names), seeds)
 
 
-def _seeds_needed(difference: float, variance: float, seeds: int, rows: int) -> int | None:
-    more = (count for count in LADDER if count > seeds)
-    return next((count for count in more if detectable(variance, count, rows) <= difference), None)
+def _seeds_needed(difference: float, variance: float, seeds: int, rows: int, fewest: int) -> int | None:
+    """Return the least number of seeds, at most `MOST_SEEDS`, with which this difference would likely be seen.
+
+    `variance` is taken too large by the caution of `fewest` seeds, and more seeds need less of it.
+    """
+
+    def shows(count: int) -> bool:
+        of_count = variance * caution(count) / caution(fewest) if rows > 2 else variance
+        return detectable(of_count, count, rows) <= difference
+
+    if difference <= 0 or not shows(MOST_SEEDS):
+        return None
+    return bisect_left(range(MOST_SEEDS), True, lo=seeds + 1, key=shows)
 
 
 def _spread(differences: Sequence[float]) -> float:
@@ -122,7 +134,7 @@ def in_words(pair: Mapping[str, Any]) -> str:
     if pair["separated"]:
         return f"{found}: separated ({p})."
     if pair["seeds_needed"] is None:
-        return f"{found}: not separated ({p}). Not even {LADDER[-1]} seeds would be likely to separate so little."
+        return f"{found}: not separated ({p}). Not even {MOST_SEEDS} seeds would be likely to separate so little."
     more = pair["seeds_needed"] - pair["n"]
     return (
         f"{found}: not separated ({p}). If it is as large as it looks, {more} more seeds separate it in 4 of 5 boards."
@@ -144,7 +156,7 @@ def ranges(block: Sequence[str], pairs: Sequence[Mapping[str, Any]]) -> dict[str
 def minimum_detectable_difference(values: Mapping[str, BySeed]) -> float | None:
     """Return the difference that a pair of median spread shows with 80 % power; None if unknown."""
     pairs = [_pair(a, b, values) for a, b in combinations(values, 2)]
-    tested = [pair for pair in pairs if pair["n"] >= 2]
+    tested = [pair for pair in pairs if pair["n"] >= SEEDS_TO_RANK]
     if not tested:
         return None
     seeds = min(pair["n"] for pair in tested)

@@ -115,7 +115,12 @@ def pair_variances(
     of_rows = (own @ members - own.sum(-1, keepdims=True) / (rows - 1)) / (rows - 2)
     of_rows = np.maximum(of_rows, own.mean(-1, keepdims=True) / 2)
     cautious = np.maximum(of_rows[..., first] + of_rows[..., second], own)
-    return np.asarray(cautious * (1 + 1 / (seeds - 1) ** 2))
+    return np.asarray(cautious * caution(seeds))
+
+
+def caution(seeds: int) -> float:
+    """Return the factor by which a variance that pairs lend to each other is taken too large: 1 + 1/(n - 1)²."""
+    return 1 + 1 / (seeds - 1) ** 2
 
 
 def range_p(difference: float, variance: float, pair_seeds: int, rows: int, seeds: int) -> float:
