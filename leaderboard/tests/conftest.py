@@ -1,11 +1,21 @@
-"""Hand-made plans and records."""
+"""Hand-made plans and records, and a browser that opens their pages."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from zoo_leaderboard.page import page
 
 Make = Callable[..., dict[str, Any]]
+Open = Callable[..., Page]
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -104,3 +114,38 @@ def make_record() -> Make:
         return record
 
     return make
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM.exists():
+        pytest.skip(f"no browser at {CHROMIUM}")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def opened(browser: Browser, tmp_path: Path) -> Iterator[Open]:
+    """Open the page of a board from a file; at the end nothing may have been said, asked for or run."""
+    contexts: list[BrowserContext] = []
+    said: list[str] = []
+
+    def open_page(board: dict[str, Any], address: str = "", width: int = 1400, **context: Any) -> Page:
+        path = tmp_path / "page.html"
+        path.write_text(page(board))
+        contexts.append(browser.new_context(viewport={"width": width, "height": 900}, **context))
+        tab = contexts[-1].new_page()
+        tab.on("console", lambda message: said.append(message.text))
+        tab.on("pageerror", lambda error: said.append(str(error)))
+        tab.on("request", lambda request: said.append(request.url))
+        tab.on("dialog", lambda dialog: said.append(dialog.message))
+        tab.goto(path.as_uri() + address)
+        said.remove(path.as_uri())
+        return tab
+
+    yield open_page
+    for one in contexts:
+        one.close()
+    assert {*said} <= {(tmp_path / "page.html").as_uri()}  # the page may ask for itself alone

@@ -1,62 +1,22 @@
 """The page in Chromium: what a reader sees, clicks and prints, under the page's own policy, from a file."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from zoo_leaderboard.board import build
 from zoo_leaderboard.page import page
 
 Make = Callable[..., dict[str, Any]]
 Open = Callable[..., Page]
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 HOSTILE = '<img src=x onerror="document.title=1">'
 TURNED = "\u202egnp.exe\u2066"
-
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield launched
-        launched.close()
-
-
-@pytest.fixture
-def opened(browser: Browser, tmp_path: Path) -> Iterator[Open]:
-    """Open the page of a board from a file; at the end nothing may have been said, asked for or run."""
-    contexts: list[BrowserContext] = []
-    said: list[str] = []
-
-    def open_page(board: dict[str, Any], address: str = "", width: int = 1400, **context: Any) -> Page:
-        path = tmp_path / "page.html"
-        path.write_text(page(board))
-        contexts.append(browser.new_context(viewport={"width": width, "height": 900}, **context))
-        tab = contexts[-1].new_page()
-        tab.on("console", lambda message: said.append(message.text))
-        tab.on("pageerror", lambda error: said.append(str(error)))
-        tab.on("request", lambda request: said.append(request.url))
-        tab.on("dialog", lambda dialog: said.append(dialog.message))
-        tab.goto(path.as_uri() + address)
-        said.remove(path.as_uri())  # the only request
-        return tab
-
-    yield open_page
-    for one in contexts:
-        one.close()
-    assert said == []
 
 
 @pytest.fixture

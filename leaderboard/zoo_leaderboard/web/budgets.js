@@ -17,15 +17,14 @@ function budgets() {
 }
 
 function curves(found, price, width) {
-  const names = found.curves.map((curve) => curve.row), color = (one) => colorOf(one.name, names);
   const points = found.curves.flatMap((curve) => curve.points
     .filter((point) => known(point.headline.mean) && known(point.costs[price]))
     .map((point) => ({ name: curve.row, x: point.costs[price], y: point.headline.mean, low: point.headline.low ?? point.headline.mean, high: point.headline.high ?? point.headline.mean })));
-  const ends = names.map((name) => points.findLast((point) => point.name === name)).filter(known);
+  const ends = found.curves.map((curve) => points.findLast((point) => point.name === curve.row)).filter(known);
   return named("Headline against the cost of a run", ends, [
-    Plot.areaY(points, { x: "x", y1: "low", y2: "high", z: "name", fill: color, fillOpacity: 0.1 }),
-    Plot.line(points, { x: "x", y: "y", z: "name", stroke: color }),
-    Plot.dot(points, { x: "x", y: "y", fill: color, r: 4, title: (one) => `${one.name}: ${number(one.y)} at ${short(one.x)} FLOPs` }),
+    Plot.areaY(points, { x: "x", y1: "low", y2: "high", z: "name", fill: colorOf, fillOpacity: 0.1 }),
+    Plot.line(points, { x: "x", y: "y", z: "name", stroke: colorOf }),
+    Plot.dot(points, { x: "x", y: "y", fill: colorOf, symbol, r: 4, title: (one) => `${one.name}: ${number(one.y)} at ${short(one.x)} FLOPs` }),
   ], { width, x: { label: "cost of a run, FLOPs", type: "log", tickFormat: short, ticks: 6 }, y: { label: "headline", grid: true, nice: true } });
 }
 

@@ -1,9 +1,18 @@
 "use strict";
 // Charts by Observable Plot. It draws text as text; colours are those of the page, so that they turn dark with it.
 
-const COLORS = Array.from({ length: 10 }, (_, index) => `var(--c${index})`);
+const COLORS = Array.from({ length: 12 }, (_, index) => `var(--c${index})`);
 const ROW_HEIGHT = 15;
-const colorOf = (name, names) => COLORS[names.indexOf(name) % COLORS.length];
+const NARROW = 500;
+const DASHES = ["2 4", "8 4", "1 7"], SYMBOLS = ["circle", "square2", "triangle"];
+
+// A row looks the same in all charts. Where there are more rows than colours, the next ones have other marks and dashes.
+const placeOf = (name) => Math.max(0, board.rows.findIndex((row) => row.row === name));
+const colorOf = (one) => COLORS[placeOf(one.name) % COLORS.length];
+const lapOf = (one) => Math.floor(placeOf(one.name) / COLORS.length) % DASHES.length;
+const symbol = (one) => SYMBOLS[lapOf(one)];
+const dashed = (points) => DASHES.map((strokeDasharray, lap) =>
+  Plot.line(points.filter((one) => lapOf(one) === lap), { x: "x", y: "y", z: "name", stroke: colorOf, strokeDasharray }));
 
 // To a screen reader a chart is one picture with a name; its numbers stand in the tables.
 function chart(label, marks, options) {
@@ -22,7 +31,7 @@ function named(label, points, marks, options) {
   const names = points.map((point, index) => ({ ...point, right, top: y.invert(tops[index]) }));
   return chart(label, [
     ...marks,
-    Plot.link(names, { x1: "x", y1: "y", x2: "right", y2: "top", stroke: "currentColor", strokeOpacity: 0.25 }),
+    Plot.link(names, { x1: "x", y1: "y", x2: "right", y2: "top", stroke: colorOf, strokeOpacity: 0.6 }),
     Plot.text(names, { x: "right", y: "top", text: (point) => clip(point.name), textAnchor: "start", dx: 6, fill: "currentColor" }),
   ], { ...sized, x: { ...sized.x, domain: x.domain }, y: { ...sized.y, domain: y.domain } });
 }
@@ -47,23 +56,29 @@ function clip(text) {
 function frontier() {
   const rows = board.rows.filter((row) => known(row[scorer].mean) && known(row.kl_start.mean));
   if (rows.length === 0) return null;
-  const names = rows.map((row) => row.row), there = (point) => known(point[scorer]) && known(point.kl_start);
+  const there = (point) => known(point[scorer]) && known(point.kl_start);
   const point = (row, one) => ({ name: row.row, x: one.kl_start, y: one[scorer] });
   const means = rows.map((row) => ({ name: row.row, x: row.kl_start.mean, y: row[scorer].mean }));
   const seeds = rows.flatMap((row) => row.by_seed.filter(there).map((one) => point(row, one)));
   const paths = rows.flatMap((row) => row.curve.filter(there).map((one) => point(row, one)));
-  const fill = (one) => colorOf(one.name, names);
   const furthest = Math.max(...[...means, ...seeds, ...paths].map((one) => one.x));
-  const ticks = [0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000].filter((tick) => tick <= furthest);
+  const ticks = (width) => apart([0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000], furthest, width);
   const draw = (width) => named(`${scorer} against KL`, means, [
     Plot.line(front(means), { x: "x", y: "y", curve: "step-after", stroke: "currentColor", strokeOpacity: 0.5 }),
-    Plot.line(paths, { x: "x", y: "y", z: "name", stroke: fill, strokeDasharray: "2 4" }),
-    Plot.dot(seeds, { x: "x", y: "y", fill, fillOpacity: 0.4, r: 2.5 }),
-    Plot.dot(means, { x: "x", y: "y", fill, r: 5, title: (one) => `${one.name}: ${scorer} ${number(one.y)}, KL ${number(one.x, 1)}` }),
-  ], { width, x: { label: "KL(policy ‖ start), nats a response", type: "sqrt", ticks, zero: true, grid: true }, y: { label: scorer, grid: true, nice: true } });
+    ...dashed(paths),
+    Plot.dot(seeds, { x: "x", y: "y", fill: colorOf, symbol, fillOpacity: 0.4, r: 2.5 }),
+    Plot.dot(means, { x: "x", y: "y", fill: colorOf, symbol, r: 5, title: (one) => `${one.name}: ${scorer} ${number(one.y)}, KL ${number(one.x, 1)}` }),
+  ], { width, x: { label: "KL(policy ‖ start), nats a response", type: "sqrt", ticks: ticks(width), zero: true, grid: true }, y: { label: scorer, grid: true, nice: true } });
   return section("frontier", "Reward against divergence",
-    "Large dots: means over seeds, small dots: seeds, both at a row's best temperature. The stepped line joins the best means at each divergence. Dotted: the same runs on their way, at temperature 1. The lower axis goes by the square root.",
+    "Large dots: means over seeds, small dots: seeds, both at a row's best temperature. The stepped line joins the best means at each divergence. Dotted: the same runs on their way, at temperature 1. Rows after the first twelve have squares and dashes. The lower axis goes by the square root.",
     drawn(draw));
+}
+
+// Ticks of an axis of square roots that have room beside the one before.
+function apart(ticks, furthest, width) {
+  const inner = width - 204, place = (tick) => inner * Math.sqrt(tick / furthest);
+  return ticks.filter((tick) => tick <= furthest).reduce((kept, tick) =>
+    kept.length && place(tick) - place(kept.at(-1)) < 28 ? kept : [...kept, tick], []);
 }
 
 // The means that no other mean beats with as little divergence.
@@ -75,14 +90,13 @@ function front(means) {
 function anytime() {
   const rows = board.rows.filter((row) => row.curve.some((point) => known(point[scorer]) && known(point.flops)));
   if (rows.length === 0) return null;
-  const names = rows.map((row) => row.row), fill = (one) => colorOf(one.name, names);
   const there = (one) => known(one[scorer]) && known(one.flops);
   const points = rows.flatMap((row) => row.curve.filter(there).map((one) => ({ name: row.row, x: one.flops, y: one[scorer] })));
-  const ends = names.map((name) => points.findLast((one) => one.name === name));
+  const ends = rows.map((row) => points.findLast((one) => one.name === row.row));
   const draw = (width) => named(`${scorer} while training`, ends, [
-    Plot.line(points, { x: "x", y: "y", z: "name", stroke: fill, strokeDasharray: "2 4" }),
-    Plot.dot(ends, { x: "x", y: "y", fill, r: 5 }),
-  ], { width, x: { label: "FLOPs, stages included", tickFormat: short, ticks: 5, zero: true }, y: { label: scorer, grid: true, nice: true } });
+    ...dashed(points),
+    Plot.dot(ends, { x: "x", y: "y", fill: colorOf, symbol, r: 5 }),
+  ], { width, x: { label: "FLOPs, stages included", tickFormat: short, ticks: width < NARROW ? 2 : 5, zero: true }, y: { label: scorer, grid: true, nice: true } });
   return section("anytime", "While training",
     "Answers at temperature 1. Points before the end are of unfinished runs, whose learning rate has not come down: they show over-optimisation, not who would win with less compute.", drawn(draw));
 }
@@ -93,9 +107,9 @@ function costs() {
   const parts = [...new Set(rows.flatMap((row) => Object.keys(row.flops_by_role_phase)))].sort();
   const pieces = rows.flatMap((row) => parts.map((part) => ({ row: row.row, part, flops: row.flops_by_role_phase[part] ?? 0 })));
   const draw = (width) => chart("Where the compute went", [
-    Plot.barX(pieces, Plot.stackX({ x: "flops", y: "row", fill: (one) => colorOf(one.part, parts), order: parts, title: (one) => `${one.row}, ${one.part}: ${short(one.flops)} FLOPs` })),
-  ], { width, height: rows.length * 24 + 50, marginLeft: 120, x: { label: "FLOPs", tickFormat: short, ticks: 5 }, y: { label: null, domain: rows.map((row) => row.row), tickFormat: clip } });
-  const legend = el("p", { class: "legend" }, ...parts.map((part, index) => el("span", {}, el("span", { class: `swatch f${index % 10}` }), part)));
+    Plot.barX(pieces, Plot.stackX({ x: "flops", y: "row", fill: (one) => COLORS[parts.indexOf(one.part) % COLORS.length], order: parts, title: (one) => `${one.row}, ${one.part}: ${short(one.flops)} FLOPs` })),
+  ], { width, height: rows.length * 24 + 60, marginLeft: 120, marginBottom: 42, x: { label: "FLOPs", labelOffset: 38, tickFormat: short, ticks: width < NARROW ? 2 : 5 }, y: { label: null, domain: rows.map((row) => row.row), tickFormat: clip } });
+  const legend = el("p", { class: "legend" }, ...parts.map((part, index) => el("span", {}, el("span", { class: `swatch f${index % COLORS.length}` }), part)));
   return section("costs", "Where each FLOP went", "Means over seeds. The stages before a row's own training are charged to it in full; memory is the highest peak of any seed.",
     legend, drawn(draw), costTable(rows));
 }

@@ -12,7 +12,10 @@ function runs() {
     ...board.rows.map((row) => {
       const node = el("details", { class: "one-run" }, el("summary", {}, row.row, " ", ...chips(row)));
       node.dataset.run = row.row;
-      node.addEventListener("toggle", () => { if (node.open) fill(node, row); });
+      node.addEventListener("toggle", () => {
+        if (node.open) fill(node, row);
+        else if (state.get("run") === row.row) remember({ run: null });
+      });
       return node;
     }));
 }
@@ -21,8 +24,8 @@ const chips = (row) => [...(row.status === "ok" ? [] : [row.status]), ...row.fla
 
 // What is closed is not built: with twenty rows and ten seeds that would be most of the page.
 function fill(node, row) {
-  if (node.childElementCount > 1) return;
   remember({ run: row.row });
+  if (node.childElementCount > 1) return;
   node.append(
     ...row.errors.map((one) => el("p", { class: "bad" }, `Seed ${one.seed} failed: ${one.error}`)),
     el("div", { class: "columns" }, ...facts(row).filter(known)),

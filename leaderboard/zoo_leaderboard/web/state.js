@@ -11,11 +11,21 @@ function remember(changes) {
   history.replaceState(null, "", `#${state}`);
 }
 
-// A click on a link to a run changes the address and keeps what else was chosen.
+// A link to a run, or to a part of the page, keeps what else was chosen. An address that chooses otherwise is shown anew.
 window.addEventListener("hashchange", () => {
-  const run = new URLSearchParams(location.hash.slice(1)).get("run");
-  if (run !== null) {
-    remember({ run });
-    openRun(run);
+  const wanted = new URLSearchParams(location.hash.slice(1)), run = wanted.get("run");
+  if (!location.hash.includes("=")) {
+    if (state.size) remember({});
+    return;
   }
+  const others = (choices) => String(new URLSearchParams([...choices].filter(([name]) => name !== "run").sort()));
+  if (others(wanted) && others(wanted) !== others(state)) return location.reload();
+  remember({ run });
+  if (run !== null) openRun(run);
+});
+
+// Where the address has that run already, no address changes.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest?.("a.run");
+  if (link?.hash === location.hash) openRun(state.get("run"));
 });
