@@ -1,6 +1,7 @@
 """The whole command, on files a user would write: budgets, ledgers, repetition, kills, broken plugins."""
 
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from zoo_core.registry.plugins import plugins
 
 ROWS = ("sft", "dpo", "ppo")
 REFERENCES = ("base", "start", "best-of-4", "sft-chosen")
@@ -71,6 +74,16 @@ def test_rows_pay_for_the_stages_they_stand_on_and_for_no_others(finished):
     assert records["dpo", 0]["labels"] == records["ppo", 0]["labels"] == {"demonstrations": 64, "preferences": 32}
     assert records["ppo", 0]["generated_tokens"] > 0 == records["dpo", 0]["generated_tokens"]
     assert records["sft-chosen", 0]["labels"] == {"demonstrations": 64, "preferences": 32}
+
+
+def test_a_record_has_all_settings_that_were_trained_with_defaults_too(finished):
+    for (row, _), record in records_of(finished[1]).items():
+        if row in TRAINED:
+            fields = dataclasses.fields(plugins().algorithm(record["algorithm"]).load_config())
+            assert record["all_settings"].keys() == {field.name for field in fields}, row
+            assert record["settings"].items() <= record["all_settings"].items()
+        else:
+            assert record["all_settings"] == {}
 
 
 def test_the_best_of_n_pays_for_n_samples_and_their_scores_and_for_the_reward_model(finished):

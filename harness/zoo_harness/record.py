@@ -20,6 +20,7 @@ from zoo_harness.planning.identity import OWN, commit_of, files_named, package_h
 from zoo_harness.planning.pipeline import LeftOut, Row
 from zoo_harness.planning.plan import Plan
 from zoo_harness.results import Begun, Trained, Tried, scored, staged, trained
+from zoo_harness.spec.settings import all_settings
 
 TUNED_HERE = "tuned here"
 """Where the settings of a row come from that trials chose, and paid for out of its budget."""
@@ -70,6 +71,7 @@ def record_of(
         "plugin_version": owner.version if owner else None,
         "paper": algorithm.paper if algorithm else None,
         "settings": settings,
+        "all_settings": all_settings(algorithm, settings) if algorithm and entry and own else {},
         "files": files_named(settings),
         "tuning": tuning["tuning"],
         "searched": tuning["searched"],

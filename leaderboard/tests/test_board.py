@@ -367,3 +367,12 @@ def test_a_row_that_failed_once_and_has_seeds_to_come_is_unfinished(make_bench: 
     records = [make_record("start", seed) for seed in range(3)] + [make_record("a", 0) | failed]
     row = row_of(build(make_bench(seeds=3), records), "a")
     assert (row["status"], row["seeds_ok"]) == ("unfinished", 0)
+
+
+def test_a_row_shows_the_settings_that_all_its_trained_seeds_share(make_bench: Make, make_record: Make) -> None:
+    trained = [{"beta": 0.1, "rate": 1e-4}, {"beta": 0.1, "rate": 2e-4}]
+    records = [make_record("dpo", seed, all_settings=one) for seed, one in enumerate(trained)]
+    records += [make_record("dpo", 2, status="failed", all_settings={}), make_record("ppo", 0)]
+    rows = {row["row"]: row for row in build(make_bench(), records)["rows"]}
+    assert rows["dpo"]["all_settings"] == {"beta": 0.1}
+    assert "all_settings" not in rows["ppo"]

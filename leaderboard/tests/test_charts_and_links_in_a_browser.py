@@ -97,3 +97,13 @@ def test_the_link_to_the_table_keeps_what_is_chosen(opened: Open, thirteen: dict
     tab.locator("a.skip").focus()
     tab.keyboard.press("Enter")
     expect(tab).to_have_url(re.compile("#sort=KL&order=ascending$"))
+
+
+def test_a_run_shows_all_its_settings_and_which_were_set(opened: Open, make_bench: Make, make_record: Make) -> None:
+    records = [
+        make_record("dpo", seed, settings={"beta": 0.1}, all_settings={"rate": 1e-4, "beta": 0.1}, tuning="hand-set")
+        for seed in range(3)
+    ]
+    tab = opened(build(make_bench(), records), "#run=dpo")
+    shown = tab.locator("details.one-run dl", has_text="hand-set").last.inner_text().split()
+    assert shown == ["beta", "0.1", "(hand-set)", "rate", "0.0001"]

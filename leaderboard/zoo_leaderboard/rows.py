@@ -41,6 +41,8 @@ def build_row(bench: Bench, cells: Sequence[Cell], starts: Mapping[tuple[str, in
     first: Mapping[str, Any] = records[0]
     row = {name: first[name] for name in _ABOUT} | {name: first.get(name, other) for name, other in _MAYBE.items()}
     row |= {"settings": _shared([record["settings"] for record in records])}
+    if trained := [known for record in records if (known := record.get("all_settings"))]:
+        row["all_settings"] = _shared(trained)
     if trials := _count_trials(records):  # the bytes of boards without such rows stay as they are
         row["trials"] = trials
     if checked := first.get("checked"):

@@ -208,6 +208,9 @@ class Record(TypedDict):
     plugin_version: str | None
     paper: str | None
     settings: dict[str, Any]
+    """What was set by hand, or chosen by `trials`; the defaults are in `all_settings`."""
+    all_settings: NotRequired[dict[str, Any]]
+    """All that it trained with, the defaults of its plugin too; empty where nothing was trained."""
     files: NotRequired[dict[str, str]]
     """Hash of each file, or of the files of a model, that a setting names: a constitution, a teacher."""
     tuning: str | None

@@ -36,6 +36,13 @@ def configure(algorithm: Algorithm, settings: Mapping[str, object]) -> Any:
         raise SpecError(f"{algorithm.name}: the settings {dict(settings)} cannot be used: {error}") from None
 
 
+def all_settings(algorithm: Algorithm, settings: Mapping[str, object]) -> dict[str, Any]:
+    """Return all settings that an algorithm trains with, its defaults too, as JSON has them."""
+    found = configure(algorithm, settings)
+    written: dict[str, Any] = TypeAdapter(type(found)).dump_python(found, mode="json")
+    return written
+
+
 def refuse_truth_for_a_number(value: object, annotation: object, name: str = "") -> None:
     """Raise `ValueError` for `true` where a number is due: Python takes it for 1."""
     parts = value if isinstance(value, (list, tuple)) else [value]

@@ -53,8 +53,15 @@ function facts(row) {
     listed("Compute", Object.entries(row.flops_by_role_phase).map(([part, flops]) => [part, `${short(flops)} FLOPs`])),
     listed("Counts", counts(row)),
     row.trials ? listed("Settings that each seed chose", row.by_seed.map((seed) => [`Seed ${seed.seed}`, Object.entries(seed.settings ?? {}).map(([name, value]) => `${name} ${words(value)}`).join(", ")])) : null,
-    listed(row.trials ? "Settings of all seeds" : "Settings", Object.entries(row.settings ?? {}).map(([name, value]) => [name, words(value)])),
+    listed(row.trials ? "Settings of all seeds" : "Settings", settingsOf(row)),
   ];
+}
+
+// All settings, those first that somebody set; a board of before they were recorded has these alone.
+function settingsOf(row) {
+  const set = row.settings ?? {}, rest = Object.entries(row.all_settings ?? {}).filter(([name]) => !(name in set));
+  const whose = row.tuning && known(row.all_settings) ? ` (${row.tuning})` : "";
+  return [...Object.entries(set).map(([name, value]) => [name, `${words(value)}${whose}`]), ...rest.map(([name, value]) => [name, words(value)])];
 }
 
 function listed(title, entries) {
