@@ -99,6 +99,7 @@ def test_a_pair_that_is_not_separated_says_how_many_seeds_would_tell() -> None:
     assert "9 more seeds" in in_words(pair)
     (same,) = compare(near | {"b": by_seed([0.1, 0.1, 0.1, 0.1, 0.1])}, test=True)
     assert same["seeds_needed"] is None
+    assert "as small as it looks, not even 100 seeds" in in_words(same)
     (apart,) = compare(near | {"b": by_seed([-3.0] * 5)}, test=True)
     assert apart["seeds_needed"] is None
     assert "separated (p" in in_words(apart)

@@ -134,7 +134,7 @@ def in_words(pair: Mapping[str, Any]) -> str:
     if pair["separated"]:
         return f"{found}: separated ({p})."
     if pair["seeds_needed"] is None:
-        return f"{found}: not separated ({p}). Not even {MOST_SEEDS} seeds would be likely to separate so little."
+        return f"{found}: not separated ({p}). If it is as small as it looks, not even {MOST_SEEDS} seeds separate it."
     more = pair["seeds_needed"] - pair["n"]
     return (
         f"{found}: not separated ({p}). If it is as large as it looks, {more} more seeds separate it in 4 of 5 boards."
