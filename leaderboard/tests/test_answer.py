@@ -101,6 +101,7 @@ def test_a_row_that_pays_tax_and_is_better_is_told_beside_the_first(make_bench: 
 def test_where_only_rows_that_pay_tax_finished_they_are_told(make_bench: Make, make_record: Make) -> None:
     text = said_with_tax(make_bench, make_record, {"start": 0.5, "raft": 0.9})
     assert text[0].startswith("With 1e12 FLOPs a run on world:base, raft is alone: 0.80 [")
+    assert text[1] == "Every row that finished pays tax: it loses on tasks."
 
 
 def test_losers_are_named_whether_they_pay_tax_or_not(make_bench: Make, make_record: Make) -> None:

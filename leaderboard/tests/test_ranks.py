@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from zoo_leaderboard.ranks import compare, in_words, minimum_detectable_difference, ranges
+from zoo_leaderboard.ranks import compare, in_words, minimum_detectable_difference, more_seeds, ranges
 
 
 def by_seed(values: list[float]) -> dict[int, float]:
@@ -96,7 +96,8 @@ def test_a_pair_that_is_not_separated_says_how_many_seeds_would_tell() -> None:
     near = {"a": by_seed([0.2, -0.1, 0.2, 0.1, 0.1]), "b": by_seed([0.0] * 5)}
     (pair,) = compare(near, test=True)
     assert pair["seeds_needed"] == 14
-    assert "9 more seeds" in in_words(pair)
+    assert "it takes 9 more seeds to see it" in in_words(pair)
+    assert more_seeds({"seeds_needed": 6, "n": 5}) == "1 more seed"
     (same,) = compare(near | {"b": by_seed([0.1, 0.1, 0.1, 0.1, 0.1])}, test=True)
     assert same["seeds_needed"] is None
     assert "as small as it looks, not even 100 seeds" in in_words(same)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from zoo_leaderboard.columns import interval, number, plain, scientific
-from zoo_leaderboard.ranks import MOST_SEEDS, SEEDS_TO_RANK, pair_of
+from zoo_leaderboard.ranks import MOST_SEEDS, SEEDS_TO_RANK, more_seeds, pair_of
 
 Row = Mapping[str, Any]
 
@@ -79,6 +79,8 @@ def _who_leads(
     else:
         none = "none of these" if taxed else "no other row"
         yield f"{where}, {_names(leaders)} may each be first{kept}: {none} is separated above them. {best}."
+    if first["status"] == TAXED:
+        yield "Every row that finished pays tax: it loses on tasks."
     above = [row for row in taxed if _is_above(board, row["row"], first["row"])]
     if above:
         yield f"Separated above {_name(first)}, but {_pay(above)} tax: {_means(above)}."
@@ -152,7 +154,7 @@ def _more_seeds(board: Mapping[str, Any], leaders: Sequence[Row]) -> Iterator[st
     if pair["seeds_needed"] is None:
         yield f"{looks}, not even {MOST_SEEDS} seeds would separate {names}."
     else:
-        yield f"{looks}, about {pair['seeds_needed'] - pair['n']} more seeds would separate {names}."
+        yield f"{looks}, about {more_seeds(pair)} would separate {names}."
 
 
 def _flops(count: float) -> str:

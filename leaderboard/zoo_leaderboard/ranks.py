@@ -135,10 +135,14 @@ def in_words(pair: Mapping[str, Any]) -> str:
         return f"{found}: separated ({p})."
     if pair["seeds_needed"] is None:
         return f"{found}: not separated ({p}). If it is as small as it looks, not even {MOST_SEEDS} seeds separate it."
+    more = more_seeds(pair)
+    return f"{found}: not separated ({p}). If it is as large as it looks, it takes {more} to see it in 4 of 5 boards."
+
+
+def more_seeds(pair: Mapping[str, Any]) -> str:
+    """Return how many seeds a pair that is not separated lacks, in words; some number must be enough."""
     more = pair["seeds_needed"] - pair["n"]
-    return (
-        f"{found}: not separated ({p}). If it is as large as it looks, {more} more seeds separate it in 4 of 5 boards."
-    )
+    return f"{more} more seed{'s' if more > 1 else ''}"
 
 
 def ranges(block: Sequence[str], pairs: Sequence[Mapping[str, Any]]) -> dict[str, Range]:
