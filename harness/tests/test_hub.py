@@ -113,7 +113,10 @@ def test_a_board_is_on_the_hub_file_by_file_and_what_is_not_of_it_is_gone(
     hub: Hub, bench: Path, zoo: Any, tmp_path: Path
 ) -> None:
     told = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_right", "HF_HUB_OFFLINE": "0"}
+    zoo("leaderboard", "publish", bench, "board", cwd=tmp_path)
+    (tmp_path / "board" / ".env").write_text("HF_TOKEN=secret")
     done = zoo("leaderboard", "publish", bench, "board", "--to-hub", "me/board", cwd=tmp_path, **told)
+    (tmp_path / "board" / ".env").unlink()
     assert done.returncode == 0, done.stderr
     assert f"on the hub: {hub.url}/spaces/me/board" in done.stdout
     (made,) = hub.made

@@ -74,6 +74,12 @@ def test_checkpoints_are_scored_again_and_give_the_published_scores(bundle: Path
     assert "not scored again" not in done.stderr
 
 
+def test_a_folder_without_checkpoints_is_a_mistake(bundle: Path, bench: Path, zoo: Any) -> None:
+    done = zoo("leaderboard", "verify", bundle, "--rescore", "nowhere", cwd=bench.parent)
+    assert done.returncode == 2
+    assert "holds no weights of this bundle's rows" in done.stderr
+
+
 def test_checkpoints_of_something_else_are_told_from_those_that_were_published(
     bundle: Path, bench: Path, zoo: Any, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from zoo_leaderboard.bundle import MANIFEST, read_manifest
 
 from zoo_core.errors import StorageError, first_line
 
@@ -20,6 +21,7 @@ def upload(bundle: Path, name: str) -> str:
             repo_id=name,
             repo_type="space",
             folder_path=bundle,
+            allow_patterns=[MANIFEST, *read_manifest(bundle)["files"]],
             delete_patterns="*",
             commit_message="Publish a board of RLHF Zoo",
         )

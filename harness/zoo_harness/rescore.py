@@ -60,7 +60,7 @@ def rescore(bundle: Path, checkpoints: Path, waiting: Waiting, display: Display,
     with tempfile.TemporaryDirectory() as folder:
         plan = make_plan(spec, Path(folder), waiting, workers=workers)
         jobs = list(_jobs(plan, known, checkpoints))
-        if not any(job.row for job in jobs):
+        if not any((checkpoints / "cells" / f"{job.row}-seed{job.seed}" / "final").is_dir() for job in jobs if job.row):
             raise StorageError(f"{checkpoints / 'cells'} holds no weights of this bundle's rows.")
         failed: dict[str, str] = {}
 
@@ -124,7 +124,10 @@ def _numbers(scores: Scores | None) -> dict[str, float]:
     """Return all scores that are one number, and those of the tasks, by name."""
     if scores is None:
         return {}
-    found: dict[str, float | None] = {name: scores.get(name) for name in AVERAGED}
+    found: dict[str, float | None] = {name: scores.get(name) for name in (*AVERAGED, "gold_best")}
+    found |= {f"part {name}": value for name, value in scores.get("parts", {}).items()}
+    for tau, ones in scores.get("by_temperature", {}).items():
+        found |= {f"{name} at temperature {tau}": one for name, one in {**ones}.items() if isinstance(one, float)}
     found |= {f"task {name}": task["score"] for name, task in scores["tasks"].items()}
     return {name: value for name, value in found.items() if value is not None and math.isfinite(value)}
 

@@ -83,9 +83,13 @@ def test_one_seed_has_no_interval_no_rank_and_says_so(make_bench: Make, fill: Fi
 
 
 def test_without_an_oracle_the_win_rate_ranks(make_bench: Make, make_record: Make) -> None:
-    records = [make_record("start", 0, gold_best=None), make_record("a", 0, gold_best=None, win_start=0.7)]
+    records = [
+        make_record("start", 0, gold_best=None, win_start=None),
+        make_record("a", 0, gold_best=None, win_start=0.7),
+    ]
     board = build(make_bench(seeds=1), records)
     assert board["headline"] == "win_start"
+    assert not [note for note in board["conditional_notes"] if "headroom" in note]
     assert row_of(board, "a")["headline"]["mean"] == 0.7
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 from zoo_leaderboard.board import build
-from zoo_leaderboard.bundle import MANIFEST, Frozen, about_of, derived, files_in, pack, read_manifest, sealed
+from zoo_leaderboard.bundle import MANIFEST, Frozen, about_of, derived, files_in, pack, read_manifest, sealed, write
 from zoo_leaderboard.load import load
 from zoo_leaderboard.merge import merge
 from zoo_leaderboard.recount import of_items
@@ -43,7 +43,7 @@ def write_bench(tmp_path: Path, make_bench: Make, make_record: Make) -> Write:
 
     def write(name: str, rows: Sequence[str] = ("dpo",), seeds: Sequence[int] = (0, 1), start: float = 0.2,
               weights: str = "cd", **changes: Any) -> Path:  # fmt: skip
-        folder = tmp_path / name
+        folder, budget = tmp_path / name, changes.get("flops_budget", 1e12)
         (folder / "records").mkdir(parents=True)
         data = {name: [0] * len(seeds) for name in ("rows", "dropped", "alike", "answers", "cut")}
         bench = make_bench(
@@ -63,8 +63,9 @@ def write_bench(tmp_path: Path, make_bench: Make, make_record: Make) -> Write:
                     one | {"gold_start": None, "proxy_start": None} for one in answers(golds, golds)
                 ]  # fmt: skip
                 record = make_record(
-                    row, seed, items=items, weights_sha256=f"{weights}-{row}-{seed}", **of_items(items)
-                )
+                    row, seed, items=items, weights_sha256=f"{weights}-{row}-{seed}",
+                    wall_seconds=60.0 + 0.1 * len(name), flops_budget=budget, **of_items(items)
+                )  # fmt: skip
                 record["flops_used"] = sum(record["flops_by_role_phase"].values())
                 (folder / "records" / f"{row}-seed{seed}.json").write_text(json.dumps(record))
         return folder
@@ -290,7 +291,7 @@ def test_a_bundle_replaces_an_older_one_and_nothing_that_it_did_not_write(
 def test_bundles_that_compare_something_else_are_not_joined_and_the_difference_is_named(
     write_bench: Write, bundle: Path, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
-    pack(write_bench("other", rows=("ppo",), **changes), tmp_path / "second")
+    pack(write_bench("another", rows=("ppo",), **changes), tmp_path / "second")
     with pytest.raises(StorageError) as error:
         merge([bundle, tmp_path / "second"], tmp_path / "both")
     assert message in str(error.value)
@@ -298,7 +299,7 @@ def test_bundles_that_compare_something_else_are_not_joined_and_the_difference_i
 
 
 def test_other_data_and_another_meter_are_named_too(write_bench: Write, bundle: Path, tmp_path: Path) -> None:
-    other = write_bench("other", rows=("ppo",))
+    other = write_bench("another", rows=("ppo",))
     plan = json.loads((other / "bench.json").read_text())
     plan["data"]["prompts"]["sha256"][1] = "q1"
     (other / "bench.json").write_text(json.dumps(plan))
@@ -321,7 +322,7 @@ def board_of(folder: Path) -> dict[str, Any]:
 
 
 def test_rows_of_two_people_with_one_start_are_one_board(write_bench: Write, bundle: Path, tmp_path: Path) -> None:
-    pack(write_bench("other", rows=("ppo",)), tmp_path / "second")
+    pack(write_bench("another", rows=("ppo",)), tmp_path / "second")
     merge([bundle, tmp_path / "second"], tmp_path / "both")
     assert faults(tmp_path / "both") == []
     board = board_of(tmp_path / "both")
@@ -335,7 +336,7 @@ def test_rows_of_two_people_with_one_start_are_one_board(write_bench: Write, bun
 def test_a_row_that_two_people_ran_with_the_same_weights_counts_as_run_again(
     write_bench: Write, bundle: Path, tmp_path: Path
 ) -> None:
-    pack(write_bench("other", seeds=(0, 1, 2)), tmp_path / "second")
+    pack(write_bench("another", seeds=(0, 1, 2)), tmp_path / "second")
     merge([bundle, tmp_path / "second"], tmp_path / "both")
     board = board_of(tmp_path / "both")
     assert set(board["rows"]) == {"start", "dpo"}
@@ -352,7 +353,7 @@ def test_a_row_that_two_people_ran_with_the_same_weights_counts_as_run_again(
 def test_a_row_with_other_weights_stands_beside_the_first_and_is_measured_against_its_own_start(
     write_bench: Write, bundle: Path, tmp_path: Path
 ) -> None:
-    second = pack(write_bench("other", start=0.4, weights="ef"), tmp_path / "second")
+    second = pack(write_bench("another", start=0.4, weights="ef"), tmp_path / "second")
     merge([bundle, tmp_path / "second"], tmp_path / "both")
     assert faults(tmp_path / "both") == []
     mark, board = second["sha256"][:8], board_of(tmp_path / "both")
@@ -412,7 +413,7 @@ def test_seeds_with_gaps_between_them_keep_their_data_in_whatever_order_they_are
     assert not any(note.startswith("Rows were added") for note in board["conditional_notes"])
     assert board["rows"]["dpo"]["status"] == "ok"
 
-    other = write_bench("other", seeds=(4, 5))
+    other = write_bench("another", seeds=(4, 5))
     plan = json.loads((other / "bench.json").read_text())
     plan["data"]["prompts"]["sha256"][0] = "q4"
     (other / "bench.json").write_text(json.dumps(plan))
@@ -440,15 +441,15 @@ def test_a_joined_board_is_frozen_if_all_its_bundles_ran_at_one_tag(
     def tag(name: str | None) -> Frozen | None:
         return {"tag": name, "commit": "c" * 40, "date": "2026-01-01T00:00:00+00:00"} if name else None
 
-    pack(write_bench("bench"), tmp_path / "first", tag("v1"))
-    pack(write_bench("other", seeds=(2, 3)), tmp_path / "second", tag(second))
+    pack(write_bench("bench", commit="c" * 40), tmp_path / "first", tag("v1"))
+    pack(write_bench("another", seeds=(2, 3), commit="c" * 40), tmp_path / "second", tag(second))
     manifest = merge([tmp_path / "first", tmp_path / "second"], tmp_path / "both")
     assert manifest["frozen"] == (tag("v1") if second == "v1" else None)
     assert faults(tmp_path / "both") == []
 
 
 def test_a_bundle_that_does_not_verify_is_not_joined(write_bench: Write, bundle: Path, tmp_path: Path) -> None:
-    pack(write_bench("other", rows=("ppo",)), tmp_path / "second")
+    pack(write_bench("another", rows=("ppo",)), tmp_path / "second")
     change_a_byte(tmp_path / "second" / "leaderboard.csv")
     with pytest.raises(StorageError, match=r"leaderboard\.csv: was changed"):
         merge([bundle, tmp_path / "second"], tmp_path / "both")
@@ -499,7 +500,7 @@ def test_data_of_common_seeds_is_compared_between_all_bundles(write_bench: Write
 
 def test_seeds_that_never_met_are_one_row_only_with_the_same_core(write_bench: Write, tmp_path: Path) -> None:
     folders = []
-    for name, seeds, core in (("one", (0, 1), "c1"), ("same", (2, 3), "c1"), ("other", (4, 5), "c2")):
+    for name, seeds, core in (("one", (0, 1), "c1"), ("same", (2, 3), "c1"), ("another", (4, 5), "c2")):
         installed = {which: {"version": "0.1.0", "sha256": sha256} for which, sha256 in
                      (("zoo-dpo", "c1"), ("zoo-core", core))}  # fmt: skip
         folders.append(pack_of(write_bench, tmp_path, name, seeds=seeds, code=installed))
@@ -523,3 +524,98 @@ def test_the_best_that_gold_gives_is_that_of_the_start_or_the_record_is_named(
     (fault,) = faults(tmp_path / "bundle")
     assert "dpo-seed1.json: " in fault
     assert "scores.gold_best" in fault
+
+
+def forged(bundle: Path, name: str, **changes: Any) -> list[str]:
+    """What is found in a bundle where a file was changed and the manifest written anew."""
+    path = bundle / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return faults_of_the_content(bundle)
+
+
+def faults_of_the_content(bundle: Path) -> list[str]:
+    bench, records = load(bundle)
+    texts = {path.relative_to(bundle).as_posix(): path.read_text() for path in sorted((bundle / "records").iterdir())}
+    texts["bench.json"] = (bundle / "bench.json").read_text()
+    write(bench, records, texts, bundle)
+    return faults(bundle)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seed": 9}, "records/dpo-seed9.json: seed is 9, and the bench has 0, 1"),
+        ({"flops_budget": 5e12}, "records/dpo-seed0.json: flops_budget is 5e+12, and the bench gives 1e+12"),
+        ({"algorithm": "ppo"}, "records/dpo-seed0.json: algorithm is 'ppo', and in the plan of the bench 'dpo'"),
+        (
+            {"budget_share": 4.0, "flops_budget": 4e12},
+            "records/dpo-seed0.json: budget_share is 4.0, and in the plan of",
+        ),
+        ({"tier": "re-run"}, "records/dpo-seed0.json: tier and start are those of a row that was joined"),
+        ({"start": "dpo"}, "records/dpo-seed0.json: tier and start are those of a row that was joined"),
+    ],
+)
+def test_a_record_that_is_not_of_the_plan_is_found_whatever_the_hashes_say(
+    bundle: Path, changes: dict[str, Any], said: str
+) -> None:
+    assert any(fault.startswith(said) for fault in forged(bundle, "records/dpo-seed0.json", **changes))
+
+
+def test_a_budget_of_the_plan_that_no_record_had_is_found(bundle: Path) -> None:
+    found = forged(bundle, "bench.json", flops_budget=9e9)
+    assert "records/dpo-seed0.json: flops_budget is 1e+12, and the bench gives 9e+09" in found
+
+
+@pytest.mark.parametrize("row", ["../../evil", "a/b", "/tmp/x", "..", "", "a\\b", "dpo\n"])
+def test_a_row_whose_name_is_a_way_elsewhere_is_refused(bundle: Path, tmp_path: Path, row: str) -> None:
+    path = bundle / "records" / "dpo-seed0.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"row": row}))
+    with pytest.raises(StorageError, match=r"dpo-seed0\.json: key 'row' is"):
+        load(bundle)
+
+
+def test_a_file_that_no_bundle_has_is_found_though_the_manifest_lists_it(bundle: Path) -> None:
+    (bundle / "RESULTS.md").write_text("9.99")
+    from zoo_leaderboard.bundle import file_of
+
+    listed = {**read_manifest(bundle)["files"], "RESULTS.md": file_of(bundle / "RESULTS.md")}
+    about = {key: value for key, value in read_manifest(bundle).items() if key not in ("files", "sha256")}
+    (bundle / "bundle.json").write_text(as_json(sealed(about, dict(sorted(listed.items())))))
+    assert faults(bundle) == ["RESULTS.md: is no file that a bundle has"]
+
+
+def test_a_tag_of_another_commit_than_the_bench_s_is_found(write_bench: Write, tmp_path: Path) -> None:
+    frozen: Frozen = {"tag": "v1", "commit": "d" * 40, "date": "2026-01-01T00:00:00+00:00"}
+    pack(write_bench("bench", commit="c" * 40), tmp_path / "first", frozen)
+    assert faults(tmp_path / "first") == [f"bundle.json: frozen.commit is {'d' * 40}, and the bench ran at {'c' * 40}"]
+
+
+def test_one_run_that_is_in_two_bundles_was_not_run_again(write_bench: Write, bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "bench"
+    plan = json.loads((folder / "bench.json").read_text())
+    (folder / "bench.json").write_text(json.dumps(plan | {"name": "renamed"}))
+    pack(folder, tmp_path / "second")
+    merge([bundle, tmp_path / "second"], tmp_path / "both")
+    assert "Recomputed: dpo, start." in board_of(tmp_path / "both")["conditional_notes"]
+
+
+def test_the_same_weights_with_other_scores_stand_beside_each_other(
+    write_bench: Write, bundle: Path, tmp_path: Path
+) -> None:
+    other = write_bench("another")
+    for path in (other / "records").glob("dpo-*.json"):
+        record = json.loads(path.read_text())
+        record["scores"]["length"] += 1
+        path.write_text(json.dumps(record))
+    manifest = pack(other, tmp_path / "second")
+    merge([bundle, tmp_path / "second"], tmp_path / "both")
+    assert set(board_of(tmp_path / "both")["rows"]) == {"start", "dpo", f"dpo.{manifest['sha256'][:8]}"}
+
+
+def test_a_flag_that_one_of_two_bundles_has_stays(write_bench: Write, bundle: Path, tmp_path: Path) -> None:
+    other = write_bench("another")
+    for path in (other / "records").glob("dpo-*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"flags": ["reference moved"]}))
+    pack(other, tmp_path / "second")
+    merge([bundle, tmp_path / "second"], tmp_path / "both")
+    assert any("reference moved" in flag for flag in board_of(tmp_path / "both")["rows"]["dpo"]["flags"])

@@ -77,6 +77,12 @@ def test_every_missing_key_is_named(folder: Path, make_record: Make) -> None:
             load(folder)
 
 
+def test_a_file_that_is_nested_without_end_is_named(folder: Path) -> None:
+    (folder / "bench.json").write_text("[" * 100_000)
+    with pytest.raises(StorageError, match=r"bench\.json is not JSON, or was cut off"):
+        load(folder)
+
+
 def test_a_truncated_file_is_named(folder: Path) -> None:
     path = folder / "records" / "b-seed0.json"
     path.write_text(path.read_text()[:-20])

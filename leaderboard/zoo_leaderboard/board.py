@@ -139,7 +139,7 @@ def _notes(bench: Bench, records: Sequence[Record], rows: Sequence[Mapping[str, 
     if missing := sorted({record["seed"] for record in records if (start_of(record), record["seed"]) not in started}):
         yield f"No score of `{START}` at seed {', '.join(map(str, missing))}: no differences to it there."
     scored = [seed for row in rows for seed in row["by_seed"] if seed["gold"] is not None and seed["headline"] is None]
-    if full := sorted({seed["seed"] for seed in scored if choose_headline(records)} - {*missing}):
+    if full := sorted({seed["seed"] for seed in scored if choose_headline(records) == "headroom"} - {*missing}):
         yield f"No headroom at seed {', '.join(map(str, full))}: `{START}` is as good as the best answer there already."
     yield from _file_notes(records)
     yield from _control_notes(rows)

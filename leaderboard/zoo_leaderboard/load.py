@@ -8,7 +8,7 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from zoo_core.errors import StorageError
-from zoo_leaderboard.schema import SCHEMA_VERSION, Bench, Record
+from zoo_leaderboard.schema import PER_SEED, SCHEMA_VERSION, Bench, Record
 
 VERSION = {"schema_version": SCHEMA_VERSION}
 _T = TypeVar("_T")
@@ -40,7 +40,7 @@ def read_json(path: Path) -> object:
         raise StorageError(f"{path} does not exist. Name the folder that `zoo bench` printed.") from error
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StorageError(
             f"{path} is not JSON, or was cut off: {error}. Delete it and run `zoo bench` again."
         ) from error
@@ -74,6 +74,11 @@ def _first(error: ValidationError) -> str:
 
 
 def _check_together(bench: Bench, records: Sequence[Record], paths: Sequence[Path]) -> None:
+    for kind, data in bench.get("data", {}).items():
+        lists = {name: value for name, value in data.items() if name in (*PER_SEED, "seeds")}
+        lengths = {name: len(value) for name, value in lists.items() if isinstance(value, list)}
+        if len({*lengths.values()}) > 1:
+            raise StorageError(f"bench.json: the lists of data {kind!r} are not of the same seeds: {lengths}.")
     seen: dict[tuple[str, int], Path] = {}
     kinds: dict[str, str] = {}
     for record, path in zip(records, paths, strict=True):

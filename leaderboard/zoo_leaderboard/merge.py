@@ -16,13 +16,13 @@ from typing import Any, cast
 from zoo_core.errors import StorageError
 from zoo_leaderboard.bundle import BENCH, RECORDS, Manifest, check_place, write
 from zoo_leaderboard.cells import START, start_of
-from zoo_leaderboard.schema import UNIMPORTANT, Bench, Code, DataSet, Planned, Record, Source
+from zoo_leaderboard.planned import seeds_of, seeds_of_data
+from zoo_leaderboard.schema import PER_SEED, UNIMPORTANT, Bench, Code, DataSet, Planned, Record, Source
 from zoo_leaderboard.verify import verify
 from zoo_leaderboard.write import as_json
 
 HASHED = ("base", "demonstrations", "preferences", "prompts")
 """Keys of a spec that name files: two people call the same files differently, and their hashes are compared."""
-PER_SEED = ("rows", "dropped", "alike", "answers", "cut", "sha256", "overlap")
 Cells = dict[int, Record]
 """The records of a row by seed."""
 
@@ -133,8 +133,7 @@ def _join(rows: dict[str, Cells], planned: dict[str, Planned], bundle: Bundle, o
         for seed, record in cells.items():
             start = names.get(start_of(record), start_of(record))
             if seed in mine:
-                if record["status"] == "ok":
-                    mine[seed] = {**mine[seed], "tier": "re-run"}
+                mine[seed] = _both(mine[seed], record)
             else:
                 moved: Record = {**record, "row": names[row], "tier": record.get("tier", "recomputed")}
                 if "at_share_of" in record:
@@ -146,6 +145,16 @@ def _join(rows: dict[str, Cells], planned: dict[str, Planned], bundle: Bundle, o
         if "at_share_of" in plan:
             renamed["at_share_of"] = _owner(plan["at_share_of"], plan["row"], names, bundle)
         planned.setdefault(name, renamed)
+
+
+def _both(mine: Record, other: Record) -> Record:
+    """Return a record that two bundles have: "re-run" if somebody trained it again, with the flags of both.
+
+    A record that both took from one run has the same seconds to the last digit.
+    """
+    again = mine["weights_sha256"] is not None and mine["wall_seconds"] != other["wall_seconds"]
+    both: Record = {**mine, "flags": sorted({*mine["flags"], *other["flags"]})}
+    return {**both, "tier": "re-run"} if again and mine["status"] == "ok" else both
 
 
 def _owner(owner: str | None, row: str, names: Mapping[str, str], bundle: Bundle) -> str | None:
@@ -170,8 +179,13 @@ def _is_same(mine: Cells | None, cells: Cells, bundle: Bundle, origin: Bundle | 
     code = {one["plugin"] or "", *(() if shared else ("zoo-core",))}
     if _what(one) != _what(other) or any(_code_of(name, origin) != _code_of(name, bundle) for name in code):
         return False
-    ends = ("status", "weights_sha256")
-    return all(cells[seed].get(end) == mine[seed].get(end) for seed in shared for end in ends)
+    return all(_end(cells[seed], mine[seed]) == _end(mine[seed], cells[seed]) for seed in shared)
+
+
+def _end(record: Record, other: Record) -> tuple[object, ...]:
+    """What a cell ended with, and its scores where they were taken in the same environment as the other's."""
+    there = record["environment"] == other["environment"]
+    return record["status"], record["weights_sha256"], record["scores"] if there else None
 
 
 def _what(record: Record) -> tuple[object, ...]:
@@ -198,7 +212,7 @@ def _bench(bundles: Sequence[Bundle], planned: Sequence[Planned], rows: Mapping[
     benches = [bundle.bench for bundle in bundles]
     commits = {bench.get("commit") for bench in benches}
     names = [bundle.manifest["sha256"] for bundle in bundles]
-    seeds = {seed for bench in benches for seed in _planned(bench)}
+    seeds = {seed for bench in benches for seed in seeds_of(bench)}
     code: dict[str, Code] = {}
     for bundle in bundles:
         for name, one in bundle.bench.get("code", {}).items():
@@ -225,7 +239,7 @@ def _data(benches: Sequence[Bench]) -> dict[str, DataSet]:
         for kind, data in bench.get("data", {}).items():
             whole.setdefault(kind, data)
             values: Mapping[str, Any] = data
-            for place, seed in enumerate(_seeds(bench, data)):
+            for place, seed in enumerate(seeds_of_data(bench, data)):
                 of_seed = {name: values[name][place] for name in PER_SEED if name in values}
                 found.setdefault(kind, {}).setdefault(seed, of_seed)
     joined: dict[str, dict[str, Any]] = {}
@@ -240,20 +254,4 @@ def _data(benches: Sequence[Bench]) -> dict[str, DataSet]:
 
 def _hashes_by_seed(bench: Bench, kind: str) -> dict[int, str]:
     data = bench["data"][kind]
-    return dict(zip(_seeds(bench, data), data["sha256"], strict=True))
-
-
-def _planned(bench: Bench) -> set[int]:
-    """Return the seeds that a bench set out to run."""
-    data = bench.get("data", {}).values()
-    return {seed for one in data for seed in _seeds(bench, one)} or set(_count(bench, bench["seeds"]))
-
-
-def _seeds(bench: Bench, data: DataSet) -> Sequence[int]:
-    """Return the seed of each place in the lists of a data set."""
-    return data.get("seeds", _count(bench, len(data["sha256"])))
-
-
-def _count(bench: Bench, seeds: int) -> range:
-    first = int(bench["spec"].get("first_seed", 0))
-    return range(first, first + seeds)
+    return dict(zip(seeds_of_data(bench, data), data["sha256"], strict=True))

@@ -183,8 +183,9 @@ def break_even(row: Mapping[str, Any], board: Mapping[str, Any]) -> float | None
 
     None if there is no such row. Both pay for training, the reward model of best-of-n included, and for answers.
     """
-    others = [other for other in board["rows"] if other["row"].startswith(BEST_OF) and other["seeds_ok"]]
-    if row["kind"] == "reference" or row["flops_per_query"]["mean"] is None:
+    ended = (other for other in board["rows"] if other["seeds_ok"] and other["flops_used"] is not None)
+    others = [other for other in ended if other["row"].startswith(BEST_OF)]
+    if row["kind"] == "reference" or None in (row["flops_per_query"]["mean"], row["flops_used"]):
         return None
     saved = {other["row"]: other["flops_per_query"]["mean"] - row["flops_per_query"]["mean"] for other in others}
     more = {other["row"]: row["flops_used"] - other["flops_used"] for other in others}

@@ -24,6 +24,8 @@ UNIMPORTANT = {
 """Keys of a spec that change no result, or are part of a bench's identity in another form."""
 
 Kind = Literal["algorithm", "reference"]
+Row = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+-]{0,127}$")]
+"""The name of a row, which is part of the names of files."""
 
 
 class Base(TypedDict):
@@ -42,6 +44,10 @@ class ProbedBase(Base):
     vocabulary: int
     ends: list[str]
     """Tokens any of which ends a response."""
+
+
+PER_SEED = ("rows", "dropped", "alike", "answers", "cut", "sha256", "overlap")
+"""Lists of a data set that have one entry for each seed."""
 
 
 class DataSet(TypedDict):
@@ -81,7 +87,7 @@ class Environment(TypedDict):
 class Planned(TypedDict):
     """One row that the bench set out to fill."""
 
-    row: str
+    row: Row
     algorithm: str | None
     settings: dict[str, Any]
     kind: Kind
@@ -201,7 +207,7 @@ class Record(TypedDict):
     schema_version: Literal[1]
     bench_id: str
     cell_id: str
-    row: str
+    row: Row
     kind: Kind
     algorithm: str | None
     plugin: str | None

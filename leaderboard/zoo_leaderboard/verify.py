@@ -23,6 +23,7 @@ from zoo_leaderboard.bundle import (
 )
 from zoo_leaderboard.cells import start_of
 from zoo_leaderboard.load import load
+from zoo_leaderboard.planned import unplanned
 from zoo_leaderboard.recount import wrong_in
 from zoo_leaderboard.schema import Bench, Record
 from zoo_leaderboard.write import as_json
@@ -69,7 +70,7 @@ def verify(folder: Path) -> Verdict:
     for record in records:
         start = known.get((start_of(record), record["seed"]))
         name = f"{RECORDS}/{record['row']}-seed{record['seed']}.json"
-        verdict.faults += [Fault(name, what) for what in wrong_in(record, start)]
+        verdict.faults += [Fault(name, what) for what in (*wrong_in(record, start), *unplanned(bench, record))]
     verdict.bench, verdict.records, verdict.board = bench, records, build(bench, records)
     verdict.faults += _wrong_manifest(bench, records, manifest)
     _check_derived(folder, verdict.board, verdict)
@@ -83,6 +84,11 @@ def _wrong_files(folder: Path, manifest: Manifest) -> Iterator[Fault]:
     about = {key: value for key, value in manifest.items() if key not in ("files", "sha256")}
     if sealed(about, listed)["sha256"] != manifest["sha256"]:
         yield Fault(MANIFEST, "sha256 is not the hash of what it says")
+    if (folder / MANIFEST).is_symlink():
+        yield Fault(MANIFEST, "is a link; a bundle holds files")
+    for name in sorted(listed.keys() - {BENCH, *DERIVED}):
+        if not name.startswith(f"{RECORDS}/"):
+            yield Fault(name, "is no file that a bundle has")
     for name in there:
         if (folder / name).is_symlink():
             yield Fault(name, "is a link; a bundle holds files")
@@ -98,6 +104,9 @@ def _wrong_manifest(bench: Bench, records: list[Record], manifest: Manifest) -> 
     """Yield what the manifest says otherwise than plan and records."""
     claimed: Mapping[str, Any] = {**manifest}
     about = about_of(bench, records, manifest["frozen"], space=manifest["space"])
+    frozen, ran_at = manifest["frozen"], bench.get("commit")
+    if frozen and frozen["commit"] != ran_at:
+        yield Fault(MANIFEST, f"frozen.commit is {frozen['commit']}, and the bench ran at {ran_at}")
     for key in sorted(claimed.keys() - about.keys() - {"files", "sha256"}):
         yield Fault(MANIFEST, f"{key} is no key of a manifest")
     for key, value in about.items():
