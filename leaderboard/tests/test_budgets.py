@@ -240,7 +240,7 @@ def test_a_bundle_with_such_rows_verifies_and_joined_bundles_keep_one_curve_each
                 one = make_record(row, seed, items=items, **of_items(items), weights_sha256=weights * 8)
                 one |= {"flops_used": 0.99e12, "algorithm": "start" if row == "start" else "dpo"}
                 if share != 1:
-                    one |= {"budget_share": share, "at_share_of": "dpo"}
+                    one |= {"flops_budget": share * 1e12, "budget_share": share, "at_share_of": "dpo"}
                 (folder / "records" / f"{row}-seed{seed}.json").write_text(json.dumps(one))
         pack(folder, tmp_path / name)
         assert verify(tmp_path / name).faults == []
