@@ -60,7 +60,7 @@ def rescore(bundle: Path, checkpoints: Path, waiting: Waiting, display: Display,
     with tempfile.TemporaryDirectory() as folder:
         plan = make_plan(spec, Path(folder), waiting, workers=workers)
         jobs = list(_jobs(plan, known, checkpoints))
-        if not any((checkpoints / "cells" / f"{job.row}-seed{job.seed}" / "final").is_dir() for job in jobs if job.row):
+        if not any(_weights(checkpoints, job).is_dir() for job in jobs if job.row):
             raise StorageError(f"{checkpoints / 'cells'} holds no weights of this bundle's rows.")
         failed: dict[str, str] = {}
 
@@ -93,12 +93,16 @@ def _jobs(plan: Plan, known: dict[tuple[str, int], Record], checkpoints: Path) -
         if job.trial or (job.row, job.seed) not in known:
             continue
         if payload.trained is not None and cells & {*job.needs}:
-            weights = checkpoints / "cells" / f"{job.row}-seed{job.seed}" / "final"
+            weights = _weights(checkpoints, job)
             if not weights.is_dir():
                 continue
             payload = payload.model_copy(update={"weights": weights.resolve(), "trained": None})
         needs = tuple(need for need in job.needs if need not in cells)
         yield job.model_copy(update={"needs": needs, "payload": payload.to_json()})
+
+
+def _weights(checkpoints: Path, job: Job) -> Path:
+    return checkpoints / "cells" / f"{job.row}-seed{job.seed}" / "final"
 
 
 def _compared(record: Record, found: Scored | None, error: str | None, here: Environment) -> Rescored:

@@ -5,6 +5,7 @@ from typing import Any
 
 from zoo_leaderboard.columns import interval, number, plain, scientific
 from zoo_leaderboard.ranks import MOST_SEEDS, SEEDS_TO_RANK, more_seeds, pair_of
+from zoo_leaderboard.verdicts import RANKED, TAXED
 
 Row = Mapping[str, Any]
 
@@ -12,8 +13,6 @@ UNITS = {"headroom": "of the headroom", "win_start": "of the prompts won against
 """What the headline counts, by `board["headline"]`."""
 CHEAPER = 0.8
 """Part of the second least that the least of something is, where it is worth saying."""
-TAXED = "pays tax"
-"""The status of a row that loses capability; such rows are ranked by themselves (`verdicts.BLOCKS`)."""
 MOST_NAMED = 6
 """Names that a sentence lists before it counts them."""
 
@@ -22,7 +21,7 @@ def answer(board: Mapping[str, Any]) -> list[str]:
     """Return sentences: who leads, how sure that is, who lost, what the leaders cost, what would tell more."""
     if board["headline"] is None:
         return ["No gold was given: nothing here says which algorithm is better."]
-    finished = [row for row in board["rows"] if row["status"] in ("ok", TAXED) and row["headline"]["n"]]
+    finished = [row for row in board["rows"] if row["status"] in RANKED and row["headline"]["n"]]
     if not finished:
         return _none_finished(board)
     if board["seeds"] < SEEDS_TO_RANK:

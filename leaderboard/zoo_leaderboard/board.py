@@ -20,9 +20,8 @@ from zoo_leaderboard.schema import IMITATES_CHOSEN, SCHEMA_VERSION, Bench, Recor
 from zoo_leaderboard.scores import AVERAGED
 from zoo_leaderboard.slices import with_prompts_won
 from zoo_leaderboard.statistics import rounded, share
-from zoo_leaderboard.verdicts import BLOCKS
+from zoo_leaderboard.verdicts import BLOCKS, RANKED
 
-RANKED = BLOCKS[:2]
 LEARNED_FROM = {"length": "the length of answers alone", "random": "noise", "shuffled": "pairs half of which are wrong"}
 """What a control learned from, in words."""
 

@@ -9,8 +9,12 @@ from zoo_leaderboard.statistics import finite, summarize
 
 OTHER_BUDGET = "other budget"
 """The status of a row that was given another share of the budget than the rows that rank."""
-BLOCKS = ("ok", "pays tax", "unreliable", "unfinished", "failed", OTHER_BUDGET, "reference")
-"""Every status, in the order in which the board lists them; the first two are ranked, each by itself."""
+TAXED = "pays tax"
+"""The status of a row that loses capability."""
+RANKED = ("ok", TAXED)
+"""The statuses of rows that are ranked, those of each by themselves."""
+BLOCKS = (*RANKED, "unreliable", "unfinished", "failed", OTHER_BUDGET, "reference")
+"""Every status, in the order in which the board lists them."""
 
 TAX_MARGIN = 0.02
 """Capability that may be lost to `start` before a row ranks in its own block."""
@@ -39,7 +43,7 @@ def status(row: Mapping[str, Any], ended: int) -> str:
         return "unreliable"
     if ended < total:
         return "unfinished"
-    return "pays tax" if high is not None and high < -TAX_MARGIN else "ok"
+    return TAXED if high is not None and high < -TAX_MARGIN else "ok"
 
 
 def flags(cells: Sequence[Cell], starts: Mapping[tuple[str, int], Cell]) -> list[str]:

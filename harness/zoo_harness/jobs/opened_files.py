@@ -13,6 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
+from zoo_harness.jobs.watched import watched
+
 T = TypeVar("T")
 WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz", ".npy", ".gguf")
 CHANGING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -44,15 +46,15 @@ class OpenedFiles:
 
     def of(self, steps: Iterator[T]) -> Iterator[T]:
         """Yield the same steps; only what is opened while one is made counts."""
-        while True:
-            self._watching = True
-            try:
-                step = next(steps)
-            except StopIteration:
-                return
-            finally:
-                self._watching = False
-            yield step
+        return watched(steps, self._watch)
+
+    @contextmanager
+    def _watch(self) -> Iterator[None]:
+        self._watching = True
+        try:
+            yield
+        finally:
+            self._watching = False
 
     @property
     def flags(self) -> list[str]:

@@ -3,11 +3,14 @@
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from zoo_core.accounting.audit import ExactCounter
 from zoo_core.rollout import RolloutEngine
 from zoo_core.session.outside import little_of
+from zoo_harness.jobs.watched import watched
+from zoo_harness.planning.identity import root_of
 
 T = TypeVar("T")
 LIBRARIES = ("torch", "transformers", "tqdm", "datasets", "huggingface_hub")
@@ -23,7 +26,7 @@ class StartedThreads:
     """
 
     def __init__(self, budget: float, engine: RolloutEngine) -> None:
-        elsewhere = (engine.__module__.partition(".")[0],) if getattr(engine, "samples_elsewhere", False) else ()
+        elsewhere = (root_of(engine.__module__),) if getattr(engine, "samples_elsewhere", False) else ()
         self._budget = budget
         self._free = (*LIBRARIES, *elsewhere)
         self._counters: list[tuple[str, ExactCounter]] = []
@@ -31,21 +34,21 @@ class StartedThreads:
 
     def of(self, steps: Iterator[T]) -> Iterator[T]:
         """Yield the same steps; only a thread that is started while one is made counts."""
-        start, threads = threading.Thread.start, self
+        return watched(steps, self._watch)
+
+    @contextmanager
+    def _watch(self) -> Iterator[None]:
+        start = threading.Thread.start
 
         def counted_start(thread: threading.Thread) -> None:
-            threads._count(thread)
+            self._count(thread)
             start(thread)
 
-        while True:
-            threading.Thread.start = counted_start  # type: ignore[method-assign,assignment]
-            try:
-                step = next(steps)
-            except StopIteration:
-                return
-            finally:
-                threading.Thread.start = start  # type: ignore[method-assign]
-            yield step
+        threading.Thread.start = counted_start  # type: ignore[method-assign,assignment]
+        try:
+            yield
+        finally:
+            threading.Thread.start = start  # type: ignore[method-assign]
 
     @property
     def flags(self) -> list[str]:
@@ -63,7 +66,7 @@ class StartedThreads:
     def _count(self, thread: threading.Thread) -> None:
         """Count what a thread will compute, unless a library starts it, or something that a library runs."""
         name = _who_starts()
-        if name.partition(".")[0] in self._free or threading.current_thread() not in self._counted:
+        if root_of(name) in self._free or threading.current_thread() not in self._counted:
             return
         run, counter = thread.run, ExactCounter()
 
@@ -79,6 +82,6 @@ class StartedThreads:
 def _who_starts() -> str:
     """Return the module that starts a thread, itself or by one of Python's pools."""
     frame = sys._getframe(2).f_back
-    while frame and str(frame.f_globals.get("__name__")).partition(".")[0] in OF_PYTHON:
+    while frame and root_of(str(frame.f_globals.get("__name__"))) in OF_PYTHON:
         frame = frame.f_back
     return str(frame.f_globals.get("__name__")) if frame else "?"
