@@ -129,17 +129,11 @@ def _costs(leaders: Sequence[Row]) -> Iterator[str]:
         if len(known) > 1 and known[0][key] < CHEAPER * known[1][key]:
             row = known[0]
             said.append(f"{_name(row)} takes the fewest {what} ({number(row[key], digits)})")
-    free = [row for row in leaders if not _takes_reward(row)]
+    free = [row for row in leaders if row["takes_reward"] is False]
     if said and free and len(free) < len(leaders):
         said.append(f"no reward model is needed by {_names(free)}")
     if said:
         yield f"Of those that may be first, {'; '.join(said)}."
-
-
-def _takes_reward(row: Row) -> bool:
-    """Whether a row learns from a reward, or pays for the model of one."""
-    pays = any(part.startswith("reward/") for part in row["flops_by_role_phase"])
-    return pays or "reward" in (row["learns_from"] or ())
 
 
 def _more_seeds(board: Mapping[str, Any], leaders: Sequence[Row]) -> Iterator[str]:

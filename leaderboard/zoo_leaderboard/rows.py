@@ -68,7 +68,7 @@ def build_row(bench: Bench, cells: Sequence[Cell], starts: Mapping[tuple[str, in
         "capability": summarize(cell.capability for cell in finished),
         "capability_delta_start": tax,
     }
-    return row | {"status": status(row, len(cells))}
+    return row | {"takes_reward": _takes_reward(row), "status": status(row, len(cells))}
 
 
 def planned_row(bench: Bench, plan: Planned) -> dict[str, Any]:
@@ -79,7 +79,13 @@ def planned_row(bench: Bench, plan: Planned) -> dict[str, Any]:
     lists = ("seeds", "temperature", "weights_sha256", "by_seed", "flags", "errors", "samples")
     row = nothing | empty | {name: [] for name in lists} | dict(plan)
     row |= {"learns_from": [], "seeds_ok": 0, "seeds_total": bench["seeds"]}
-    return row | {"rank_low": None, "rank_high": None, "status": "unfinished"}
+    return row | {"takes_reward": None, "rank_low": None, "rank_high": None, "status": "unfinished"}
+
+
+def _takes_reward(row: Mapping[str, Any]) -> bool | None:
+    """Whether a row learns from a reward, or pays for the model of one; None before it finished a seed."""
+    pays = any(part.startswith("reward/") for part in row["flops_by_role_phase"])
+    return pays or "reward" in row["learns_from"] if row["seeds_ok"] else None
 
 
 def _scores(cells: Sequence[Cell], starts: Mapping[tuple[str, int], Cell]) -> dict[str, Any]:

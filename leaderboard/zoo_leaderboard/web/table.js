@@ -3,17 +3,11 @@
 
 const NEEDS = {
   "": ["any algorithm", () => true],
-  "no-reward": ["without a reward", (row) => row.seeds_ok > 0 && !takesReward(row)],
+  "no-reward": ["without a reward", (row) => row.takes_reward === false],
   "no-pairs": ["without preference labels", (row) => !row.labels.preferences],
   "no-demonstrations": ["without demonstrations", (row) => !row.labels.demonstrations],
   "one-model": ["at most 2 models in memory", (row) => !known(row.models_resident) || row.models_resident <= 2],
 };
-
-// Whether a row learns from a reward, or pays for the model of one.
-function takesReward(row) {
-  const pays = Object.keys(row.flops_by_role_phase).some((part) => part.startsWith("reward/"));
-  return pays || (row.learns_from ?? []).includes("reward");
-}
 
 function enhanceTable() {
   const table = document.getElementById("ranks"), heads = [...table.tHead.rows[0].cells];
