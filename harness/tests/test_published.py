@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
+from zoo_leaderboard.bundle import file_of, read_manifest, sealed
+from zoo_leaderboard.write import as_json
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,18 @@ def test_a_stranger_computes_every_number_of_a_bundle_again(bundle: Path, zoo: A
     again = zoo("leaderboard", "theirs", cwd=tmp_path)  # the board alone; a bundle is left as it is
     assert again.returncode == 0
     assert zoo("leaderboard", "verify", "theirs", cwd=tmp_path).returncode == 0
+
+
+def test_nobody_says_of_a_page_of_another_version_that_it_follows(bundle: Path, zoo: Any, tmp_path: Path) -> None:
+    theirs = Path(shutil.copytree(bundle, tmp_path / "theirs"))
+    manifest = {**read_manifest(theirs), "made_with": "99.0"}
+    (theirs / "index.html").write_text("9.99")
+    files = {**manifest.pop("files"), "index.html": file_of(theirs / "index.html")}
+    manifest.pop("sha256")
+    (theirs / "bundle.json").write_text(as_json(sealed(manifest, files)))
+    done = zoo("leaderboard", "verify", "theirs", cwd=tmp_path)
+    assert "page and tables were not compared: they were made with zoo-leaderboard 99.0" in done.stdout
+    assert "all numbers but those of page and tables follow from" in done.stdout
 
 
 def test_a_bundle_names_the_code_the_data_and_the_judge_that_it_was_made_with(bundle: Path) -> None:

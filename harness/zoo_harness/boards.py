@@ -124,8 +124,9 @@ def verify(
         raise typer.Exit(1)
     if not as_json:
         files, sha256 = len(verdict.manifest["files"]), verdict.manifest["sha256"]
+        which = "all numbers" if verdict.page_compared else "all numbers but those of page and tables"
         screen.print(
-            f"recomputed: {files} files have their hashes, and all numbers follow from {len(verdict.records)} records. "
+            f"recomputed: {files} files have their hashes, and {which} follow from {len(verdict.records)} records. "
             f"bundle {sha256}",
             soft_wrap=True,
         )

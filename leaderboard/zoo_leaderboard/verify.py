@@ -52,6 +52,8 @@ class Verdict:
     board: Board | None = None
     """Computed again from the records."""
     faults: list[Fault] = field(default_factory=list)
+    page_compared: bool = True
+    """Whether page and tables are what the records give; another version of zoo-leaderboard cannot tell."""
     notes: list[str] = field(default_factory=list)
     """What could not be checked, and why."""
 
@@ -120,6 +122,7 @@ def _check_derived(folder: Path, board: Board, verdict: Verdict) -> None:
     verdict.faults += [Fault(name, "is missing, and the manifest does not list it") for name in gone]
     mine, theirs = version("zoo-leaderboard"), verdict.manifest["made_with"]
     if mine != theirs:
+        verdict.page_compared = False
         verdict.notes.append(
             f"page and tables were not compared: they were made with zoo-leaderboard {theirs}, and this is {mine}"
         )
