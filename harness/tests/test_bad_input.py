@@ -1,6 +1,7 @@
 """Whatever a user gets wrong ends in one message that says what, where and what to do, before anything is trained."""
 
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -475,10 +476,12 @@ def test_a_time_is_converted_once_to_two_digits(world, tmp_path):
 
 def test_a_full_disk_is_told_before_anything_starts(world, tmp_path, monkeypatch):
     plan = plan_of(world, tmp_path)
-    full = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(bench.shutil, "disk_usage", lambda path: full)
-    with pytest.raises(StorageError, match=r"MiB are free\. Make room"):
+    almost = shutil.disk_usage(tmp_path)._replace(free=bench.SPARE_BYTES)
+    monkeypatch.setattr(bench.shutil, "disk_usage", lambda path: almost)
+    with pytest.raises(StorageError, match=r"Make room, or give --output on another disk") as told:
         bench.run(plan, LiveScreen(Console()))
+    files, spare, free = (int(number) for number in re.findall(r"(\d+) *MiB", str(told.value)))
+    assert files + spare > free == 200  # who adds up what is said sees why
     assert not (tmp_path / "out" / "bench.json").exists()
 
 

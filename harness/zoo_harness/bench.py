@@ -134,9 +134,9 @@ def _check_disk(plan: Plan, jobs: Sequence[Job]) -> None:
     free = shutil.disk_usage(plan.output).free
     if need + SPARE_BYTES > free:
         raise StorageError(
-            f"{plan.output}: the bench needs about {need / 2**20:.0f} MiB on this disk and {free / 2**20:.0f} "
-            "MiB are free. "
-            "Make room, or give --output on another disk. Nothing was started."
+            f"{plan.output}: the bench needs about {need / 2**20:.0f} MiB on this disk, and {SPARE_BYTES / 2**20:.0f} "
+            f"MiB to spare, but {free / 2**20:.0f} MiB are free. Make room, or give --output on another disk. "
+            "Nothing was started."
         )
 
 
