@@ -84,9 +84,11 @@ def publish(
     ] = None,
 ) -> None:
     """Write a bundle that strangers can check: page, tables, records, and a manifest with every file's hash."""
-    from zoo_leaderboard.bundle import pack
+    from zoo_leaderboard.bundle import check_outside, pack
     from zoo_leaderboard.load import load
 
+    if export is not None:
+        check_outside(export, target)
     frozen = _frozen(tag, load(folder)[0].get("commit")) if tag else None
     _say_what_was_written(pack(folder, target, frozen, space=to_hub is not None), target)
     if export is not None:

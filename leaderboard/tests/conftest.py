@@ -102,7 +102,7 @@ def make_record() -> Make:
             "models_resident": 4.0,
             "parameter_bytes": 10_000_000,
             "training_bytes": 25_000_000,
-            "weights_sha256": "cd" * 32,
+            "weights_sha256": f"{seed:02x}" * 32,
             "scores": scores,
             "items": [{"prompt": "say hi", "response": "hi", "gold": 0.5, "proxy": 0.1, "gold_start": 0.2}],
             "curve": [],

@@ -34,6 +34,11 @@ def test_where_nobody_is_separated_it_is_said(make_bench: Make, make_record: Mak
     assert "no algorithm is separated from any other that could be first" in text
 
 
+def test_rows_of_one_mean_share_the_highest(make_bench: Make, make_record: Make) -> None:
+    text = said(make_bench, make_record, {"start": 0.5, "dpo": 0.7, "ppo": 0.7})
+    assert "; dpo and ppo have the highest mean, " in text
+
+
 def test_who_ends_below_the_start_is_named(make_bench: Make, make_record: Make) -> None:
     text = said(make_bench, make_record, {"start": 0.5, "lima": 0.4, "ppo": 0.7})
     assert "Ended below the checkpoint that they began from: lima." in text

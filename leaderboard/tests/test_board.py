@@ -259,6 +259,30 @@ def test_a_row_that_misses_its_own_objective_is_flagged_with_its_seeds(make_benc
     assert row["flags"] == []
 
 
+def test_seeds_that_end_with_equal_weights_are_flagged_where_something_was_trained(
+    make_bench: Make, make_record: Make
+) -> None:
+    ends = ("aa", "bb", "aa")
+    flagged = [
+        make_record(row, seed, weights_sha256=end * 32, **changes)
+        for row, changes in (("start", {}), ("a", {}), ("b", {"updates": 0}))
+        for seed, end in enumerate(ends)
+    ]
+    board = build(make_bench(), flagged)
+    assert row_of(board, "a")["flags"] == ["same weights (seed 0, 2)"]
+    assert row_of(board, "b")["flags"] == ["no update done (seed 0, 1, 2)"]
+    assert row_of(board, "start")["flags"] == []
+
+
+def test_a_row_that_is_not_ranked_for_want_of_scores_is_named(make_bench: Make, make_record: Make) -> None:
+    golds = {"start": (0.5,) * 3, "dpo": (0.7, 0.8, None), "ppo": (0.6, 0.61, 0.62)}
+    records = [make_record(row, seed, gold=gold) for row, of_row in golds.items() for seed, gold in enumerate(of_row)]
+    board = build(make_bench(), records)
+    assert row_of(board, "dpo")["rank_low"] is None
+    note = "Not ranked, with fewer than 3 seeds whose score counts: dpo."
+    assert note in board["conditional_notes"]
+
+
 def test_seeds_of_two_plugin_versions_are_flagged(make_bench: Make, make_record: Make) -> None:
     records = [make_record("start"), make_record("a", 0), make_record("a", 1, plugin_version="0.2.0")]
     assert row_of(build(make_bench(seeds=2), records), "a")["flags"] == ["seeds of different plugin versions"]

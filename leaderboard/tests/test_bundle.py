@@ -205,6 +205,12 @@ def forge(bundle: Path, name: str, change: Callable[[dict[str, Any]], None]) -> 
         (lambda one: one["items"][1].update(gold=0.99), "scores.gold is"),
         (lambda one: one["items"][0].update(gold_start=0.0), "items[0].gold_start is 0.0, and `start` has"),
         (lambda one: one["items"][0].update(prompt="easy"), "items[0] answers another prompt"),
+        (
+            lambda one: one["scores"].update(
+                objective={"what": "loss on pairs", "before": 0.6, "after": 0.7, "better": True}
+            ),
+            "scores.objective.better is True, and it went from 0.6 to 0.7",
+        ),
         (lambda one: one["items"].pop(), "it has 2 answers, and `start` has 3"),
         (lambda one: one.update(flops_used=1.0), "flops_used is 1.0, and flops_by_role_phase adds up to"),
         (lambda one: one["stages"].append({"name": "sft", "flops": 9e12, "seconds": 1}), "its stages took 9e+12 FLOPs"),
@@ -262,18 +268,22 @@ def test_a_record_that_cannot_be_read_is_a_fault_of_that_file(bundle: Path) -> N
     assert faults(bundle)[0].startswith("records/dpo-seed0.json: ")
 
 
-def test_a_bundle_replaces_an_older_one_and_nothing_that_it_did_not_write(
+def test_a_bundle_replaces_an_older_one_and_stands_in_no_folder_with_other_files(
     write_bench: Write, bundle: Path, tmp_path: Path
 ) -> None:
-    (bundle / "CNAME").write_text("board.example")
+    (bundle / ".nojekyll").touch()
     pack(write_bench("smaller", seeds=(0,)), bundle)
     assert not (bundle / "records" / "dpo-seed1.json").exists()
-    assert (bundle / "CNAME").read_text() == "board.example"
+    assert (bundle / ".nojekyll").exists()
+    assert faults(bundle) == []
+    before = (bundle / MANIFEST).read_bytes()
+    (bundle / "thesis.txt").write_text("all of it")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("all of it")
-    for target in (tmp_path / "mine", tmp_path / "mine" / "thesis.txt", tmp_path / "smaller"):
+    for target in (bundle, tmp_path / "mine", tmp_path / "mine" / "thesis.txt", tmp_path / "smaller"):
         with pytest.raises(StorageError, match=r"name (a|another)"):
             pack(tmp_path / "smaller", target)
+    assert (bundle / MANIFEST).read_bytes() == before
     with pytest.raises(StorageError, match="is no bundle"):
         verify(tmp_path / "mine")
 
@@ -307,6 +317,12 @@ def test_other_data_and_another_meter_are_named_too(write_bench: Write, bundle: 
         path.write_text(json.dumps(json.loads(path.read_text()) | {"environment": {"meter_version": 9}}))
     pack(other, tmp_path / "second")
     with pytest.raises(StorageError, match=r"data: prompts of seed 1: 'q1', not 'p1'\n  meter version: \['9'\]"):
+        merge([bundle, tmp_path / "second"], tmp_path / "both")
+
+
+def test_bundles_that_name_no_data_in_common_are_not_joined(write_bench: Write, bundle: Path, tmp_path: Path) -> None:
+    pack(write_bench("another", rows=("ppo",), data={}), tmp_path / "second")
+    with pytest.raises(StorageError, match="data: they name no set in common"):
         merge([bundle, tmp_path / "second"], tmp_path / "both")
 
 
@@ -544,7 +560,6 @@ def faults_of_the_content(bundle: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"seed": 9}, "records/dpo-seed9.json: seed is 9, and the bench has 0, 1"),
         ({"flops_budget": 5e12}, "records/dpo-seed0.json: flops_budget is 5e+12, and the bench gives 1e+12"),
         ({"algorithm": "ppo"}, "records/dpo-seed0.json: algorithm is 'ppo', and in the plan of the bench 'dpo'"),
         (
@@ -559,6 +574,22 @@ def test_a_record_that_is_not_of_the_plan_is_found_whatever_the_hashes_say(
     bundle: Path, changes: dict[str, Any], said: str
 ) -> None:
     assert any(fault.startswith(said) for fault in forged(bundle, "records/dpo-seed0.json", **changes))
+
+
+def test_a_seed_that_was_not_planned_is_found(bundle: Path) -> None:
+    (bundle / "records" / "dpo-seed0.json").rename(bundle / "records" / "dpo-seed9.json")
+    path = bundle / "records" / "dpo-seed9.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"seed": 9}))
+    assert "records/dpo-seed9.json: seed is 9, and the bench has 0, 1" in faults_of_the_content(bundle)
+
+
+def test_two_records_that_changed_places_are_found(bundle: Path) -> None:
+    one, other = (bundle / "records" / f"dpo-seed{seed}.json" for seed in (0, 1))
+    texts = one.read_text(), other.read_text()
+    one.write_text(texts[1])
+    other.write_text(texts[0])
+    reseal(bundle)
+    assert any("holds row 'dpo', seed 1, whose file is dpo-seed1.json" in fault for fault in faults(bundle))
 
 
 def test_a_budget_of_the_plan_that_no_record_had_is_found(bundle: Path) -> None:

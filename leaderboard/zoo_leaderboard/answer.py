@@ -65,7 +65,9 @@ def _who_leads(
     first, unit = leaders[0], UNITS[board["headline"]]
     where = f"With {_flops(board['budget'])} FLOPs a run on {plain(board['base']['ref'])}"
     kept = " of the rows that pay no tax on tasks" if taxed else ""
-    best = f"{_name(first)} has the highest mean, {interval(first['headline'])} {unit}"
+    tied = [row for row in leaders if row["headline"]["mean"] == first["headline"]["mean"]]
+    has = "have" if len(tied) > 1 else "has"
+    best = f"{_names(tied)} {has} the highest mean, {interval(first['headline'])} {unit}"
     if len(ranked) == 1:
         alone = f"the only row that pays no tax on tasks: {_name(first)}" if taxed else f"{_name(first)} is alone"
         yield f"{where}, {alone}: {interval(first['headline'])} {unit}."

@@ -16,13 +16,17 @@ from zoo_leaderboard.ranks import (
     ranges,
 )
 from zoo_leaderboard.rows import build_row, planned_row
-from zoo_leaderboard.schema import IMITATES_CHOSEN, SCHEMA_VERSION, Bench, Record, Tier
+from zoo_leaderboard.schema import IMITATES_CHOSEN, SCHEMA_VERSION, Bench, Control, Record, Tier
 from zoo_leaderboard.scores import AVERAGED
 from zoo_leaderboard.slices import with_prompts_won
 from zoo_leaderboard.statistics import rounded, share
 from zoo_leaderboard.verdicts import BLOCKS, RANKED
 
-LEARNED_FROM = {"length": "the length of answers alone", "random": "noise", "shuffled": "pairs half of which are wrong"}
+LEARNED_FROM: Mapping[Control, str] = {
+    "length": "the length of answers alone",
+    "random": "noise",
+    "shuffled": "pairs half of which are wrong",
+}
 """What a control learned from, in words."""
 
 
@@ -140,6 +144,9 @@ def _notes(bench: Bench, records: Sequence[Record], rows: Sequence[Mapping[str, 
     scored = [seed for row in rows for seed in row["by_seed"] if seed["gold"] is not None and seed["headline"] is None]
     if full := sorted({seed["seed"] for seed in scored if choose_headline(records) == "headroom"} - {*missing}):
         yield f"No headroom at seed {', '.join(map(str, full))}: `{START}` is as good as the best answer there already."
+    few = [row["row"] for row in rows if row["status"] in RANKED and row["headline"]["n"] < SEEDS_TO_RANK]
+    if few and seeds >= SEEDS_TO_RANK and choose_headline(records) is not None:
+        yield f"Not ranked, with fewer than {SEEDS_TO_RANK} seeds whose score counts: {', '.join(few)}."
     yield from _file_notes(records)
     yield from _control_notes(rows)
     yield from _tier_notes(records)

@@ -110,7 +110,7 @@ def derived(board: Board, manifest: Mapping[str, Any]) -> dict[str, str]:
 def pack(folder: Path, target: Path, frozen: Frozen | None = None, *, space: bool = False) -> Manifest:
     """Write the bundle of the bench in `folder` to `target`, the manifest last; return the manifest.
 
-    `StorageError` if records cannot be trusted, or if `target` holds anything but an older bundle.
+    `StorageError` if records cannot be trusted, or if `target` holds anything but the files of an older bundle.
     """
     bench, records = load(folder)
     check_place(target, folder)
@@ -197,8 +197,21 @@ def check_place(target: Path, folder: Path) -> None:
         raise StorageError(f"{target} is the bench itself; name another folder for the bundle.")
     if target.exists() and not target.is_dir():
         raise StorageError(f"{target} is a file; name a folder.")
-    if target.is_dir() and not (target / MANIFEST).is_file() and files_in(target):
-        raise StorageError(f"{target} holds {files_in(target)[0]!r} and is no bundle; name a new or an empty folder.")
+    if not target.is_dir():
+        return
+    strange = set(files_in(target))
+    is_bundle = (target / MANIFEST).is_file()
+    if is_bundle:
+        strange -= read_manifest(target)["files"].keys()
+    if strange:
+        what = "which is not of the bundle there; move it away, or" if is_bundle else "and is no bundle;"
+        raise StorageError(f"{target} holds {min(strange)!r}, {what} name a new or an empty folder.")
+
+
+def check_outside(target: Path, bundle: Path) -> None:
+    """Raise `StorageError` if what is written to `target` would be among the files of a bundle."""
+    if target.resolve().is_relative_to(bundle.resolve()):
+        raise StorageError(f"{target} lies in the bundle {bundle}, which would not verify any more; name another.")
 
 
 def _totals(records: Sequence[Record]) -> Totals:

@@ -1,6 +1,7 @@
 """Read what a bench left in a directory, and refuse what cannot be trusted."""
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +12,8 @@ from zoo_core.errors import StorageError
 from zoo_leaderboard.schema import PER_SEED, SCHEMA_VERSION, Bench, Record
 
 VERSION = {"schema_version": SCHEMA_VERSION}
+LARGEST = 2**63
+"""Whole numbers from here on are refused: few readers of JSON know them, and no board has them."""
 _T = TypeVar("_T")
 _BENCH: TypeAdapter[Bench] = TypeAdapter(Bench)
 _RECORD: TypeAdapter[Record] = TypeAdapter(Record)
@@ -20,7 +23,7 @@ def load(directory: str | Path) -> tuple[Bench, list[Record]]:
     """Return the plan and the records (by row and seed) of the bench in `directory`.
 
     Raises `StorageError`, naming the file and the key, for what is missing, truncated or of another schema
-    version, for a record of another bench, and for two records of one cell.
+    version, for a record of another bench, and for one in the file of another cell.
     """
     root = Path(directory)
     bench = check(_BENCH.validate_python, read_json(root / "bench.json"), root / "bench.json", VERSION)
@@ -28,14 +31,15 @@ def load(directory: str | Path) -> tuple[Bench, list[Record]]:
     if not paths:
         raise StorageError(f"{root / 'records'} holds no record: no cell has ended. Run `zoo bench` first.")
     records = [check(_RECORD.validate_python, read_json(path), path, VERSION) for path in paths]
-    _check_together(bench, records, paths)
+    _check_together(bench, records, root / "bench.json", paths)
     return bench, sorted(records, key=lambda record: (record["row"], record["seed"]))
 
 
 def read_json(path: Path) -> object:
     """Return the JSON in `path`, or raise `StorageError`; NaN and infinities are read as null: JSON has none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text, parse_constant=lambda _: None, parse_float=_finite, parse_int=_whole)
     except FileNotFoundError as error:
         raise StorageError(f"{path} does not exist. Name the folder that `zoo bench` printed.") from error
     except OSError as error:
@@ -44,6 +48,19 @@ def read_json(path: Path) -> object:
         raise StorageError(
             f"{path} is not JSON, or was cut off: {error}. Delete it and run `zoo bench` again."
         ) from error
+
+
+def _finite(text: str) -> float | None:
+    """Read a number; what is too large for one, such as 1e999, would be an infinity."""
+    number = float(text)
+    return number if math.isfinite(number) else None
+
+
+def _whole(text: str) -> int:
+    number = int(text)
+    if abs(number) >= LARGEST:
+        raise ValueError(f"the number {text[:20]}... is too large")
+    return number
 
 
 def check(validate: Callable[[object], _T], value: object, path: Path, version: Mapping[str, int]) -> _T:
@@ -73,13 +90,20 @@ def _first(error: ValidationError) -> str:
     return f"key {key!r} {got}" + (f" ({len(more)} more keys are wrong)." if more else ".")
 
 
-def _check_together(bench: Bench, records: Sequence[Record], paths: Sequence[Path]) -> None:
+def file_name(row: str, seed: int) -> str:
+    """Return what the file with the record of a row and seed is called."""
+    return f"{row}-seed{seed}.json"
+
+
+def _check_together(bench: Bench, records: Sequence[Record], plan: Path, paths: Sequence[Path]) -> None:
+    first_seed = bench["spec"].get("first_seed", 0)
+    if not isinstance(first_seed, int):
+        raise StorageError(f"{plan}: key 'spec.first_seed' is {first_seed!r}, and no whole number.")
     for kind, data in bench.get("data", {}).items():
         lists = {name: value for name, value in data.items() if name in (*PER_SEED, "seeds")}
         lengths = {name: len(value) for name, value in lists.items() if isinstance(value, list)}
         if len({*lengths.values()}) > 1:
-            raise StorageError(f"bench.json: the lists of data {kind!r} are not of the same seeds: {lengths}.")
-    seen: dict[tuple[str, int], Path] = {}
+            raise StorageError(f"{plan}: the lists of data {kind!r} are not of the same seeds: {lengths}.")
     kinds: dict[str, str] = {}
     for record, path in zip(records, paths, strict=True):
         if record["bench_id"] != bench["bench_id"]:
@@ -89,9 +113,7 @@ def _check_together(bench: Bench, records: Sequence[Record], paths: Sequence[Pat
             )
         if record["status"] == "ok" and record["scores"] is None:
             raise StorageError(f"{path}: key 'scores' is null though 'status' is 'ok'. Score the cell again.")
-        cell = (record["row"], record["seed"])
-        if cell in seen:
-            raise StorageError(f"{path} repeats row {cell[0]!r}, seed {cell[1]} of {seen[cell]}. Delete one.")
-        seen[cell] = path
+        if path.name != (name := file_name(record["row"], record["seed"])):
+            raise StorageError(f"{path} holds row {record['row']!r}, seed {record['seed']}, whose file is {name}.")
         if kinds.setdefault(record["row"], record["kind"]) != record["kind"]:
             raise StorageError(f"{path}: key 'kind' of row {record['row']!r} is not that of its other seeds.")

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from zoo_core.errors import StorageError
-from zoo_leaderboard.bundle import BENCH, RECORDS, Manifest, check_place, write
+from zoo_leaderboard.bundle import BENCH, RECORDS, Manifest, check_outside, check_place, write
 from zoo_leaderboard.cells import START, start_of
+from zoo_leaderboard.load import file_name
 from zoo_leaderboard.planned import seeds_of, seeds_of_data
 from zoo_leaderboard.schema import PER_SEED, UNIMPORTANT, Bench, Code, DataSet, Planned, Record, Source
 from zoo_leaderboard.verify import verify
@@ -74,8 +75,7 @@ def merge(folders: Sequence[Path], target: Path) -> Manifest:
     bundles = [Bundle.of(folder) for folder in folders]
     for folder in folders:
         check_place(target, folder)
-        if target.resolve().is_relative_to(folder.resolve()):
-            raise StorageError(f"{target} lies in the bundle {folder}, which would not verify any more; name another.")
+        check_outside(target, folder)
     first, *others = bundles
     for one, other in combinations(bundles, 2):
         if twice := one.holds & other.holds:
@@ -89,12 +89,13 @@ def merge(folders: Sequence[Path], target: Path) -> Manifest:
     for bundle in bundles:
         _join(rows, planned, bundle, origins)
     bench = _bench(bundles, list(planned.values()), rows)
-    records = [{**record, "bench_id": bench["bench_id"]} for cells in rows.values() for record in cells.values()]
-    texts = {f"{RECORDS}/{one['row']}-seed{one['seed']}.json": as_json(one) for one in records}
+    taken = [record for cells in rows.values() for record in cells.values()]
+    records: list[Record] = [{**record, "bench_id": bench["bench_id"]} for record in taken]
+    texts = {f"{RECORDS}/{file_name(one['row'], one['seed'])}": as_json(one) for one in records}
     texts[BENCH] = as_json(bench)
     frozen = first.manifest["frozen"]
     all_ran_frozen = all(bundle.manifest["frozen"] == frozen for bundle in others)
-    return write(bench, cast(list[Record], records), texts, target, frozen if all_ran_frozen else None)
+    return write(bench, records, texts, target, frozen if all_ran_frozen else None)
 
 
 def differences(mine: Bundle, other: Bundle) -> Iterator[str]:
@@ -104,7 +105,10 @@ def differences(mine: Bundle, other: Bundle) -> Iterator[str]:
         yield from _differ(f"base {key}", {**a["base"]}.get(key), {**b["base"]}.get(key))
     yield from _differ("budget", a["flops_budget"], b["flops_budget"])
     yield from _differ("tasks", a["tasks"], b["tasks"])
-    for kind in sorted(a.get("data", {}).keys() & b.get("data", {}).keys()):
+    kinds = a.get("data", {}).keys() & b.get("data", {}).keys()
+    if not kinds:
+        yield "data: they name no set in common, so that none can be compared"
+    for kind in sorted(kinds):
         here, there = _hashes_by_seed(a, kind), _hashes_by_seed(b, kind)
         for seed in sorted(here.keys() & there.keys()):
             yield from _differ(f"data: {kind} of seed {seed}", here[seed][:12], there[seed][:12])

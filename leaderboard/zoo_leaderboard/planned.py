@@ -19,7 +19,7 @@ def seeds_of_data(bench: Bench, data: DataSet) -> Sequence[int]:
 
 
 def _count(bench: Bench, seeds: int) -> range:
-    first = int(bench["spec"].get("first_seed", 0))
+    first = bench["spec"].get("first_seed", 0)
     return range(first, first + seeds)
 
 

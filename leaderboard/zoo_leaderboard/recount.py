@@ -52,6 +52,11 @@ def _wrong_scores(record: Record, scores: Scores, start: Record | None) -> Itera
     for name, value in of_items(record["items"]).items():
         if name in claimed and not _same(value, claimed[name]):
             yield f"scores.{name} is {claimed[name]!r}, and its {len(record['items'])} answers give {value!r}"
+    if (objective := scores.get("objective")) is not None:
+        before, after = objective["before"], objective["after"]
+        better = after > before if objective["what"] == "reward" else after < before
+        if better != objective["better"]:
+            yield f"scores.objective.better is {objective['better']}, and it went from {before:g} to {after:g}"
     of_start = start["items"] if start and start is not record else []
     if not start or not of_start:
         return

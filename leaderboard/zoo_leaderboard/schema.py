@@ -24,6 +24,8 @@ UNIMPORTANT = {
 """Keys of a spec that change no result, or are part of a bench's identity in another form."""
 
 Kind = Literal["algorithm", "reference"]
+Control = Literal["length", "random", "shuffled"]
+"""What a row that should gain nothing by gold learned from: length alone, noise, or labels half of which are wrong."""
 Row = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+-]{0,127}$")]
 """The name of a row, which is part of the names of files."""
 
@@ -232,7 +234,7 @@ class Record(TypedDict):
     starts_from: str | None
     reward: str | None
     """The reward that the row learned from."""
-    control: NotRequired[str | None]
+    control: NotRequired[Control | None]
     """What it learned from in place of the bench's reward or labels, so that it should gain nothing by gold."""
     budget_share: NotRequired[Annotated[float, Field(gt=0)]]
     """What it was given of the bench's budget, as a whole run of its own; left out, 1."""

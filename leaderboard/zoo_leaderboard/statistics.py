@@ -40,9 +40,13 @@ class Quantity(TypedDict):
     n: int
 
 
+LARGEST = 1e100
+"""Beyond it nothing is measured, and squares are infinite: the perplexity of a broken model, say."""
+
+
 def finite(value: Number | None) -> float | None:
-    """Return `value`, or None where it is NaN or infinite."""
-    return float(value) if value is not None and math.isfinite(value) else None
+    """Return `value`, or None where it is NaN, infinite or larger than any measured number."""
+    return float(value) if value is not None and abs(value) <= LARGEST else None
 
 
 def rounded(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """What the board itself says about a row: in which block it stands, and what is wrong with it."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -59,6 +60,8 @@ def flags(cells: Sequence[Cell], starts: Mapping[tuple[str, int], Cell]) -> list
     for flag, is_wrong in by_seed.items():
         if wrong := [record["seed"] for record in records if is_wrong(record)]:
             found.add(f"{flag} (seed {', '.join(map(str, sorted(wrong)))})")
+    if twice := _ends_alike(records):
+        found.add(f"same weights (seed {', '.join(map(str, twice))})")
     if _games_its_reward(cells, starts):
         found.add("reward up, gold down")
     if len({(record["plugin"], record["plugin_version"]) for record in records}) > 1:
@@ -75,6 +78,14 @@ def _did_nothing(record: Record) -> bool:
     """Whether what should be trained was not."""
     trained = record["kind"] == "algorithm" and record["status"] == "ok"
     return trained and 0 in (record["updates"], record["optimizer_steps"])
+
+
+def _ends_alike(records: Sequence[Record]) -> list[int]:
+    """Return the seeds that ended with weights of another seed: one run, which intervals count as several."""
+    trained = [record for record in records if record["kind"] == "algorithm" and not _did_nothing(record)]
+    ends = {record["seed"]: record["weights_sha256"] for record in trained}
+    times = Counter(ends.values())
+    return sorted(seed for seed, weights in ends.items() if weights is not None and times[weights] > 1)
 
 
 def _repeats_itself(record: Record) -> bool:

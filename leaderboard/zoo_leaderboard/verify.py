@@ -22,7 +22,7 @@ from zoo_leaderboard.bundle import (
     sealed,
 )
 from zoo_leaderboard.cells import start_of
-from zoo_leaderboard.load import load
+from zoo_leaderboard.load import file_name, load
 from zoo_leaderboard.planned import unplanned
 from zoo_leaderboard.recount import wrong_in
 from zoo_leaderboard.schema import Bench, Record
@@ -71,7 +71,7 @@ def verify(folder: Path) -> Verdict:
     known = {(record["row"], record["seed"]): record for record in records}
     for record in records:
         start = known.get((start_of(record), record["seed"]))
-        name = f"{RECORDS}/{record['row']}-seed{record['seed']}.json"
+        name = f"{RECORDS}/{file_name(record['row'], record['seed'])}"
         verdict.faults += [Fault(name, what) for what in (*wrong_in(record, start), *unplanned(bench, record))]
     verdict.bench, verdict.records, verdict.board = bench, records, build(bench, records)
     verdict.faults += _wrong_manifest(bench, records, manifest)
