@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
+from zoo_leaderboard.schema import Control
+
 from zoo_core.records import Algorithm
 from zoo_core.rows import Preference
-from zoo_harness.spec.schema import Control
 
 if TYPE_CHECKING:
     from zoo_core.reward import Sample

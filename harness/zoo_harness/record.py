@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TypedDict, cast
 
+from zoo_leaderboard.load import file_name
 from zoo_leaderboard.schema import SCHEMA_VERSION, Bench, Code, Kind, Planned, Record, Searched, Trial, Trials
 
 from zoo_core.accounting.report import LedgerReport
@@ -178,7 +179,7 @@ def _planned(one: Row | LeftOut, algorithm: str) -> Planned:
 
 def record_file(output: Path, row: str, seed: int) -> Path:
     """Return the file of a record."""
-    return output / "records" / f"{row}-seed{seed}.json"
+    return output / "records" / file_name(row, seed)
 
 
 def _tuning(row: Row | None) -> "_Tuning":

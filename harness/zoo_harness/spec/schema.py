@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
-from zoo_leaderboard.schema import BEST_OF
+from zoo_leaderboard.schema import BEST_OF, Control
 
 from zoo_harness.spec.numbers import share_of, trials_of
 from zoo_harness.spec.settings import refuse_truth_for_a_number
@@ -38,9 +38,6 @@ GOLD_PAIRS, UNSEEN_PAIRS = "gold pairs", "unseen pairs"
 """What the probe calls the pairs that gold is trained on, and those that gold and proxy are measured on."""
 FOR_ALGORITHMS, FOR_GOLD = "algorithms", "gold"
 """The halves of the pairs where gold is trained on pairs."""
-
-Control = Literal["length", "random", "shuffled"]
-"""Learn from the length of answers alone, from noise, or from pairs of which half are the wrong way round."""
 
 
 class Entry(_Strict):
