@@ -37,6 +37,13 @@ def test_a_model_that_a_setting_names_counts_by_its_files_and_another_folder_doe
     assert len({str(one) for one in (first, second, files_named(settings))}) == 3
 
 
+def test_the_card_of_a_model_is_no_part_of_it(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    before = files_named({"teacher": str(tmp_path)})
+    (tmp_path / "README.md").write_text("seconds: 21.1")  # the same training again takes other seconds
+    assert files_named({"teacher": str(tmp_path)}) == before
+
+
 def test_the_yaml_files_of_a_package_count_as_its_code_does(tmp_path, monkeypatch):
     package = tmp_path / "zoo_with_yaml"
     package.mkdir()

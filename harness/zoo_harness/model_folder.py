@@ -6,12 +6,11 @@ from pathlib import Path
 from uuid import uuid4
 
 from zoo_core.errors import ModelError, StorageError
+from zoo_core.models.files import SUFFIXES
 from zoo_core.storage.yaml_files import parse_yaml
 
 TAG = "rlhf-zoo"
 """What the model card of every model that the zoo trained is tagged with."""
-OF_MODELS = (".safetensors", ".json", ".jinja", ".txt", ".model", ".md")
-"""How the names of a model's files end."""
 WHERE = "`zoo train` prints where its model is; `zoo bench` keeps them in OUTPUT/cells/ROW-seedN/final."
 
 
@@ -80,7 +79,7 @@ def put(trained: Path, folder: Path) -> None:
 
 def _is_ours(folder: Path) -> bool:
     """Whether `put` filled this folder: its card says so, and there is nothing in it but a model's files."""
-    if not all(file.is_file() and file.suffix in OF_MODELS for file in folder.iterdir()):
+    if not all(file.is_file() and file.suffix in (*SUFFIXES, ".md") for file in folder.iterdir()):
         return False
     try:
         front = (folder / "README.md").read_text(encoding="utf-8").split("---\n")[1]

@@ -12,6 +12,7 @@ from transformers import AutoConfig
 
 from zoo_core.datasets.files import HUB_ID
 from zoo_core.errors import ModelError, first_line, in_one_line
+from zoo_core.models.files import SUFFIXES, model_files
 from zoo_core.models.lora import is_apart
 from zoo_core.models.weights import SAFE, check_shards
 
@@ -29,7 +30,7 @@ def find_model(ref: str) -> Path | None:
         return None
 
     try:
-        return Path(snapshot_download(ref, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]))
+        return Path(snapshot_download(ref, allow_patterns=[f"*{suffix}" for suffix in SUFFIXES]))
     except (OSError, ValueError) as error:
         offline = os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0")
         why = "HF_HUB_OFFLINE is set and it is not in the local cache" if offline else first_line(error)
@@ -101,7 +102,7 @@ def weights_sha256(path: Path) -> str:
 def files_sha256(path: Path) -> str:
     """Return a SHA-256 over all files that can change a model's results: weights, config, tokenizer and template."""
     digest = hashlib.sha256(weights_sha256(path).encode())
-    for file in sorted(path.iterdir()):
-        if file.suffix in (".json", ".jinja", ".txt", ".model"):
+    for file in model_files(path):
+        if file.suffix != ".safetensors":
             digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()

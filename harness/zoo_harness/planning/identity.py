@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from zoo_core.errors import SpecError
+from zoo_core.models.files import model_files
 from zoo_core.records import Algorithm
 from zoo_core.registry.plugins import plugins
 from zoo_harness.spec.schema import Spec
@@ -109,10 +110,9 @@ def _is_file_or_model(path: Path) -> bool:
 
 def _bytes_of(path: Path) -> str:
     digest = hashlib.sha256()
-    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-        if file.is_file():
-            found = file.stat()
-            digest.update(file.name.encode() + _sha256(file, found.st_size, found.st_mtime_ns))
+    for file in model_files(path) if path.is_dir() else [path]:
+        found = file.stat()
+        digest.update(file.name.encode() + _sha256(file, found.st_size, found.st_mtime_ns))
     return digest.hexdigest()
 
 
