@@ -57,7 +57,10 @@ def make_record() -> Make:
             "temperature": 0.5,
             "flops_per_query": 1e8,
             "pair_accuracy": {},
-            "by_temperature": {"0": {"gold": 0.4, "proxy": 0.1, "length": 19.0, "ended": 1.0}},
+            "by_temperature": {
+                "0": {"gold": 0.4, "proxy": 0.1, "length": 19.0, "ended": 1.0},
+                "0.5": {"gold": 0.45, "proxy": 0.05, "length": 20.0, "ended": 0.9},
+            },
             "tasks": {},
             "parts": {"tone": 0.9},
         }

@@ -26,6 +26,7 @@ Make = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]
 
 ROOT = Path(__file__).parents[2]
+TRIAL = {"settings": {}, "proxy": 0.5, "flops": 1e9, "error": None}
 PROMPTS = ("say hi", "say bye", "count to two")
 
 
@@ -211,6 +212,16 @@ def forge(bundle: Path, name: str, change: Callable[[dict[str, Any]], None]) -> 
             ),
             "scores.objective.better is True, and it went from 0.6 to 0.7",
         ),
+        (
+            lambda one: one["scores"].update(temperature=0.0),
+            "scores.temperature is 0, which is not the best of scores.by_temperature",
+        ),
+        (
+            lambda one: one.update(
+                trials={"tried": [{**TRIAL, "gold": 0.3}, {**TRIAL, "gold": 0.4}], "chosen": 0, "by_proxy": 0}
+            ),
+            "trials.chosen is 0, which is not the best of trials.tried",
+        ),
         (lambda one: one["items"].pop(), "it has 2 answers, and `start` has 3"),
         (lambda one: one.update(flops_used=1.0), "flops_used is 1.0, and flops_by_role_phase adds up to"),
         (lambda one: one["stages"].append({"name": "sft", "flops": 9e12, "seconds": 1}), "its stages took 9e+12 FLOPs"),
@@ -385,12 +396,11 @@ def test_seeds_of_a_row_whose_setting_names_a_file_are_joined_by_what_is_in_it_w
 ) -> None:
     folders = []
     for name, seeds, its_path, its_sha256 in (("one", (0, 1), "/a/teacher", "aa"), ("two", (2, 3), path, sha256)):
-        folder = write_bench(f"bench of {name}", seeds=seeds)
+        settings = {"teacher": its_path}
+        plan = {"row": "dpo", "algorithm": "dpo", "settings": settings, "kind": "algorithm"}
+        folder = write_bench(f"bench of {name}", seeds=seeds, algorithms=[plan])
         for file in (folder / "records").glob("dpo-*.json"):
-            record = json.loads(file.read_text()) | {
-                "settings": {"teacher": its_path},
-                "files": {"teacher": its_sha256},
-            }
+            record = json.loads(file.read_text()) | {"settings": settings, "files": {"teacher": its_sha256}}
             file.write_text(json.dumps(record))
         pack(folder, tmp_path / name)
         folders.append(tmp_path / name)
@@ -565,6 +575,10 @@ def faults_of_the_content(bundle: Path) -> list[str]:
         (
             {"budget_share": 4.0, "flops_budget": 4e12},
             "records/dpo-seed0.json: budget_share is 4.0, and in the plan of",
+        ),
+        (
+            {"settings": {"beta": 9}},
+            "records/dpo-seed0.json: settings are {'beta': 9}, and in the plan of the bench {}",
         ),
         ({"tier": "re-run"}, "records/dpo-seed0.json: tier and start are those of a row that was joined"),
         ({"start": "dpo"}, "records/dpo-seed0.json: tier and start are those of a row that was joined"),

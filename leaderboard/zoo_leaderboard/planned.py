@@ -37,6 +37,9 @@ def unplanned(bench: Bench, record: Record) -> Iterator[str]:
         for key, value in (*((key, plan[key]) for key in ("kind", "algorithm")), ("budget_share", _share(plan))):
             if found[key] != value:
                 yield f"{key} is {found[key]!r}, and in the plan of the bench {value!r}"
+        own = not plan.get("trials") and not bench.get("sources")  # trials choose more; another's paths are others
+        if own and record["settings"] != plan["settings"]:
+            yield f"settings are {record['settings']!r}, and in the plan of the bench {plan['settings']!r}"
     if not bench.get("sources") and ("tier" in record or start_of(record) != START):
         yield "tier and start are those of a row that was joined, and this bundle was joined from none"
 

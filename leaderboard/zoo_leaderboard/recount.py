@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 from zoo_leaderboard.cells import START
 from zoo_leaderboard.schema import Record
@@ -17,10 +18,14 @@ TOLERANCE = 1e-9
 """Relative difference of two numbers that are the same but for the order of a sum."""
 
 
+_T = TypeVar("_T")
+
+
 def wrong_in(record: Record, start: Record | None) -> Iterator[str]:
     """Yield what a record claims and its own answers and ledger do not say; `start` is the row it began from."""
     if record["scores"] is not None:
         yield from _wrong_scores(record, record["scores"], start)
+    yield from _wrong_choices(record)
     yield from _wrong_ledger(record)
 
 
@@ -70,6 +75,28 @@ def _wrong_scores(record: Record, scores: Scores, start: Record | None) -> Itera
             yield f"items[{number}].gold_start is {mine['gold_start']!r}, and `{START}` has {other['gold']!r}"
     if len(record["items"]) != len(of_start):
         yield f"it has {len(record['items'])} answers, and `{START}` has {len(of_start)}"
+
+
+def _wrong_choices(record: Record) -> Iterator[str]:
+    """Yield where the temperature, or the trial, that was chosen is not the best of those that were tried."""
+    scores, trials = record["scores"], record.get("trials")
+    if scores is not None and scores["temperature"] is not None:
+        temperature = f"{scores['temperature']:g}"
+        worth = {name: (one["gold"], one["proxy"]) for name, one in scores["by_temperature"].items()}
+        if not _is_best(temperature, worth):
+            yield f"scores.temperature is {temperature}, which is not the best of scores.by_temperature"
+    if trials is not None and trials["chosen"] is not None:
+        tried = {place: (one["gold"], one["proxy"]) for place, one in enumerate(trials["tried"])}
+        if not _is_best(trials["chosen"], tried):
+            yield f"trials.chosen is {trials['chosen']}, which is not the best of trials.tried"
+
+
+def _is_best(chosen: _T, worth: Mapping[_T, tuple[float | None, float | None]]) -> bool:
+    """Whether none is worth more than the chosen one, by gold or, where nothing has gold, by proxy."""
+    by = 0 if any(gold is not None for gold, _ in worth.values()) else 1
+    known = {name: values[by] for name, values in worth.items()}
+    best = max((value for value in known.values() if value is not None), default=None)
+    return best is None or known.get(chosen) == best
 
 
 def _wrong_ledger(record: Record) -> Iterator[str]:
