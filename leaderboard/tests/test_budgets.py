@@ -234,7 +234,13 @@ def test_a_bundle_with_such_rows_verifies_and_joined_bundles_keep_one_curve_each
         folder = tmp_path / f"bench-{name}"
         (folder / "records").mkdir(parents=True)
         data = {name: [0, 0] for name in ("rows", "dropped", "alike", "answers", "cut")} | {"sha256": ["p0", "p1"]}
-        (folder / "bench.json").write_text(json.dumps(make_bench(seeds=2, data={"prompts": data})))
+        plan = [
+            {"row": row, "algorithm": "dpo", "settings": {}, "kind": "algorithm"}
+            | ({"budget_share": share, "at_share_of": "dpo"} if share != 1 else {})
+            for row, share in rows.items()
+        ]
+        bench = make_bench(seeds=2, data={"prompts": data}, algorithms=plan)
+        (folder / "bench.json").write_text(json.dumps(bench))
         for seed in (0, 1):
             for row, share in {"start": 1.0, **rows}.items():
                 items = [{"prompt": "hi", "response": "well then", "gold": 0.5, "proxy": 1.0, "gold_start": 0.5}]

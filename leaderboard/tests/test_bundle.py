@@ -64,7 +64,7 @@ def write_bench(tmp_path: Path, make_bench: Make, make_record: Make) -> Write:
                     one | {"gold_start": None, "proxy_start": None} for one in answers(golds, golds)
                 ]  # fmt: skip
                 record = make_record(
-                    row, seed, items=items, weights_sha256=f"{weights}-{row}-{seed}",
+                    row, seed, facts=0.5, items=items, weights_sha256=f"{weights}-{row}-{seed}",
                     wall_seconds=60.0 + 0.1 * len(name), flops_budget=budget, **of_items(items)
                 )  # fmt: skip
                 record["flops_used"] = sum(record["flops_by_role_phase"].values())
@@ -211,6 +211,21 @@ def forge(bundle: Path, name: str, change: Callable[[dict[str, Any]], None]) -> 
                 objective={"what": "loss on pairs", "before": 0.6, "after": 0.7, "better": True}
             ),
             "scores.objective.better is True, and it went from 0.6 to 0.7",
+        ),
+        (lambda one: one["scores"].pop("identical"), "scores.identical is None, and its 3 answers give"),
+        (lambda one: one["items"][0].update(proxy_start=-9.0), "items[0].proxy_start is -9.0, and `start` has"),
+        (lambda one: one["items"][0].pop("ended"), "items[0].ended is known of one of it and `start`"),
+        (
+            lambda one: one["scores"]["tasks"].update(sums={"score": 1.0, "stderr": None, "chance": 0.0, "n": 9}),
+            "scores.tasks: only one of it and `start` has sums",
+        ),
+        (
+            lambda one: one["scores"]["tasks"]["facts"].update(chance=-1000.0),
+            "scores.tasks.facts has another metric, chance, or number of questions than that of `start`",
+        ),
+        (
+            lambda one: one["scores"].update(objective={"what": "reward", "before": -1, "after": 9, "better": True}),
+            "scores.objective is not what the reward of by_temperature.0.5 of it and `start` says",
         ),
         (
             lambda one: one["scores"].update(temperature=0.0),
@@ -571,7 +586,6 @@ def faults_of_the_content(bundle: Path) -> list[str]:
     ("changes", "said"),
     [
         ({"flops_budget": 5e12}, "records/dpo-seed0.json: flops_budget is 5e+12, and the bench gives 1e+12"),
-        ({"algorithm": "ppo"}, "records/dpo-seed0.json: algorithm is 'ppo', and in the plan of the bench 'dpo'"),
         (
             {"budget_share": 4.0, "flops_budget": 4e12},
             "records/dpo-seed0.json: budget_share is 4.0, and in the plan of",
@@ -588,6 +602,36 @@ def test_a_record_that_is_not_of_the_plan_is_found_whatever_the_hashes_say(
     bundle: Path, changes: dict[str, Any], said: str
 ) -> None:
     assert any(fault.startswith(said) for fault in forged(bundle, "records/dpo-seed0.json", **changes))
+
+
+def changed(bundle: Path, row: str, **changes: Any) -> list[str]:
+    """What is found where all records of a row were changed and the manifest written anew."""
+    for path in (bundle / "records").glob(f"{row}-seed*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return faults_of_the_content(bundle)
+
+
+def test_a_row_of_another_algorithm_than_the_plan_s_is_found(bundle: Path) -> None:
+    found = changed(bundle, "dpo", algorithm="ppo")
+    assert "records/dpo-seed1.json: algorithm is 'ppo', and in the plan of the bench 'dpo'" in found
+
+
+def test_a_row_that_is_not_in_the_plan_or_has_no_budget_is_found(bundle: Path) -> None:
+    assert "records/start-seed0.json: it is of no row in the plan of the bench" in changed(
+        bundle, "start", kind="algorithm"
+    )
+    assert "records/dpo-seed0.json: flops_budget is None, and the bench gives 1e+12" in changed(
+        bundle, "dpo", flops_budget=None
+    )
+
+
+def test_prompts_that_were_left_out_are_found(bundle: Path) -> None:
+    plan = json.loads((bundle / "bench.json").read_text())
+    plan["spec"]["evaluation"] = {"test_prompts": 9}
+    plan["data"]["test_prompts"] = plan["data"]["prompts"] | {"rows": [4, 4]}  # fewer than the spec asks for
+    (bundle / "bench.json").write_text(json.dumps(plan))
+    found = faults_of_the_content(bundle)
+    assert "records/dpo-seed0.json: it has 3 answers, and the bench has 4 test prompts" in found
 
 
 def test_a_seed_that_was_not_planned_is_found(bundle: Path) -> None:

@@ -90,6 +90,7 @@ def test_nan_and_infinity_are_read_as_null(folder: Path) -> None:
         ("records/a-seed0.json", {"bench_id": "other"}, "key 'bench_id' is 'other'"),
         ("records/a-seed0.json", {"row": "b"}, "a-seed0.json holds row 'b', seed 0, whose file is b-seed0.json"),
         ("records/a-seed0.json", {"kind": "reference"}, "key 'kind' of row 'a'"),
+        ("records/a-seed0.json", {"reward": "length"}, "key 'reward' of row 'a'"),
         ("records/a-seed0.json", {"seed": 7}, "a-seed0.json holds row 'a', seed 7, whose file is a-seed7.json"),
         ("records/a-seed0.json", {"control": "wishes"}, "key 'control' is 'wishes'"),
         ("bench.json", {"seeds": 0}, "key 'seeds' is '0'"),

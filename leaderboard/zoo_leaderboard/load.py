@@ -14,6 +14,8 @@ from zoo_leaderboard.schema import PER_SEED, SCHEMA_VERSION, Bench, Record
 VERSION = {"schema_version": SCHEMA_VERSION}
 LARGEST = 2**63
 """Whole numbers from here on are refused: few readers of JSON know them, and no board has them."""
+OF_ROW = ("kind", "algorithm", "plugin", "reward", "control")
+"""What all seeds of a row have in common."""
 _T = TypeVar("_T")
 _BENCH: TypeAdapter[Bench] = TypeAdapter(Bench)
 _RECORD: TypeAdapter[Record] = TypeAdapter(Record)
@@ -104,7 +106,7 @@ def _check_together(bench: Bench, records: Sequence[Record], plan: Path, paths: 
         lengths = {name: len(value) for name, value in lists.items() if isinstance(value, list)}
         if len({*lengths.values()}) > 1:
             raise StorageError(f"{plan}: the lists of data {kind!r} are not of the same seeds: {lengths}.")
-    kinds: dict[str, str] = {}
+    first: dict[str, Mapping[str, object]] = {}
     for record, path in zip(records, paths, strict=True):
         if record["bench_id"] != bench["bench_id"]:
             raise StorageError(
@@ -115,5 +117,7 @@ def _check_together(bench: Bench, records: Sequence[Record], plan: Path, paths: 
             raise StorageError(f"{path}: key 'scores' is null though 'status' is 'ok'. Score the cell again.")
         if path.name != (name := file_name(record["row"], record["seed"])):
             raise StorageError(f"{path} holds row {record['row']!r}, seed {record['seed']}, whose file is {name}.")
-        if kinds.setdefault(record["row"], record["kind"]) != record["kind"]:
-            raise StorageError(f"{path}: key 'kind' of row {record['row']!r} is not that of its other seeds.")
+        mine: Mapping[str, object] = {**record}
+        for key in OF_ROW:
+            if mine.get(key) != first.setdefault(record["row"], mine).get(key):
+                raise StorageError(f"{path}: key {key!r} of row {record['row']!r} is not that of its other seeds.")

@@ -29,8 +29,12 @@ def unplanned(bench: Bench, record: Record) -> Iterator[str]:
     if said not in seeds:
         yield f"seed is {said}, and the bench has {', '.join(map(str, sorted(seeds)))}"
     share = record.get("budget_share", 1.0)
-    if record["flops_budget"] not in (None, bench["flops_budget"] * share):
-        yield f"flops_budget is {record['flops_budget']:.6g}, and the bench gives {bench['flops_budget'] * share:.6g}"
+    budget, given = record["flops_budget"], bench["flops_budget"] * share
+    if budget != given and (budget is not None or record["kind"] == "algorithm"):
+        yield f"flops_budget is {budget if budget is None else f'{budget:.6g}'}, and the bench gives {given:.6g}"
+    asked = _test_prompts(bench, said) if said in seeds and record["status"] == "ok" else None
+    if asked is not None and len(record["items"]) != asked:
+        yield f"it has {len(record['items'])} answers, and the bench has {asked} test prompts"
     plan: Mapping[str, Any] | None = next((one for one in bench["algorithms"] if one["row"] == record["row"]), None)
     if plan is not None:
         found: Mapping[str, Any] = {**record, "budget_share": share}
@@ -40,8 +44,20 @@ def unplanned(bench: Bench, record: Record) -> Iterator[str]:
         own = not plan.get("trials") and not bench.get("sources")  # trials choose more; another's paths are others
         if own and record["settings"] != plan["settings"]:
             yield f"settings are {record['settings']!r}, and in the plan of the bench {plan['settings']!r}"
+    elif record["kind"] == "algorithm":
+        yield "it is of no row in the plan of the bench"
     if not bench.get("sources") and ("tier" in record or start_of(record) != START):
         yield "tier and start are those of a row that was joined, and this bundle was joined from none"
+
+
+def _test_prompts(bench: Bench, seed: int) -> int | None:
+    """Return how many test prompts each row answers; None where the plan does not tell."""
+    evaluation, data = bench["spec"].get("evaluation"), bench.get("data", {}).get("test_prompts")
+    asked = evaluation.get("test_prompts") if isinstance(evaluation, dict) else None
+    if not isinstance(asked, int) or data is None:
+        return None
+    there = dict(zip(seeds_of_data(bench, data), data["rows"], strict=True))
+    return min(asked, there[seed]) if seed in there else None
 
 
 def _share(plan: Mapping[str, Any]) -> float:

@@ -55,13 +55,15 @@ def distinct(responses: Iterable[str]) -> float:
 def _wrong_scores(record: Record, scores: Scores, start: Record | None) -> Iterator[str]:
     claimed: Mapping[str, object] = {**scores}
     for name, value in of_items(record["items"]).items():
-        if name in claimed and not _same(value, claimed[name]):
-            yield f"scores.{name} is {claimed[name]!r}, and its {len(record['items'])} answers give {value!r}"
+        if not _same(value, claimed.get(name)):
+            yield f"scores.{name} is {claimed.get(name)!r}, and its {len(record['items'])} answers give {value!r}"
     if (objective := scores.get("objective")) is not None:
         before, after = objective["before"], objective["after"]
         better = after > before if objective["what"] == "reward" else after < before
         if better != objective["better"]:
             yield f"scores.objective.better is {objective['better']}, and it went from {before:g} to {after:g}"
+    if start and start["scores"] and start is not record:
+        yield from _unlike_start(scores, start["scores"])
     of_start = start["items"] if start and start is not record else []
     if not start or not of_start:
         return
@@ -71,10 +73,32 @@ def _wrong_scores(record: Record, scores: Scores, start: Record | None) -> Itera
     for number, (mine, other) in enumerate(zip(record["items"], of_start, strict=False)):
         if mine["prompt"] != other["prompt"]:
             yield f"items[{number}] answers another prompt than that of `{START}`"
-        elif not _same(mine["gold_start"], other["gold"]):
-            yield f"items[{number}].gold_start is {mine['gold_start']!r}, and `{START}` has {other['gold']!r}"
+            continue
+        for name, value in (("gold_start", other["gold"]), ("proxy_start", other["proxy"])):
+            found: Mapping[str, object] = {**mine}
+            if name in found and not _same(found[name], value):
+                yield f"items[{number}].{name} is {found[name]!r}, and `{START}` has {value!r}"
+        if (mine.get("ended") is None) != (other.get("ended") is None):
+            yield f"items[{number}].ended is known of one of it and `{START}`, and not of the other"
     if len(record["items"]) != len(of_start):
         yield f"it has {len(record['items'])} answers, and `{START}` has {len(of_start)}"
+
+
+def _unlike_start(scores: Scores, of_start: Scores) -> Iterator[str]:
+    """Yield where a row was measured by other tasks than `start`, and where its objective is not its reward's."""
+    for task in sorted(of_start["tasks"].keys() ^ scores["tasks"].keys()):
+        yield f"scores.tasks: only one of it and `{START}` has {task}"
+    for task in sorted(of_start["tasks"].keys() & scores["tasks"].keys()):
+        mine, other = ({**one["tasks"][task], "score": None, "stderr": None} for one in (scores, of_start))
+        if mine != other:
+            yield f"scores.tasks.{task} has another metric, chance, or number of questions than that of `{START}`"
+    objective = scores.get("objective")
+    shared = scores["by_temperature"].keys() & of_start["by_temperature"].keys()
+    if objective is not None and objective["what"] == "reward" and shared:
+        hottest = max(shared, key=float)
+        before, after = (one["by_temperature"][hottest]["proxy"] for one in (of_start, scores))
+        if not (_same(before, objective["before"]) and _same(after, objective["after"])):
+            yield f"scores.objective is not what the reward of by_temperature.{hottest} of it and `{START}` says"
 
 
 def _wrong_choices(record: Record) -> Iterator[str]:
