@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from zoo_core.datasets.files import read_rows
+from zoo_core.errors import StorageError
 from zoo_core.models.loading import save_model
 from zoo_core.session import checkpoint
 from zoo_core.storage.atomic import write_json, write_rows, write_text
@@ -60,3 +61,10 @@ def test_every_file_has_the_mode_that_the_umask_gives(tmp_path, umask):
     assert {file.name: oct(stat.S_IMODE(file.stat().st_mode)) for file in files} == {
         file.name: oct(0o666 & ~umask) for file in files
     }
+
+
+def test_a_file_where_a_folder_should_be_is_told_and_stays(tmp_path):
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(StorageError, match=r"taken/board\.json: cannot be written"):
+        write_text(tmp_path / "taken" / "board.json", "{}")
+    assert (tmp_path / "taken").read_text() == "mine"

@@ -63,7 +63,9 @@ def show(
     found = pair_of(board["pairs"], names)
     if found is None:
         known = sorted({name for one in board["pairs"] for name in (one["a"], one["b"])})
-        raise SpecError(f"--pair {pair}: no two ranked rows of this board. Ranked: {', '.join(known) or 'none'}.")
+        raise SpecError(
+            f"--pair {pair}: no two rows of this board that can be compared. These can: {', '.join(known) or 'none'}."
+        )
     console().print(in_words(found), soft_wrap=True)
 
 

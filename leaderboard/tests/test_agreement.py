@@ -47,6 +47,8 @@ def test_nothing_is_ranked_by_a_weak_gold(make_bench, make_record, accuracy, ran
     assert f"gold {accuracy:.0%} [" in notes
     assert '("the shorter wins" 55%)' in notes
     assert ("nothing is ranked" in notes) is not ranked
+    assert any(pair["separated"] for pair in board["pairs"]) is ranked
+    assert ("## Separated pairs" in markdown(board)) is ranked
 
 
 def test_a_trained_row_breaks_even_with_best_of_n_after_what_it_cost_more_over_what_an_answer_saves(

@@ -39,9 +39,17 @@ def test_rows_of_one_mean_share_the_highest(make_bench: Make, make_record: Make)
     assert "; dpo and ppo have the highest mean, " in text
 
 
+def test_first_is_not_called_separated_from_a_row_that_it_was_not_compared_with(
+    make_bench: Make, make_record: Make
+) -> None:
+    golds = {"start": (0.5,) * 3, "dpo": (0.95, 0.95, None), "ppo": (0.8, 0.801, 0.802), "ipo": (0.6, 0.601, 0.602)}
+    records = [make_record(row, seed, gold=gold) for row, of_row in golds.items() for seed, gold in enumerate(of_row)]
+    assert ", separated from all others but dpo." in build(make_bench(), records)["answer"][0]
+
+
 def test_who_ends_below_the_start_is_named(make_bench: Make, make_record: Make) -> None:
     text = said(make_bench, make_record, {"start": 0.5, "lima": 0.4, "ppo": 0.7})
-    assert "Ended below the checkpoint that they began from: lima." in text
+    assert "Ended below start: lima." in text
 
 
 def test_too_few_seeds_and_no_gold_rank_nobody(make_bench: Make, make_record: Make) -> None:
@@ -105,13 +113,13 @@ def test_a_row_that_pays_tax_and_is_better_is_told_beside_the_first(make_bench: 
 
 def test_where_only_rows_that_pay_tax_finished_they_are_told(make_bench: Make, make_record: Make) -> None:
     text = said_with_tax(make_bench, make_record, {"start": 0.5, "raft": 0.9})
-    assert text[0].startswith("With 1e12 FLOPs a run on world:base, raft is alone: 0.80 [")
+    assert text[0].startswith("With 1e12 FLOPs a run on world:base, the only row that ranks: raft: 0.80 [")
     assert text[1] == "Every row that finished pays tax: it loses on tasks."
 
 
 def test_losers_are_named_whether_they_pay_tax_or_not(make_bench: Make, make_record: Make) -> None:
     text = said_with_tax(make_bench, make_record, {"start": 0.5, "dpo": 0.6, "ppo": 0.9, "raft": 0.4})
-    assert "Ended below the checkpoint that they began from: raft." in text
+    assert "Ended below start: raft." in text
 
 
 def test_a_row_that_pays_for_a_reward_model_needs_one_whatever_it_learns_from(

@@ -166,6 +166,13 @@ def test_whatever_is_done_to_a_file_is_found_and_the_file_is_named(
     assert faults(bundle) == []
 
 
+def test_a_pipe_among_the_files_is_named_and_not_waited_for(bundle: Path) -> None:
+    os.mkfifo(bundle / "pipe")
+    assert faults(bundle) == ["pipe: is a link or a device; a bundle holds files"]
+    os.mkfifo(bundle / "records" / "z-seed0.json")
+    assert any("z-seed0.json is no file" in fault for fault in faults(bundle))
+
+
 def test_every_byte_of_the_manifest_counts(bundle: Path) -> None:
     before = (bundle / MANIFEST).read_bytes()
     for place in range(0, len(before), 31):

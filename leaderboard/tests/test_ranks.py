@@ -11,6 +11,13 @@ def by_seed(values: list[float]) -> dict[int, float]:
     return dict(enumerate(values))
 
 
+def test_words_of_rows_that_are_equal_or_never_met_name_no_winner() -> None:
+    (equal,) = compare({"a": {0: 0.5, 1: 0.6}, "b": {0: 0.5, 1: 0.6}}, test=False)
+    assert in_words(equal).startswith("a and b differ by 0.00 [0.00, 0.00] on 2 seeds; they are not tested")
+    (apart,) = compare({"a": {0: 0.5}, "b": {1: 0.6}}, test=False)
+    assert in_words(apart) == "a and b have no seed in common."
+
+
 def test_three_clear_levels_have_three_ranks_and_working_shown() -> None:
     # a - b = 1 + (.1, -.1, 0, .1, -.1): mean 1, variance .01; b - c the same; a - c = 2 + (0, 0, 0, .2, -.2): .02.
     # The mean row varies by .04/3/2 = .00667, Grubbs' a by .01 + .02 - .02 = .01, b by 0, c by .01: .01, .00667, .01.

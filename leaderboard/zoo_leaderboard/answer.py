@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from zoo_leaderboard.cells import START
 from zoo_leaderboard.columns import interval, number, plain, scientific
 from zoo_leaderboard.ranks import MOST_SEEDS, SEEDS_TO_RANK, more_seeds, pair_of
 from zoo_leaderboard.verdicts import RANKED, TAXED
@@ -47,7 +48,7 @@ def _none_finished(board: Mapping[str, Any]) -> list[str]:
     """Say that nothing is to be ranked, and the highest mean among rows that lack seeds: the others may pass it."""
     lacking = [row for row in board["rows"] if row["status"] == "unfinished"]
     if not lacking:
-        return ["No algorithm ended with a score that may be ranked; its row says why."]
+        return ["No algorithm ended with a score that may be ranked; rows and notes say why."]
     said, begun = ["No algorithm has finished all its seeds yet."], [row for row in lacking if row["headline"]["n"]]
     if begun:
         row = max(begun, key=lambda one: one["headline"]["mean"])
@@ -69,13 +70,19 @@ def _who_leads(
     has = "have" if len(tied) > 1 else "has"
     best = f"{_names(tied)} {has} the highest mean, {interval(first['headline'])} {unit}"
     if len(ranked) == 1:
-        alone = f"the only row that pays no tax on tasks: {_name(first)}" if taxed else f"{_name(first)} is alone"
+        alone = (
+            f"the only row that pays no tax on tasks: {_name(first)}"
+            if taxed
+            else f"the only row that ranks: {_name(first)}"
+        )
         yield f"{where}, {alone}: {interval(first['headline'])} {unit}."
     elif len(leaders) == len(ranked):
         any_row = "none" if taxed else "no algorithm"
         yield f"{where}, {any_row}{kept} is separated from any other that could be first; {best}."
     elif len(leaders) == 1:
         others = "the others" if taxed else "all others"
+        if beside := [row for row in ranked if row is not first and not _is_above(board, first["row"], row["row"])]:
+            others += f" but {_names(beside)}"  # rows that share too few seeds with it are compared with nobody
         yield f"{where}, {_name(first)} is first{kept}: {interval(first['headline'])} {unit}, separated from {others}."
     else:
         none = "none of these" if taxed else "no other row"
@@ -116,11 +123,11 @@ def _is_above(board: Mapping[str, Any], row: str, other: str) -> bool:
 
 
 def _losers(ranked: Sequence[Row]) -> Iterator[str]:
-    """Yield which rows ended below the checkpoint that they began from, by their whole interval."""
+    """Yield which rows ended below `start`, by their whole interval; not all began from it."""
     below = [row for row in ranked if row["headline"]["high"] is not None and row["gold_delta_start"]["n"] > 1]
     below = [row for row in below if row["gold_delta_start"]["high"] < 0]
     if below:
-        yield f"Ended below the checkpoint that they began from: {_names(below)}."
+        yield f"Ended below {START}: {_names(below)}."
 
 
 def _costs(leaders: Sequence[Row]) -> Iterator[str]:

@@ -45,12 +45,12 @@ def build(bench: Bench, records: Sequence[Record]) -> Board:
     values = {row["row"]: _headlines(row["row"], known) for row in rows if row["status"] in RANKED}
     if not any(values.values()):
         values = {}
-    pairs = list(with_prompts_won(compare(values, test=bench["seeds"] >= SEEDS_TO_RANK), records))
+    agreement = accuracies(records)
+    may_rank = bench["seeds"] >= SEEDS_TO_RANK and not is_too_weak(bench, agreement)
+    pairs = list(with_prompts_won(compare(values, test=may_rank), records))
     headline = choose_headline(records)
     if headline == "win_start":
         rows = [row | {"headline": share(row["headline"])} for row in rows]
-    agreement = accuracies(records)
-    ranking = bench["seeds"] >= SEEDS_TO_RANK and bool(values) and not is_too_weak(bench, agreement)
     board: Board = {
         "schema_version": SCHEMA_VERSION,
         **{name: bench[name] for name in ("bench_id", "name", "preset", "seeds", "base", "command", "tasks")},
@@ -60,7 +60,7 @@ def build(bench: Bench, records: Sequence[Record]) -> Board:
         "agreement": agreement,
         "scores": list(AVERAGED),
         "conditional_notes": [*_notes(bench, records, rows), *agreement_notes(bench, agreement)],
-        "rows": _with_ranks(rows, pairs) if ranking else rows,
+        "rows": _with_ranks(rows, pairs) if may_rank and values else rows,
         "pairs": pairs,
         "budgets": by_budget(rows, records),
         "minimum_detectable_difference": minimum_detectable_difference(values),

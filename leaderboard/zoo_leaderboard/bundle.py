@@ -26,6 +26,7 @@ from zoo_leaderboard.page import dumps, page
 from zoo_leaderboard.readme import readme
 from zoo_leaderboard.render import csv, latex
 from zoo_leaderboard.schema import Base, Bench, Code, Record, Source
+from zoo_leaderboard.statistics import finite
 from zoo_leaderboard.write import as_json
 
 BUNDLE_VERSION: Literal[1] = 1
@@ -187,7 +188,7 @@ def file_of(path: Path) -> File:
 
 def files_in(folder: Path) -> list[str]:
     """Return the names of all files in a folder but the manifest, and but what is hidden there (.git, .nojekyll)."""
-    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file() or path.is_symlink())
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     return sorted(path.as_posix() for path in found if path.parts[0][0] != "." and path.as_posix() != MANIFEST)
 
 
@@ -216,7 +217,7 @@ def check_outside(target: Path, bundle: Path) -> None:
 
 def _totals(records: Sequence[Record]) -> Totals:
     def total(values: Sequence[float | None]) -> float:
-        return float(sum(value for value in values if value is not None))
+        return float(sum(value for value in map(finite, values) if value is not None))
 
     return {
         "flops": total([record["flops_used"] for record in records]),

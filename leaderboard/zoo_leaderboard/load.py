@@ -39,6 +39,8 @@ def load(directory: str | Path) -> tuple[Bench, list[Record]]:
 
 def read_json(path: Path) -> object:
     """Return the JSON in `path`, or raise `StorageError`; NaN and infinities are read as null: JSON has none."""
+    if path.exists() and not path.is_file():
+        raise StorageError(f"{path} is no file.")
     try:
         text = path.read_text(encoding="utf-8")
         return json.loads(text, parse_constant=lambda _: None, parse_float=_finite, parse_int=_whole)

@@ -125,11 +125,13 @@ def pair_of(pairs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Mapping
 
 def in_words(pair: Mapping[str, Any]) -> str:
     """Say how two rows compare, and with how many seeds one would know more."""
-    found = (
-        f"{pair['a']} is ahead of {pair['b']} by {interval({**pair, 'mean': pair['difference']})} on {pair['n']} seeds"
-    )
+    if not pair["n"]:
+        return f"{pair['a']} and {pair['b']} have no seed in common."
+    difference = interval({**pair, "mean": pair["difference"]})
+    ahead = f"{pair['a']} is ahead of {pair['b']}" if pair["difference"] else f"{pair['a']} and {pair['b']} differ"
+    found = f"{ahead} by {difference} on {pair['n']} seed{'s' if pair['n'] > 1 else ''}"
     if pair["separated"] is None:
-        return f"{found}; nothing is tested with so few."
+        return f"{found}; they are not tested against each other, for want of seeds or of a gold that can be trusted."
     p = f"p {pair['p_adjusted']:.2g}, corrected for all pairs"
     if pair["separated"]:
         return f"{found}: separated ({p})."

@@ -92,8 +92,8 @@ def _wrong_files(folder: Path, manifest: Manifest) -> Iterator[Fault]:
         if not name.startswith(f"{RECORDS}/"):
             yield Fault(name, "is no file that a bundle has")
     for name in there:
-        if (folder / name).is_symlink():
-            yield Fault(name, "is a link; a bundle holds files")
+        if (folder / name).is_symlink() or not (folder / name).is_file():
+            yield Fault(name, "is a link or a device; a bundle holds files")
         elif name not in listed:
             yield Fault(name, "is not of the bundle: its manifest does not list it")
         elif (found := file_of(folder / name)) != listed[name]:
