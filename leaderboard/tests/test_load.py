@@ -90,6 +90,12 @@ def test_nan_and_infinity_are_read_as_null(folder: Path) -> None:
         ("records/a-seed0.json", {"bench_id": "other"}, "key 'bench_id' is 'other'"),
         ("records/a-seed0.json", {"row": "b"}, "a-seed0.json holds row 'b', seed 0, whose file is b-seed0.json"),
         ("records/a-seed0.json", {"kind": "reference"}, "key 'kind' of row 'a'"),
+        (
+            "records/a-seed0.json",
+            {"flops_by_role_phase": {"policy/discount": -5e11}},
+            "'flops_by_role_phase.policy/discou",
+        ),
+        ("records/a-seed0.json", {"updates": -1}, "key 'updates' is '-1'"),
         ("records/a-seed0.json", {"reward": "length"}, "key 'reward' of row 'a'"),
         ("records/a-seed0.json", {"seed": 7}, "a-seed0.json holds row 'a', seed 7, whose file is a-seed7.json"),
         ("records/a-seed0.json", {"control": "wishes"}, "key 'control' is 'wishes'"),
@@ -119,6 +125,13 @@ def test_every_missing_key_is_named(folder: Path, make_record: Make) -> None:
 def test_a_file_that_is_nested_without_end_is_named(folder: Path) -> None:
     (folder / "bench.json").write_text("[" * 100_000)
     with pytest.raises(StorageError, match=r"bench\.json is not JSON, or was cut off"):
+        load(folder)
+
+
+def test_a_key_that_stands_twice_is_refused(folder: Path) -> None:
+    path = folder / "records" / "a-seed0.json"
+    path.write_text(path.read_text().replace('"status": "ok"', '"status": "failed", "status": "ok"'))
+    with pytest.raises(StorageError, match="the key 'status' stands twice in one object"):
         load(folder)
 
 

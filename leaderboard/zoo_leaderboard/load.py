@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -43,7 +44,9 @@ def read_json(path: Path) -> object:
         raise StorageError(f"{path} is no file.")
     try:
         text = path.read_text(encoding="utf-8")
-        return json.loads(text, parse_constant=lambda _: None, parse_float=_finite, parse_int=_whole)
+        return json.loads(
+            text, object_pairs_hook=_object, parse_constant=lambda _: None, parse_float=_finite, parse_int=_whole
+        )
     except FileNotFoundError as error:
         raise StorageError(f"{path} does not exist. Name the folder that `zoo bench` printed.") from error
     except OSError as error:
@@ -52,6 +55,15 @@ def read_json(path: Path) -> object:
         raise StorageError(
             f"{path} is not JSON, or was cut off: {error}. Delete it and run `zoo bench` again."
         ) from error
+
+
+def _object(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    """Make an object whose keys differ: of two that are the same, readers take one or the other."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+        raise ValueError(f"the key {twice!r} stands twice in one object")
+    return found
 
 
 def _finite(text: str) -> float | None:

@@ -24,6 +24,8 @@ UNIMPORTANT = {
 """Keys of a spec that change no result, or are part of a bench's identity in another form."""
 
 Kind = Literal["algorithm", "reference"]
+Amount = Annotated[float, Field(ge=0)]
+"""What is spent or counted."""
 Control = Literal["length", "random", "shuffled"]
 """What a row that should gain nothing by gold learned from: length alone, noise, or labels half of which are wrong."""
 Row = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+-]{0,127}$")]
@@ -154,8 +156,8 @@ class Stage(TypedDict):
     """One stage that was charged to a row before its own training."""
 
     name: str
-    flops: float | None
-    seconds: float | None
+    flops: Amount | None
+    seconds: Amount | None
 
 
 class Searched(TypedDict):
@@ -182,7 +184,7 @@ class Trial(TypedDict):
     """Mean over answers to dev prompts at the temperature that is best for it; null where it failed."""
     proxy: float | None
     """The same, for the reward that algorithms see."""
-    flops: float | None
+    flops: Amount | None
     """What it spent, of the row's budget; null where it was killed and nobody knows."""
     error: str | None
 
@@ -248,21 +250,21 @@ class Record(TypedDict):
     error: str | None
     flags: list[str]
     stages: list[Stage]
-    flops_budget: float | None
-    flops_used: float | None
-    flops_by_role_phase: dict[str, float | None]
+    flops_budget: Amount | None
+    flops_used: Amount | None
+    flops_by_role_phase: dict[str, Amount | None]
     audit_ratio: float | None
-    labels: dict[str, float | None]
-    judge_calls: float | None
-    generated_tokens: float | None
-    reward_queries: float | None
-    optimizer_steps: float | None
-    updates: float | None
-    wall_seconds: float | None
-    peak_memory_bytes: float | None
-    models_resident: float | None
-    parameter_bytes: float | None
-    training_bytes: float | None
+    labels: dict[str, Amount | None]
+    judge_calls: Amount | None
+    generated_tokens: Amount | None
+    reward_queries: Amount | None
+    optimizer_steps: Amount | None
+    updates: Amount | None
+    wall_seconds: Amount | None
+    peak_memory_bytes: Amount | None
+    models_resident: Amount | None
+    parameter_bytes: Amount | None
+    training_bytes: Amount | None
     weights_sha256: str | None
     scores: Scores | None
     items: list[Item]
