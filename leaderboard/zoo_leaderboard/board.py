@@ -6,7 +6,7 @@ from typing import Any, get_args
 from zoo_leaderboard.agreement import accuracies, agreement_notes, is_too_weak
 from zoo_leaderboard.answer import answer
 from zoo_leaderboard.budgets import by_budget
-from zoo_leaderboard.cells import START, Cell, cells, choose_headline, sft_row, start_of
+from zoo_leaderboard.cells import START, Cell, Headline, cells, choose_headline, sft_row, start_of
 from zoo_leaderboard.ranks import (
     SEEDS_TO_PUBLISH,
     SEEDS_TO_RANK,
@@ -59,7 +59,7 @@ def build(bench: Bench, records: Sequence[Record]) -> Board:
         "sft_row": sft_row(records),
         "agreement": agreement,
         "scores": list(AVERAGED),
-        "conditional_notes": [*_notes(bench, records, rows), *agreement_notes(bench, agreement)],
+        "conditional_notes": [*_notes(bench, records, rows, headline), *agreement_notes(bench, agreement)],
         "rows": _with_ranks(rows, pairs) if may_rank and values else rows,
         "pairs": pairs,
         "budgets": by_budget(rows, records),
@@ -119,12 +119,14 @@ def _worst_case(row: Mapping[str, Any], worst: Mapping[int, float]) -> float | N
     return sum(known) / len(known) if row["errors"] and len(known) == len(values) else None
 
 
-def _notes(bench: Bench, records: Sequence[Record], rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _notes(
+    bench: Bench, records: Sequence[Record], rows: Sequence[Mapping[str, Any]], headline: Headline | None
+) -> Iterator[str]:
     """Yield what a reader has to know before reading a number."""
     seeds = bench["seeds"]
     if bench["spec"].get("demonstrations", "") is None and "demonstrations" in bench.get("data", {}):
         yield IMITATES_CHOSEN
-    if choose_headline(records) is None:
+    if headline is None:
         yield "No gold was given: rows are ordered by the training proxy, and not ranked."
     if seeds < SEEDS_TO_RANK:
         yield f"Means and intervals only: {_count(seeds, 'seed')}; ranks need {SEEDS_TO_RANK}."
@@ -142,10 +144,10 @@ def _notes(bench: Bench, records: Sequence[Record], rows: Sequence[Mapping[str, 
     if missing := sorted({record["seed"] for record in records if (start_of(record), record["seed"]) not in started}):
         yield f"No score of `{START}` at seed {', '.join(map(str, missing))}: no differences to it there."
     scored = [seed for row in rows for seed in row["by_seed"] if seed["gold"] is not None and seed["headline"] is None]
-    if full := sorted({seed["seed"] for seed in scored if choose_headline(records) == "headroom"} - {*missing}):
+    if full := sorted({seed["seed"] for seed in scored if headline == "headroom"} - {*missing}):
         yield f"No headroom at seed {', '.join(map(str, full))}: `{START}` is as good as the best answer there already."
     few = [row["row"] for row in rows if row["status"] in RANKED and row["headline"]["n"] < SEEDS_TO_RANK]
-    if few and seeds >= SEEDS_TO_RANK and choose_headline(records) is not None:
+    if few and seeds >= SEEDS_TO_RANK and headline is not None:
         yield f"Not ranked, with fewer than {SEEDS_TO_RANK} seeds whose score counts: {', '.join(few)}."
     yield from _file_notes(records)
     yield from _control_notes(rows)

@@ -114,7 +114,9 @@ def pack(folder: Path, target: Path, frozen: Frozen | None = None, *, space: boo
     `StorageError` if records cannot be trusted, or if `target` holds anything but the files of an older bundle.
     """
     bench, records = load(folder)
-    check_place(target, folder)
+    if target.resolve() == folder.resolve():
+        raise StorageError(f"{target} is the bench itself; name another folder for the bundle.")
+    check_place(target)
     sources = [folder / BENCH, *sorted((folder / RECORDS).glob("*.json"))]
     texts = {source.relative_to(folder).as_posix(): source.read_text(encoding="utf-8") for source in sources}
     return write(bench, records, texts, target, frozen, space=space)
@@ -192,10 +194,8 @@ def files_in(folder: Path) -> list[str]:
     return sorted(path.as_posix() for path in found if path.parts[0][0] != "." and path.as_posix() != MANIFEST)
 
 
-def check_place(target: Path, folder: Path) -> None:
+def check_place(target: Path) -> None:
     """Raise `StorageError` unless a bundle can be written to `target`: a new folder, an empty one, or a bundle's."""
-    if target.resolve() == folder.resolve():
-        raise StorageError(f"{target} is the bench itself; name another folder for the bundle.")
     if target.exists() and not target.is_dir():
         raise StorageError(f"{target} is a file; name a folder.")
     if not target.is_dir():

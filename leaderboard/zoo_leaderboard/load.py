@@ -13,7 +13,7 @@ from zoo_core.errors import StorageError
 from zoo_leaderboard.schema import PER_SEED, SCHEMA_VERSION, Bench, Record
 
 VERSION = {"schema_version": SCHEMA_VERSION}
-LARGEST = 2**63
+LARGEST_WHOLE = 2**63
 """Whole numbers from here on are refused: few readers of JSON know them, and no board has them."""
 OF_ROW = ("kind", "algorithm", "plugin", "reward", "control")
 """What all seeds of a row have in common."""
@@ -74,7 +74,7 @@ def _finite(text: str) -> float | None:
 
 def _whole(text: str) -> int:
     number = int(text)
-    if abs(number) >= LARGEST:
+    if abs(number) >= LARGEST_WHOLE:
         raise ValueError(f"the number {text[:20]}... is too large")
     return number
 
@@ -120,7 +120,7 @@ def _check_together(bench: Bench, records: Sequence[Record], plan: Path, paths: 
         lengths = {name: len(value) for name, value in lists.items() if isinstance(value, list)}
         if len({*lengths.values()}) > 1:
             raise StorageError(f"{plan}: the lists of data {kind!r} are not of the same seeds: {lengths}.")
-    first: dict[str, Mapping[str, object]] = {}
+    first: dict[str, Record] = {}
     for record, path in zip(records, paths, strict=True):
         if record["bench_id"] != bench["bench_id"]:
             raise StorageError(
@@ -131,7 +131,7 @@ def _check_together(bench: Bench, records: Sequence[Record], plan: Path, paths: 
             raise StorageError(f"{path}: key 'scores' is null though 'status' is 'ok'. Score the cell again.")
         if path.name != (name := file_name(record["row"], record["seed"])):
             raise StorageError(f"{path} holds row {record['row']!r}, seed {record['seed']}, whose file is {name}.")
-        mine: Mapping[str, object] = {**record}
+        other = first.setdefault(record["row"], record)
         for key in OF_ROW:
-            if mine.get(key) != first.setdefault(record["row"], mine).get(key):
+            if record.get(key) != other.get(key):
                 raise StorageError(f"{path}: key {key!r} of row {record['row']!r} is not that of its other seeds.")

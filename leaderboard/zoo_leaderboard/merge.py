@@ -74,8 +74,8 @@ def merge(folders: Sequence[Path], target: Path) -> Manifest:
     """
     bundles = [Bundle.of(folder) for folder in folders]
     for folder in folders:
-        check_place(target, folder)
         check_outside(target, folder)
+    check_place(target)
     first, *others = bundles
     for one, other in combinations(bundles, 2):
         if twice := one.holds & other.holds:

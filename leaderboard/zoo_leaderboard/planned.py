@@ -1,10 +1,9 @@
 """What a bench set out to run, and which records say otherwise."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from zoo_leaderboard.cells import START, start_of
-from zoo_leaderboard.schema import Bench, DataSet, Record
+from zoo_leaderboard.schema import Bench, DataSet, Planned, Record
 
 
 def seeds_of(bench: Bench) -> set[int]:
@@ -28,26 +27,30 @@ def unplanned(bench: Bench, record: Record) -> Iterator[str]:
     seeds, said = seeds_of(bench), record["seed"]
     if said not in seeds:
         yield f"seed is {said}, and the bench has {', '.join(map(str, sorted(seeds)))}"
-    share = record.get("budget_share", 1.0)
-    budget, given = record["flops_budget"], bench["flops_budget"] * share
+    budget, given = record["flops_budget"], bench["flops_budget"] * record.get("budget_share", 1.0)
     if budget != given and (budget is not None or record["kind"] == "algorithm"):
         yield f"flops_budget is {budget if budget is None else f'{budget:.6g}'}, and the bench gives {given:.6g}"
-    asked = _test_prompts(bench, said) if said in seeds and record["status"] == "ok" else None
+    asked = _test_prompts(bench, said) if record["status"] == "ok" else None
     if asked is not None and len(record["items"]) != asked:
         yield f"it has {len(record['items'])} answers, and the bench has {asked} test prompts"
-    plan: Mapping[str, Any] | None = next((one for one in bench["algorithms"] if one["row"] == record["row"]), None)
+    plan = next((one for one in bench["algorithms"] if one["row"] == record["row"]), None)
     if plan is not None:
-        found: Mapping[str, Any] = {**record, "budget_share": share}
-        for key, value in (*((key, plan[key]) for key in ("kind", "algorithm")), ("budget_share", _share(plan))):
-            if found[key] != value:
-                yield f"{key} is {found[key]!r}, and in the plan of the bench {value!r}"
-        own = not plan.get("trials") and not bench.get("sources")  # trials choose more; another's paths are others
-        if own and record["settings"] != plan["settings"]:
-            yield f"settings are {record['settings']!r}, and in the plan of the bench {plan['settings']!r}"
+        yield from _unlike_plan(plan, record, joined=bool(bench.get("sources")))
     elif record["kind"] == "algorithm":
         yield "it is of no row in the plan of the bench"
     if not bench.get("sources") and ("tier" in record or start_of(record) != START):
         yield "tier and start are those of a row that was joined, and this bundle was joined from none"
+
+
+def _unlike_plan(plan: Planned, record: Record, *, joined: bool) -> Iterator[str]:
+    planned: Mapping[str, object] = {"budget_share": 1.0, **plan}
+    found: Mapping[str, object] = {"budget_share": 1.0, **record}
+    for key in ("kind", "algorithm", "budget_share"):
+        if found[key] != planned[key]:
+            yield f"{key} is {found[key]!r}, and in the plan of the bench {planned[key]!r}"
+    own = not joined and not plan.get("trials")  # another's paths are others, and trials choose more
+    if own and record["settings"] != plan["settings"]:
+        yield f"settings are {record['settings']!r}, and in the plan of the bench {plan['settings']!r}"
 
 
 def _test_prompts(bench: Bench, seed: int) -> int | None:
@@ -58,7 +61,3 @@ def _test_prompts(bench: Bench, seed: int) -> int | None:
         return None
     there = dict(zip(seeds_of_data(bench, data), data["rows"], strict=True))
     return min(asked, there[seed]) if seed in there else None
-
-
-def _share(plan: Mapping[str, Any]) -> float:
-    return float(plan.get("budget_share", 1.0))

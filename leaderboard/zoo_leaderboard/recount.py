@@ -16,15 +16,16 @@ from zoo_leaderboard.scores import Item, Scores
 
 TOLERANCE = 1e-9
 """Relative difference of two numbers that are the same but for the order of a sum."""
-
-
 _T = TypeVar("_T")
 
 
 def wrong_in(record: Record, start: Record | None) -> Iterator[str]:
     """Yield what a record claims and its own answers and ledger do not say; `start` is the row it began from."""
     if record["scores"] is not None:
-        yield from _wrong_scores(record, record["scores"], start)
+        yield from _wrong_scores(record, record["scores"])
+        if start is not None and start is not record:
+            yield from _unlike_start(record["scores"], start["scores"])
+            yield from _unlike_answers(record["items"], start["items"])
     yield from _wrong_choices(record)
     yield from _wrong_ledger(record)
 
@@ -52,7 +53,7 @@ def distinct(responses: Iterable[str]) -> float:
     return len(pairs) / max(1, pairs.total())
 
 
-def _wrong_scores(record: Record, scores: Scores, start: Record | None) -> Iterator[str]:
+def _wrong_scores(record: Record, scores: Scores) -> Iterator[str]:
     claimed: Mapping[str, object] = {**scores}
     for name, value in of_items(record["items"]).items():
         if not _same(value, claimed.get(name)):
@@ -62,30 +63,15 @@ def _wrong_scores(record: Record, scores: Scores, start: Record | None) -> Itera
         better = after > before if objective["what"] == "reward" else after < before
         if better != objective["better"]:
             yield f"scores.objective.better is {objective['better']}, and it went from {before:g} to {after:g}"
-    if start and start["scores"] and start is not record:
-        yield from _unlike_start(scores, start["scores"])
-    of_start = start["items"] if start and start is not record else []
-    if not start or not of_start:
+
+
+def _unlike_start(scores: Scores, of_start: Scores | None) -> Iterator[str]:
+    """Yield where a row has other tasks or another best gold than `start`, and another objective than its reward's."""
+    if of_start is None:
         return
-    best = start["scores"]["gold_best"] if start["scores"] else None
+    best = of_start["gold_best"]
     if best is not None and not _same(best, scores["gold_best"]):
         yield f"scores.gold_best is {scores['gold_best']!r}, and `{START}`, with the same prompts, has {best!r}"
-    for number, (mine, other) in enumerate(zip(record["items"], of_start, strict=False)):
-        if mine["prompt"] != other["prompt"]:
-            yield f"items[{number}] answers another prompt than that of `{START}`"
-            continue
-        for name, value in (("gold_start", other["gold"]), ("proxy_start", other["proxy"])):
-            found: Mapping[str, object] = {**mine}
-            if name in found and not _same(found[name], value):
-                yield f"items[{number}].{name} is {found[name]!r}, and `{START}` has {value!r}"
-        if (mine.get("ended") is None) != (other.get("ended") is None):
-            yield f"items[{number}].ended is known of one of it and `{START}`, and not of the other"
-    if len(record["items"]) != len(of_start):
-        yield f"it has {len(record['items'])} answers, and `{START}` has {len(of_start)}"
-
-
-def _unlike_start(scores: Scores, of_start: Scores) -> Iterator[str]:
-    """Yield where a row was measured by other tasks than `start`, and where its objective is not its reward's."""
     for task in sorted(of_start["tasks"].keys() ^ scores["tasks"].keys()):
         yield f"scores.tasks: only one of it and `{START}` has {task}"
     for task in sorted(of_start["tasks"].keys() & scores["tasks"].keys()):
@@ -99,6 +85,23 @@ def _unlike_start(scores: Scores, of_start: Scores) -> Iterator[str]:
         before, after = (one["by_temperature"][hottest]["proxy"] for one in (of_start, scores))
         if not (_same(before, objective["before"]) and _same(after, objective["after"])):
             yield f"scores.objective is not what the reward of by_temperature.{hottest} of it and `{START}` says"
+
+
+def _unlike_answers(items: Sequence[Item], of_start: Sequence[Item]) -> Iterator[str]:
+    """Yield where a row answers other prompts than `start`, or says other scores of it; nothing without its answers."""
+    if not of_start:
+        return
+    for number, (mine, other) in enumerate(zip(items, of_start, strict=False)):
+        if mine["prompt"] != other["prompt"]:
+            yield f"items[{number}] answers another prompt than that of `{START}`"
+            continue
+        for name, value in (("gold_start", other["gold"]), ("proxy_start", other["proxy"])):
+            if name in mine and not _same(mine.get(name), value):
+                yield f"items[{number}].{name} is {mine.get(name)!r}, and `{START}` has {value!r}"
+        if (mine.get("ended") is None) != (other.get("ended") is None):
+            yield f"items[{number}].ended is known of one of it and `{START}`, and not of the other"
+    if len(items) != len(of_start):
+        yield f"it has {len(items)} answers, and `{START}` has {len(of_start)}"
 
 
 def _wrong_choices(record: Record) -> Iterator[str]:
